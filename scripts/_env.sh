@@ -89,7 +89,9 @@ make_with_uv() {
 
 # Also where uv found no interpreter or no package index: pip may be configured for another one.
 make_with_pip() {
-    [ -n "$python" ] || return 1
+    if [ -z "$python" ]; then
+        say "no Python 3.11 or 3.12 found, and uv could not set one up:" && return 1
+    fi
     start_over
     "$python" -m venv "$venv" >>"$log" 2>&1 && pip_install "$1"
 }
@@ -184,7 +186,7 @@ lock_owner_gone() {
 
 fail_with_log() {
     tail -n "$LOG_LINES_SHOWN" "$log" >&2
-    say "could not set up .venv, the reason is above; with a package index in reach, run this again"
+    say "could not set up .venv: see above; it needs Python 3.11 or 3.12 and a package index in reach. Then run this again"
     exit 1
 }
 
