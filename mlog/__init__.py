@@ -1,0 +1,1 @@
+"""mlog: a personal message log that can prove itself whole."""

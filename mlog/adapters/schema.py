@@ -1,0 +1,241 @@
+"""Schema of the database, as sqlite-utils migrations, and its public views.
+
+Tables are private and may change with any version. The views `messages`, `conversations`, `gaps`
+and `copies` are the interface for scripts; docs/sql.md documents them column by column, and
+VIEWS_VERSION counts their changes. Imported only when a migration may be due: sqlite-utils takes
+0.15 s to import.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlite_utils import Database, Migrations
+
+__all__ = ["MIGRATIONS", "VIEWS_VERSION"]
+
+VIEWS_VERSION: Final = 1
+"""Goes up when a column of a public view changes its meaning or goes away."""
+
+MIGRATIONS: Final = Migrations("mlog")
+
+_TABLES: Final = """
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE logs (
+    n INTEGER PRIMARY KEY,
+    topic BLOB NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    secret BLOB NOT NULL,
+    title TEXT NOT NULL DEFAULT ''
+);
+
+CREATE TABLE epochs (
+    log INTEGER NOT NULL REFERENCES logs(n),
+    number INTEGER NOT NULL,
+    secret BLOB NOT NULL,
+    PRIMARY KEY (log, number, secret)
+) WITHOUT ROWID;
+
+CREATE TABLE devices (
+    id BLOB PRIMARY KEY,
+    name TEXT NOT NULL,
+    person TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE chains (
+    n INTEGER PRIMARY KEY,
+    log INTEGER NOT NULL REFERENCES logs(n),
+    device BLOB NOT NULL,
+    incarnation BLOB NOT NULL,
+    seq INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    week INTEGER NOT NULL,
+    UNIQUE (log, device, incarnation)
+);
+
+-- tail: the entry's outer bytes after version and topic, which the log's row has.
+-- edit, chain, mid: null rather than 0, since a null takes no byte.
+CREATE TABLE entries (
+    n INTEGER PRIMARY KEY,
+    log INTEGER NOT NULL REFERENCES logs(n),
+    week INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    tail BLOB NOT NULL,
+    signature BLOB,
+    state INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    chain INTEGER REFERENCES chains(n),
+    seq INTEGER NOT NULL,
+    time_ms INTEGER NOT NULL,
+    rank INTEGER NOT NULL,
+    mid BLOB,
+    hidden INTEGER NOT NULL,
+    edit INTEGER
+);
+-- 8 of 32 bytes of an id tell entries apart well enough for a lookup, at a third of the size.
+CREATE INDEX entries_id ON entries (substr(id, 1, 8));
+CREATE INDEX entries_mid ON entries (mid) WHERE mid IS NOT NULL;
+CREATE UNIQUE INDEX entries_chain ON entries (chain, seq) WHERE chain IS NOT NULL;
+CREATE INDEX entries_rank ON entries (log, rank);
+CREATE INDEX entries_week ON entries (log, week);
+CREATE INDEX entries_control ON entries (log, kind, rank) WHERE kind < 16;
+CREATE INDEX entries_unopened ON entries (log, n) WHERE chain IS NULL;
+
+CREATE TABLE bodies (
+    n INTEGER PRIMARY KEY REFERENCES entries(n),
+    body TEXT NOT NULL
+);
+
+CREATE TABLE heads (
+    log INTEGER NOT NULL REFERENCES logs(n),
+    id BLOB NOT NULL,
+    PRIMARY KEY (log, id)
+) WITHOUT ROWID;
+
+CREATE TABLE parents (
+    n INTEGER NOT NULL REFERENCES entries(n),
+    parent BLOB NOT NULL,
+    PRIMARY KEY (n, parent)
+) WITHOUT ROWID;
+CREATE INDEX parents_parent ON parents (substr(parent, 1, 8));
+
+CREATE TABLE links (
+    n INTEGER NOT NULL REFERENCES entries(n),
+    target BLOB NOT NULL,
+    log INTEGER NOT NULL,
+    PRIMARY KEY (n, target)
+) WITHOUT ROWID;
+CREATE INDEX links_target ON links (substr(target, 1, 8));
+
+CREATE TABLE digests (
+    log INTEGER NOT NULL REFERENCES logs(n),
+    week INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    bodies INTEGER NOT NULL,
+    entries_hash BLOB NOT NULL,
+    bodies_hash BLOB NOT NULL,
+    PRIMARY KEY (log, week)
+) WITHOUT ROWID;
+
+CREATE TABLE stale (
+    log INTEGER NOT NULL REFERENCES logs(n),
+    week INTEGER NOT NULL,
+    PRIMARY KEY (log, week)
+) WITHOUT ROWID;
+
+CREATE TABLE missing (
+    log INTEGER NOT NULL REFERENCES logs(n),
+    id BLOB NOT NULL,
+    part TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    chain INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    time_ms INTEGER NOT NULL,
+    since_ms INTEGER NOT NULL,
+    detail TEXT NOT NULL
+);
+CREATE INDEX missing_log ON missing (log, id);
+
+CREATE VIRTUAL TABLE search USING fts5(
+    words, content='', columnsize=0, tokenize="unicode61 remove_diacritics 2"
+);
+"""
+
+_KIND_NAMES: Final = """CASE e.kind
+        WHEN 16 THEN 'message' WHEN 17 THEN 'reply' WHEN 18 THEN 'action' WHEN 19 THEN 'notice'
+        WHEN 20 THEN 'join' WHEN 21 THEN 'part' WHEN 22 THEN 'rename' ELSE 'event' END"""
+
+_VIEWS: Final = f"""
+CREATE VIEW messages AS
+SELECT
+    e.n AS n,
+    lower(hex(e.id)) AS id,
+    lower(hex(coalesce(e.mid, substr(e.id, 1, 16)))) AS message_id,
+    l.title AS conversation,
+    e.log AS conversation_n,
+    strftime('%Y-%m-%dT%H:%M:%fZ', e.time_ms / 1000.0, 'unixepoch') AS time,
+    e.time_ms AS time_ms,
+    {_KIND_NAMES} AS kind,
+    CASE WHEN e.mid IS NULL THEN d.person
+        WHEN json_valid(b.body) THEN coalesce(json_extract(b.body, '$.by'), '') END AS author,
+    e.mid IS NOT NULL AS imported,
+    CASE WHEN json_valid(t.body) THEN json_extract(t.body, '$.text') END AS text,
+    e.edit IS NOT NULL AS edited,
+    e.state = 2 AS erased,
+    CASE WHEN json_valid(b.body) THEN json_extract(b.body, '$.to[0]') END AS reply_to,
+    e.rank AS position
+FROM entries AS e
+JOIN logs AS l ON l.n = e.log
+LEFT JOIN chains AS c ON c.n = e.chain
+LEFT JOIN devices AS d ON d.id = c.device
+LEFT JOIN bodies AS b ON b.n = e.n
+LEFT JOIN bodies AS t ON t.n = coalesce(e.edit, e.n)
+WHERE e.kind BETWEEN 16 AND 31 AND NOT e.hidden;
+
+CREATE VIEW conversations AS
+SELECT
+    l.n AS n,
+    l.title AS title,
+    lower(hex(l.topic)) AS topic,
+    (SELECT count(*) FROM entries AS e WHERE e.log = l.n AND e.kind BETWEEN 16 AND 31 AND NOT e.hidden)
+        AS messages,
+    (SELECT count(*) FROM entries AS e WHERE e.log = l.n) AS entries,
+    (SELECT max(e.time_ms) FROM entries AS e WHERE e.log = l.n AND e.kind BETWEEN 16 AND 31)
+        AS latest_ms,
+    (SELECT count(*) FROM missing AS m WHERE m.log = l.n) AS gaps
+FROM logs AS l
+WHERE l.kind = 'conversation';
+
+CREATE VIEW gaps AS
+SELECT
+    l.title AS conversation,
+    m.log AS conversation_n,
+    lower(hex(m.id)) AS id,
+    m.part AS part,
+    m.reason AS reason,
+    d.person AS author,
+    m.seq AS seq,
+    m.time_ms AS time_ms,
+    m.since_ms AS since_ms,
+    m.detail AS detail
+FROM missing AS m
+JOIN logs AS l ON l.n = m.log
+LEFT JOIN chains AS c ON c.n = m.chain
+LEFT JOIN devices AS d ON d.id = c.device;
+
+CREATE VIEW copies AS
+SELECT
+    l.title AS conversation,
+    l.n AS conversation_n,
+    'here' AS holder,
+    count(e.n) AS entries,
+    count(b.n) AS bodies
+FROM logs AS l
+LEFT JOIN entries AS e ON e.log = l.n
+LEFT JOIN bodies AS b ON b.n = e.n
+WHERE l.kind = 'conversation'
+GROUP BY l.n;
+"""
+
+
+@MIGRATIONS()
+def first_tables(db: Database) -> None:
+    """Everything that version 0.1 keeps."""
+    _execute(db, _TABLES)
+
+
+@MIGRATIONS()
+def first_views(db: Database) -> None:
+    """The public views, version 1."""
+    _execute(db, _VIEWS)
+
+
+def _execute(db: Database, script: str) -> None:
+    # Not executescript, which would commit the migration's transaction.
+    for statement in script.split(";\n"):
+        if statement.strip():
+            db.execute(statement)

@@ -1,0 +1,704 @@
+"""The store on SQLite: rows in, rows out, durable at the end of each transaction.
+
+WAL with synchronous=FULL. One lock file stands around every write and checkpoint of all
+processes: SQLite before 3.51.3 can corrupt a WAL when one connection checkpoints while another
+writes. Text comes back as bytes, so that a flipped bit reaches the verification instead of
+breaking the read.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from mlog import limits
+from mlog.adapters.locking import ProcessLock
+from mlog.errors import Busy, StoreError, UserError
+from mlog.log.bodies import SPOKEN
+from mlog.log.entry import VERSION
+from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic
+from mlog.log.store import (
+    BodyState,
+    ChainRow,
+    DeviceRow,
+    Digest,
+    EntryRow,
+    EpochRow,
+    GapRow,
+    LogKind,
+    LogRow,
+    Reason,
+    Reference,
+    TimelineQuery,
+)
+
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "SqliteStore", "disk_errors"]
+
+APPLICATION_ID: Final = 0x6D6C6F67
+"""'mlog', at offset 68 of the file, tells it from other programs' databases."""
+
+SCHEMA_VERSION: Final = 1
+"""Number of the newest migration set; a database with a higher one is of a newer mlog."""
+
+_COLUMNS: Final = (
+    "e.n, e.log, e.week, e.id, e.tail, e.signature, e.state, e.kind, e.chain, e.seq, e.time_ms, "
+    "e.rank, e.mid, e.hidden, e.edit, b.body"
+)
+_FROM: Final = "FROM entries AS e LEFT JOIN bodies AS b ON b.n = e.n"
+_CONTROL_MAX: Final = 16
+
+
+class SqliteStore:
+    """Rows of one home, in one file.
+
+    Args:
+        path: The database; made if absent.
+        committed: Called after each durable commit with the number of writes so far.
+
+    Raises:
+        UserError: Not an mlog database, or one of a newer mlog.
+        Busy: Another process holds it for longer than BUSY_TIMEOUT_MS.
+        StoreError: It cannot be opened, or is damaged.
+    """
+
+    def __init__(self, path: Path, *, busy_timeout_ms: int = limits.BUSY_TIMEOUT_MS):
+        self.path = path
+        self._timeout_s = busy_timeout_ms / 1000
+        self._lock = ProcessLock(path.with_name(path.name + ".lock"), busy_timeout_ms)
+        self._in_transaction = False
+        self._prefixes: dict[int, bytes] = {}
+        with disk_errors(path):
+            new = not path.exists() or path.stat().st_size == 0
+            self._db = sqlite3.connect(path, timeout=self._timeout_s, isolation_level=None)
+        try:
+            with disk_errors(path):
+                self._prepare(new=new)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _prepare(self, *, new: bool) -> None:
+        db = self._db
+        db.text_factory = bytes
+        if not new:
+            self._check_identity()
+        if self._pragma("journal_mode") != b"wal":
+            with self._lock:
+                db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA secure_delete=ON")
+        db.execute("PRAGMA cache_size=-16384")
+        if self._pragma("user_version") != SCHEMA_VERSION:
+            self._migrate()
+
+    def _pragma(self, name: str) -> Any:
+        return self._db.execute(f"PRAGMA {name}").fetchone()[0]
+
+    def _check_identity(self) -> None:
+        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and self._pragma("application_id") != APPLICATION_ID:
+            raise UserError(
+                f"{self.path} is not an mlog database. Move it away, or point MLOG_HOME to another folder."
+            )
+        version = self._pragma("user_version")
+        if version > SCHEMA_VERSION:
+            raise UserError(
+                f"{self.path} was written by a newer mlog (schema {version}, this one knows "
+                f"{SCHEMA_VERSION}). Install the newer mlog; nothing was changed."
+            )
+
+    def _migrate(self) -> None:
+        from sqlite_utils import Database
+
+        from mlog.adapters.schema import MIGRATIONS
+
+        with self._lock:
+            if self._pragma("user_version") == SCHEMA_VERSION:
+                return
+            self._db.text_factory = str
+            try:
+                MIGRATIONS.apply(Database(self._db))
+            finally:
+                self._db.text_factory = bytes
+            with self._begun():
+                self._db.execute(
+                    "INSERT OR IGNORE INTO meta VALUES ('database', ?)", (secrets.token_bytes(16),)
+                )
+                self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with disk_errors(self.path):
+            self._db.close()
+
+    # -- transactions ------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """All writes inside are durable together when it ends; nested ones join the outer one."""
+        if self._in_transaction:
+            yield
+            return
+        with disk_errors(self.path), self._lock, self._begun():
+            yield
+
+    @contextmanager
+    def _begun(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        self._in_transaction = True
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        finally:
+            self._in_transaction = False
+
+    @contextmanager
+    def reading(self) -> Generator[None]:
+        """All reads inside see one state of the database."""
+        if self._in_transaction or self._db.in_transaction:
+            yield
+            return
+        with disk_errors(self.path):
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("ROLLBACK")
+
+    def _all(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
+        with disk_errors(self.path):
+            return self._db.execute(sql, parameters).fetchall()
+
+    def _run(self, sql: str, parameters: Sequence[object] = ()) -> None:
+        assert self._in_transaction
+        with disk_errors(self.path):
+            self._db.execute(sql, parameters)
+
+    def _run_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        assert self._in_transaction
+        with disk_errors(self.path):
+            self._db.executemany(sql, rows)
+
+    def _one(self, sql: str, parameters: Sequence[object] = ()) -> Any:
+        return self._all(sql, parameters)[0][0]
+
+    # -- facts about the home ----------------------------------------------------------------
+
+    def meta(self, name: str) -> bytes | None:
+        """A named value of this database."""
+        rows = self._all("SELECT value FROM meta WHERE name = ?", (name,))
+        return bytes(rows[0][0]) if rows else None
+
+    def set_meta(self, name: str, value: bytes) -> None:
+        self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    # -- logs, keys, chains ------------------------------------------------------------------
+
+    def logs(self) -> list[LogRow]:
+        return [
+            LogRow(n, Topic(topic), _member(LogKind, kind), secret, _text(title))
+            for n, topic, kind, secret, title in self._all(
+                "SELECT n, topic, kind, secret, title FROM logs ORDER BY n"
+            )
+        ]
+
+    def add_log(self, row: LogRow) -> None:
+        self._run(
+            "INSERT INTO logs VALUES (?, ?, ?, ?, ?)",
+            (row.n, row.topic, row.kind.value, row.secret, row.title),
+        )
+
+    def set_title(self, log: int, title: str) -> None:
+        self._run("UPDATE logs SET title = ? WHERE n = ?", (title, log))
+
+    def epochs(self, log: int) -> list[EpochRow]:
+        return [
+            EpochRow(*row)
+            for row in self._all("SELECT log, number, secret FROM epochs WHERE log = ?", (log,))
+        ]
+
+    def add_epoch(self, row: EpochRow) -> None:
+        self._run("INSERT INTO epochs VALUES (?, ?, ?)", (row.log, row.number, row.secret))
+
+    def devices(self) -> list[DeviceRow]:
+        return [
+            DeviceRow(DeviceId(id_), _text(name), _text(person))
+            for id_, name, person in self._all("SELECT id, name, person FROM devices")
+        ]
+
+    def put_device(self, row: DeviceRow) -> None:
+        self._run("INSERT OR REPLACE INTO devices VALUES (?, ?, ?)", (row.id, row.name, row.person))
+
+    def chains(self, log: int) -> list[ChainRow]:
+        return [
+            ChainRow(n, log, DeviceId(device), Incarnation(incarnation), seq, EntryId(id_), week)
+            for n, device, incarnation, seq, id_, week in self._all(
+                "SELECT n, device, incarnation, seq, id, week FROM chains WHERE log = ? ORDER BY n", (log,)
+            )
+        ]
+
+    def put_chain(self, row: ChainRow) -> None:
+        self._run(
+            "INSERT INTO chains VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (n) DO UPDATE SET seq = excluded.seq, id = excluded.id, week = excluded.week",
+            (row.n, row.log, row.device, row.incarnation, row.seq, row.id, row.week),
+        )
+
+    def next_chain(self) -> int:
+        return self._one("SELECT coalesce(max(n), 0) + 1 FROM chains")
+
+    def heads(self, log: int) -> list[EntryId]:
+        return [EntryId(id_) for (id_,) in self._all("SELECT id FROM heads WHERE log = ?", (log,))]
+
+    def change_heads(self, log: int, add: Collection[EntryId], remove: Collection[EntryId]) -> None:
+        self._run_many("DELETE FROM heads WHERE log = ? AND id = ?", ((log, id_) for id_ in remove))
+        self._run_many("INSERT OR IGNORE INTO heads VALUES (?, ?)", ((log, id_) for id_ in add))
+
+    # -- entries -----------------------------------------------------------------------------
+
+    def next_n(self) -> int:
+        return self._one("SELECT coalesce(max(n), 0) + 1 FROM entries")
+
+    def insert(
+        self,
+        rows: Sequence[EntryRow],
+        parents: Iterable[tuple[int, EntryId]],
+        references: Iterable[Reference],
+        words: Iterable[tuple[int, str]],
+    ) -> None:
+        self._run_many(
+            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    row.n,
+                    row.log,
+                    row.week,
+                    row.id,
+                    row.outer[17:],
+                    row.signature,
+                    row.state,
+                    row.kind,
+                    row.chain or None,
+                    row.seq,
+                    row.time_ms,
+                    row.rank,
+                    row.mid,
+                    row.hidden,
+                    row.edit or None,
+                )
+                for row in rows
+            ],
+        )
+        self._run_many(
+            "INSERT INTO bodies VALUES (?, ?)",
+            [(row.n, _as_text(row)) for row in rows if row.body is not None],
+        )
+        self._run_many("INSERT INTO parents VALUES (?, ?)", parents)
+        self._run_many(
+            "INSERT OR IGNORE INTO links VALUES (?, ?, ?)", ((r.n, r.target, r.log) for r in references)
+        )
+        self._run_many("INSERT INTO search (rowid, words) VALUES (?, ?)", words)
+        self._run_many(
+            "INSERT OR IGNORE INTO stale VALUES (?, ?)", {(row.log, row.week) for row in rows}
+        )
+
+    def find(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, EntryRow]:
+        rows = self._lookup("substr(e.id, 1, 8)", [id_[:8] for id_ in ids])
+        wanted = set(ids)
+        return {row.id: row for row in rows if row.id in wanted and row.log == log}
+
+    def rows(self, ns: Collection[int]) -> dict[int, EntryRow]:
+        return {row.n: row for row in self._lookup("e.n", ns)}
+
+    def at(self, chain: int, seq: int) -> EntryRow | None:
+        return next(iter(self._rows("WHERE e.chain = ? AND e.seq = ?", (chain, seq))), None)
+
+    def by_mid(self, log: int, mids: Collection[MessageId]) -> dict[MessageId, list[EntryRow]]:
+        found: dict[MessageId, list[EntryRow]] = {}
+        for row in self._lookup("e.mid", mids, "AND e.mid IS NOT NULL"):
+            if row.log == log and row.mid is not None:
+                found.setdefault(row.mid, []).append(row)
+        for row in self._lookup("substr(e.id, 1, 8)", [mid[:8] for mid in mids], "AND e.mid IS NULL"):
+            mid = MessageId(row.id[:16])
+            if row.log == log and mid in mids:
+                found.setdefault(mid, []).append(row)
+        return found
+
+    def by_prefix(self, log: int | None, prefix: bytes, mask: int, limit: int) -> list[EntryRow]:
+        start, rest = prefix[:-1], prefix[-1] & mask
+        low = (start + bytes([rest]))[:8]
+        high = (start + bytes([rest | (~mask & 0xFF)]))[:8].ljust(16, b"\xff")
+        rows = self._rows(
+            f"WHERE e.n IN (SELECT n FROM (SELECT n FROM entries WHERE substr(id, 1, 8) BETWEEN ? AND ? "
+            f"LIMIT {limit}) UNION SELECT n FROM (SELECT n FROM entries WHERE mid BETWEEN ? AND ? "
+            f"LIMIT {limit})) ORDER BY e.n",
+            (low, high, low, high),
+        )
+
+        def matches(name: bytes) -> bool:
+            return name[: len(start)] == start and name[len(start)] & mask == rest
+
+        return [
+            row
+            for row in rows
+            if (log is None or row.log == log) and (matches(row.id) or (row.mid and matches(row.mid)))
+        ]
+
+    def children(self, log: int, id_: EntryId) -> list[EntryRow]:
+        return self._rows(
+            "JOIN parents AS p ON p.n = e.n WHERE substr(p.parent, 1, 8) = ? AND p.parent = ? AND e.log = ?",
+            (id_[:8], id_, log),
+        )
+
+    def parents(self, ns: Collection[int]) -> dict[int, list[EntryId]]:
+        found: dict[int, list[EntryId]] = {}
+        for n, parent in self._by_numbers("SELECT n, parent FROM parents", ns):
+            found.setdefault(n, []).append(EntryId(parent))
+        return found
+
+    def references(self, ns: Collection[int]) -> dict[int, list[MessageId]]:
+        found: dict[int, list[MessageId]] = {}
+        for n, target in self._by_numbers("SELECT n, target FROM links", ns):
+            found.setdefault(n, []).append(MessageId(target))
+        return found
+
+    def references_to(self, log: int | None, targets: Collection[MessageId]) -> list[Reference]:
+        found: list[Reference] = []
+        for part in _parts(targets):
+            marks = ",".join("?" * len(part))
+            for n, target, in_log in self._all(
+                f"SELECT n, target, log FROM links WHERE substr(target, 1, 8) IN ({marks})",
+                [target[:8] for target in part],
+            ):
+                if target in targets and log in (None, in_log):
+                    found.append(Reference(n, in_log, MessageId(target)))
+        return found
+
+    def set_rank(self, n: int, rank: int) -> None:
+        self._run("UPDATE entries SET rank = ? WHERE n = ?", (rank, n))
+
+    def set_hidden(self, n: int, hidden: bool) -> None:
+        self._run("UPDATE entries SET hidden = ? WHERE n = ?", (hidden, n))
+
+    def set_edit(self, n: int, edit: int) -> None:
+        self._run("UPDATE entries SET edit = ? WHERE n = ?", (edit or None, n))
+
+    def erase_body(self, n: int, words: str | None) -> None:
+        if words is not None:
+            self._run("INSERT INTO search (search, rowid, words) VALUES ('delete', ?, ?)", (n, words))
+        self._run("DELETE FROM bodies WHERE n = ?", (n,))
+        self._run("UPDATE entries SET state = ? WHERE n = ?", (BodyState.ERASED, n))
+        self._run("INSERT OR IGNORE INTO stale SELECT log, week FROM entries WHERE n = ?", (n,))
+        self.set_meta("scrub", b"due")
+
+    def timeline(self, query: TimelineQuery) -> list[EntryRow]:
+        conditions, parameters = ["e.log = ?"], [query.log]
+        if query.kinds and query.kinds != SPOKEN:
+            conditions.append(f"e.kind IN ({','.join(str(int(kind)) for kind in query.kinds)})")
+            if all(kind < _CONTROL_MAX for kind in query.kinds):
+                conditions.append(f"e.kind < {_CONTROL_MAX}")
+        elif query.kinds:
+            conditions.append("e.kind BETWEEN 16 AND 31")
+        if not query.hidden:
+            conditions.append("NOT e.hidden")
+        bounds: list[object] = []
+        for place, sign in ((query.after, ">"), (query.before, "<")):
+            if place is not None:
+                conditions.append(f"e.rank {sign}= ? AND (e.rank {sign} ? OR e.id {sign} ?)")
+                bounds += [place.rank, place.rank, place.id]
+        for time_ms, sign in ((query.since_ms, ">="), (query.until_ms, "<")):
+            if time_ms is not None:
+                conditions.append(f"e.time_ms {sign} ?")
+                bounds.append(time_ms)
+        direction = "DESC" if query.newest_first else "ASC"
+        return self._rows(
+            f"WHERE {' AND '.join(conditions)} ORDER BY e.rank {direction}, e.id {direction} LIMIT ?",
+            [*parameters, *bounds, query.limit],
+        )
+
+    def scan(self, chain: int, after_seq: int, limit: int) -> list[EntryRow]:
+        return self._rows(
+            "WHERE e.chain = ? AND e.seq > ? ORDER BY e.seq LIMIT ?", (chain, after_seq, limit)
+        )
+
+    def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
+        return self._rows(
+            "WHERE e.log = (SELECT log FROM chains WHERE n = ?) AND e.kind = ? "
+            f"{'AND e.kind < 16 ' if kind < _CONTROL_MAX else ''}AND e.chain = ? ORDER BY e.seq",
+            (chain, kind, chain),
+        )
+
+    def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
+        return self._rows(
+            "WHERE e.log = ? AND e.chain IS NULL AND e.n > ? ORDER BY e.n LIMIT ?", (log, after_n, limit)
+        )
+
+    def count(self, log: int, kinds: frozenset[int]) -> int:
+        chosen = ",".join(str(int(kind)) for kind in kinds)
+        return self._one(
+            f"SELECT count(*) FROM entries WHERE log = ? AND NOT hidden AND kind IN ({chosen})", (log,)
+        )
+
+    def search(self, words: str, log: int | None, limit: int) -> list[int]:
+        if log is None:
+            sql = "SELECT rowid FROM search WHERE search MATCH ? ORDER BY rowid DESC LIMIT ?"
+            return [n for (n,) in self._all(sql, (words, limit))]
+        sql = (
+            "SELECT s.rowid FROM search AS s JOIN entries AS e ON e.n = s.rowid "
+            "WHERE s.search MATCH ? AND e.log = ? ORDER BY s.rowid DESC LIMIT ?"
+        )
+        return [n for (n,) in self._all(sql, (words, log, limit))]
+
+    # -- segments and gaps -------------------------------------------------------------------
+
+    def digests(self, log: int) -> list[Digest]:
+        return [
+            Digest(*row)
+            for row in self._all(
+                "SELECT week, entries, bodies, entries_hash, bodies_hash FROM digests "
+                "WHERE log = ? ORDER BY week",
+                (log,),
+            )
+        ]
+
+    def stale_weeks(self, log: int) -> list[int]:
+        return [
+            week for (week,) in self._all("SELECT week FROM stale WHERE log = ? ORDER BY week", (log,))
+        ]
+
+    def segment(self, log: int, week: int) -> list[tuple[EntryId, bool]]:
+        return [
+            (EntryId(id_), bool(held))
+            for id_, held in self._all(
+                "SELECT e.id, e.state < 2 AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log "
+                "AND m.id = e.id AND m.part = 'body') FROM entries AS e WHERE e.log = ? AND e.week = ? "
+                "AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log AND m.id = e.id "
+                "AND m.part = 'entry') ORDER BY e.id",
+                (log, week),
+            )
+        ]
+
+    def put_digest(self, log: int, digest: Digest) -> None:
+        self._run(
+            "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                log,
+                digest.week,
+                digest.entries,
+                digest.bodies,
+                digest.entries_hash,
+                digest.bodies_hash,
+            ),
+        )
+        self._run("DELETE FROM stale WHERE log = ? AND week = ?", (log, digest.week))
+
+    def gaps(self, log: int | None) -> list[GapRow]:
+        return [
+            GapRow(*row[:2], _text(row[2]), _member(Reason, row[3]), *row[4:8], _text(row[8]))
+            for row in self._all(
+                "SELECT log, id, part, reason, chain, seq, time_ms, since_ms, detail FROM missing "
+                "WHERE log = coalesce(?, log) ORDER BY log, time_ms, seq",
+                (log,),
+            )
+        ]
+
+    def replace_gaps(self, log: int, gaps: Sequence[GapRow]) -> None:
+        changed = "INSERT OR IGNORE INTO stale SELECT e.log, e.week FROM missing AS m JOIN entries AS e "
+        changed += "ON substr(e.id, 1, 8) = substr(m.id, 1, 8) AND e.log = m.log WHERE m.log = ?"
+        self._run(changed, (log,))
+        self._run("DELETE FROM missing WHERE log = ?", (log,))
+        self._run_many(
+            "INSERT INTO missing VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (g.log, g.id, g.part, g.reason.value, g.chain, g.seq, g.time_ms, g.since_ms, g.detail)
+                for g in gaps
+            ),
+        )
+        self._run(changed, (log,))
+
+    # -- care of the file --------------------------------------------------------------------
+
+    def scrub(self) -> None:
+        """Overwrite what erased bodies left in the search index, free pages and the WAL.
+
+        SQLite zeroes freed pages itself (secure_delete). The index keeps deleted words until
+        its segments are merged, and the WAL keeps old pages until it is overwritten.
+        """
+        with disk_errors(self.path), self._lock:
+            if self.meta("scrub") is None:
+                return
+            with self._begun():
+                self._db.execute("INSERT INTO search (search) VALUES ('optimize')")
+            busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            if busy:
+                # A reader still needs the old pages; the next writer scrubs.
+                return
+            _zero(self.path.with_name(self.path.name + "-wal"))
+            with self._begun():
+                self._db.execute("DELETE FROM meta WHERE name = 'scrub'")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def check_file(self) -> list[str]:
+        """What SQLite itself finds wrong with the file; empty if nothing."""
+        try:
+            with disk_errors(self.path):
+                found = [_text(line) for (line,) in self._db.execute("PRAGMA quick_check(20)")]
+                with self.transaction():
+                    self._db.execute("INSERT INTO search (search) VALUES ('integrity-check')")
+        except StoreError as error:
+            return [str(error)]
+        return [] if found == ["ok"] else found
+
+    def copy_to(self, path: Path) -> None:
+        """A consistent copy in one file, made while others write."""
+        with disk_errors(path):
+            self._db.execute("VACUUM INTO ?", (str(path),))
+
+    # -- rows --------------------------------------------------------------------------------
+
+    def _rows(self, condition: str, parameters: Sequence[object]) -> list[EntryRow]:
+        return [self._row(row) for row in self._all(f"SELECT {_COLUMNS} {_FROM} {condition}", parameters)]
+
+    def _lookup(self, column: str, values: Collection[object], also: str = "") -> Iterator[EntryRow]:
+        for part in _parts(values):
+            marks = ",".join("?" * len(part))
+            yield from self._rows(f"WHERE {column} IN ({marks}) {also}", part)
+
+    def _by_numbers(self, select: str, ns: Collection[int]) -> Iterator[Any]:
+        for part in _parts(ns):
+            yield from self._all(f"{select} WHERE n IN ({','.join('?' * len(part))})", part)
+
+    def _row(self, row: Sequence[Any]) -> EntryRow:
+        (
+            n,
+            log,
+            week,
+            id_,
+            tail,
+            signature,
+            state,
+            kind,
+            chain,
+            seq,
+            time_ms,
+            rank,
+            mid,
+            hidden,
+            edit,
+            body,
+        ) = row
+        return EntryRow(
+            n=n,
+            log=log,
+            id=id_,
+            week=week,
+            outer=self._prefix(log) + tail,
+            signature=signature,
+            body=body,
+            state=state,
+            kind=kind,
+            chain=chain or 0,
+            seq=seq,
+            time_ms=time_ms,
+            rank=rank,
+            mid=mid,
+            hidden=bool(hidden),
+            edit=edit or 0,
+        )
+
+    def _prefix(self, log: int) -> bytes:
+        if log not in self._prefixes:
+            rows = self._all("SELECT topic FROM logs WHERE n = ?", (log,))
+            self._prefixes[log] = bytes([VERSION]) + (rows[0][0] if rows else b"")
+        return self._prefixes[log]
+
+
+def _parts(values: Collection[Any]) -> Iterator[Sequence[Any]]:
+    ordered = sorted(values)
+    for start in range(0, len(ordered), limits.STORE_ROWS_MAX):
+        yield ordered[start : start + limits.STORE_ROWS_MAX]
+
+
+def _as_text(row: EntryRow) -> str | bytes:
+    """Opened bodies are kept as text, so that SQL can read the JSON in them."""
+    assert row.body is not None
+    if row.state == BodyState.OPENED:
+        try:
+            return row.body.decode()
+        except UnicodeDecodeError:
+            pass
+    return row.body
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")
+
+
+def _member(kind: Any, value: bytes) -> Any:
+    try:
+        return kind(_text(value))
+    except ValueError:
+        raise StoreError(
+            "the database is damaged: it holds a word that mlog never writes. "
+            "Restore a backup: 'mlog restore FILE'."
+        ) from None
+
+
+def _zero(path: Path) -> None:
+    """Overwrite a file that nobody needs any more, in place."""
+    try:
+        with path.open("r+b") as file:
+            left = os.fstat(file.fileno()).st_size
+            while left > 0:
+                left -= file.write(bytes(min(left, limits.MIB)))
+            file.flush()
+            os.fsync(file.fileno())
+    except FileNotFoundError:
+        return
+
+
+_FULL: Final[Mapping[str, str]] = {
+    "SQLITE_FULL": "the disk is full. Make room, then try again: nothing that was confirmed is lost.",
+    "SQLITE_READONLY": "it cannot be written. Check the permissions of the file and its folder.",
+    "SQLITE_CANTOPEN": "it cannot be opened. Check that the folder exists and can be read and written.",
+    "SQLITE_PERM": "it cannot be opened. Check the permissions of the file and its folder.",
+    "SQLITE_IOERR": "the disk reports an error. Check the disk; 'mlog verify' shows what is damaged.",
+    "SQLITE_CORRUPT": "the file is damaged. Restore a backup with 'mlog restore', or run 'mlog doctor'.",
+    "SQLITE_NOTADB": "it is not an mlog database, or its start is damaged. Move it away, or restore a backup.",
+}
+
+
+@contextmanager
+def disk_errors(path: Path) -> Generator[None]:
+    """Turn what SQLite and the system raise into errors that say what to do.
+
+    Raises:
+        Busy: Another process holds the database.
+        StoreError: Anything else.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", "") or ""
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise Busy(
+                f"{path} is in use by another process, which did not finish in time. Try again."
+            ) from None
+        for start, advice in _FULL.items():
+            if name.startswith(start):
+                raise StoreError(f"{path}: {advice}") from None
+        raise StoreError(f"{path}: {error}") from error
+    except UnicodeDecodeError:
+        raise StoreError(f"{path}: {_FULL['SQLITE_CORRUPT']}") from None
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}") from None

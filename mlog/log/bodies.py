@@ -1,0 +1,257 @@
+"""Bodies: what entries say, one JSON object each, typed by the entry's kind.
+
+The author's bytes are kept as they came, so nothing here is ever re-encoded; unknown fields
+are tolerated, so that later versions can add some. Specified in docs/protocol.md, 5.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+from mlog import limits
+from mlog.errors import InvalidInput, LimitExceeded
+
+__all__ = [
+    "SPOKEN",
+    "Body",
+    "Device",
+    "Edit",
+    "Erasure",
+    "Import",
+    "Key",
+    "Kind",
+    "Manifest",
+    "Reaction",
+    "Text",
+    "Title",
+    "Wrap",
+    "decode",
+    "encode",
+]
+
+
+class Kind(IntEnum):
+    """What an entry is. 1..15 carry the log itself, 16..31 are said, 32.. change what was said."""
+
+    KEY = 1
+    DEVICE = 2
+    TITLE = 3
+    IMPORT = 4
+    MANIFEST = 5
+    MESSAGE = 16
+    REPLY = 17
+    ACTION = 18
+    NOTICE = 19
+    JOIN = 20
+    PART = 21
+    RENAME = 22
+    EVENT = 23
+    EDIT = 32
+    REACTION = 33
+    ERASURE = 34
+
+
+SPOKEN: Final = frozenset(
+    {
+        Kind.MESSAGE,
+        Kind.REPLY,
+        Kind.ACTION,
+        Kind.NOTICE,
+        Kind.JOIN,
+        Kind.PART,
+        Kind.RENAME,
+        Kind.EVENT,
+    }
+)
+"""Kinds that stand in a conversation as a line of their own."""
+
+_Hex16 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+_Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=limits.SEQ_MAX)]
+_Name = Annotated[str, msgspec.Meta(max_length=limits.NAME_SIZE_MAX_BYTES)]
+
+
+class _Claimed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Fields of an imported entry: what the file says, claimed by the importer.
+
+    Attributes:
+        by: Author as the file writes it.
+        at: Position in the file: line or ordinal, from 1.
+        src: Which file: ordinal of the chain's IMPORT entries, from 0.
+    """
+
+    by: _Name = ""
+    at: _Count = 0
+    src: _Count = 0
+
+
+class Text(_Claimed, frozen=True, kw_only=True, omit_defaults=True):
+    """MESSAGE, REPLY, ACTION, NOTICE, JOIN, PART, RENAME, EVENT.
+
+    Attributes:
+        text: What was said.
+        to: Messages to which it replies, 16 bytes in hexadecimal each; at least one in a REPLY,
+            none in a MESSAGE.
+        erased: Imported from where it had been erased already.
+    """
+
+    text: str
+    to: Annotated[tuple[_Hex16, ...], msgspec.Meta(max_length=limits.REFERENCES_MAX)] = ()
+    erased: bool = False
+
+
+class Edit(_Claimed, frozen=True, kw_only=True, omit_defaults=True):
+    """EDIT: the message `of` now reads `text`."""
+
+    of: _Hex16
+    text: str
+
+
+class Reaction(_Claimed, frozen=True, kw_only=True, omit_defaults=True):
+    """REACTION: `emoji` on the message `of`, or its removal."""
+
+    of: _Hex16
+    emoji: Annotated[str, msgspec.Meta(min_length=1, max_length=limits.EMOJI_SIZE_MAX_BYTES)]
+    removed: bool = False
+
+
+class Erasure(_Claimed, frozen=True, kw_only=True, omit_defaults=True):
+    """ERASURE: the body of the message `of` is to be forgotten."""
+
+    of: _Hex16
+
+
+class Title(_Claimed, frozen=True, kw_only=True, omit_defaults=True):
+    """TITLE: the conversation is called this from here on."""
+
+    title: Annotated[str, msgspec.Meta(max_length=limits.TITLE_SIZE_MAX_BYTES)]
+
+
+class Import(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """IMPORT: where the entries of this chain with the same `src` came from.
+
+    Attributes:
+        format: Name of the format; "" for messages written in mlog and exported from it.
+        chat: The chat's key, by which the next import of it finds this conversation.
+        name: File name without its folder.
+        hash: BLAKE3 of the file in hexadecimal; "" while a pipe is still being read.
+        src: Ordinal that bodies refer to; a later entry with the same one replaces it.
+        time_ms: When it was imported, by the importer's clock.
+    """
+
+    format: _Name
+    chat: _Name
+    name: _Name = ""
+    hash: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    src: _Count = 0
+    time_ms: _Count = 0
+
+
+class Manifest(_Claimed, frozen=True, kw_only=True, omit_defaults=True):
+    """MANIFEST: a file that belongs to the message `of`; its chunks travel on their own.
+
+    Attributes:
+        chunks: BLAKE3 of each chunk of `chunk_size` bytes, the last one shorter.
+    """
+
+    of: _Hex16
+    name: _Name
+    type: _Name = "application/octet-stream"
+    size: _Count
+    chunk_size: Annotated[int, msgspec.Meta(ge=1024, le=16 * limits.MIB)] = limits.MIB
+    chunks: tuple[_Hex32, ...] = ()
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """DEVICE: the keys of the device that signs this entry.
+
+    Attributes:
+        name: What the person calls the device.
+        person: What the person is called.
+        noise: X25519 public key for sessions, 32 bytes.
+        hpke: MLKEM768_X25519 public key, 1,216 bytes.
+    """
+
+    name: _Name
+    person: _Name
+    noise: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    hpke: Annotated[bytes, msgspec.Meta(min_length=1216, max_length=1216)]
+
+
+class Wrap(msgspec.Struct, frozen=True, kw_only=True):
+    """One epoch secret wrapped for one device: HPKE's 1,120 bytes, the secret's 32, a tag of 16."""
+
+    device: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    sealed: Annotated[bytes, msgspec.Meta(min_length=1168, max_length=1168)]
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """KEY: a new epoch secret, wrapped for every device that may read what follows.
+
+    Attributes:
+        epoch: Number of the epoch, from 1.
+        commitment: BLAKE3 of the secret; readers refuse any other.
+        log: Kind of log, in the first entry of a log: "conversation", "person" or "private".
+    """
+
+    epoch: _Count
+    commitment: _Hex32
+    wraps: Annotated[tuple[Wrap, ...], msgspec.Meta(max_length=limits.KEY_RECIPIENTS_MAX)]
+    log: str = ""
+
+
+Body: TypeAlias = Text | Edit | Reaction | Erasure | Title | Import | Manifest | Device | Key
+
+_TYPES: Final[dict[Kind, type[Body]]] = {
+    Kind.KEY: Key,
+    Kind.DEVICE: Device,
+    Kind.TITLE: Title,
+    Kind.IMPORT: Import,
+    Kind.MANIFEST: Manifest,
+    Kind.EDIT: Edit,
+    Kind.REACTION: Reaction,
+    Kind.ERASURE: Erasure,
+    **dict.fromkeys(SPOKEN, Text),
+}
+_DECODERS: Final = {kind: msgspec.json.Decoder(type_) for kind, type_ in _TYPES.items()}
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+def encode(body: Body) -> bytes:
+    """The JSON bytes of a body.
+
+    Raises:
+        LimitExceeded: Longer than BODY_SIZE_MAX_BYTES.
+    """
+    encoded = _ENCODER.encode(body)
+    if len(encoded) > limits.BODY_SIZE_MAX_BYTES:
+        raise LimitExceeded(
+            f"too long: {len(encoded):,} bytes, and a message may have at most "
+            f"{limits.BODY_SIZE_MAX_BYTES:,}. Split it, or send it as a file."
+        )
+    return encoded
+
+
+def decode(kind: int, encoded: bytes) -> Body:
+    """Parse one body.
+
+    Raises:
+        LimitExceeded: Longer than BODY_SIZE_MAX_BYTES.
+        InvalidInput: Not JSON of this kind's form, or an unknown kind.
+    """
+    if len(encoded) > limits.BODY_SIZE_MAX_BYTES:
+        raise LimitExceeded(f"body of {len(encoded)} bytes")
+    try:
+        body = _DECODERS[Kind(kind)].decode(encoded)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"body: {error}") from None
+    except ValueError:
+        raise InvalidInput(f"unknown kind {kind}") from None
+    if isinstance(body, Text) and (
+        (kind == Kind.REPLY and not body.to) or (kind == Kind.MESSAGE and body.to)
+    ):
+        raise InvalidInput("a reply names what it answers, and a message does not")
+    return body

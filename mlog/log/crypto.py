@@ -1,0 +1,320 @@
+"""Keys and the primitives that use them: the only module of the core that touches a cipher.
+
+Everything here is a pure function of its arguments. What needs entropy (new secrets, HPKE
+wrapping) is handed in as an `Entropy`, so that a seed replays a whole network. Constructions,
+contexts and test vectors: docs/protocol.md, 3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from blake3 import blake3
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from mlog.errors import BadSignature, InvalidInput
+from mlog.log.ids import DeviceId, Topic
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives import hpke
+
+__all__ = [
+    "SIGNATURE_SIZE",
+    "TAG_SIZE",
+    "DeviceKeys",
+    "Entropy",
+    "EpochKeys",
+    "LogKeys",
+    "Vault",
+    "commitment",
+    "derive",
+    "hash_with_context",
+    "hpke_public_key",
+    "hpke_suite",
+    "keyed_hash",
+    "open_sealed",
+    "seal",
+    "unwrap",
+    "verify_signature",
+]
+
+SECRET_SIZE: Final = 32
+TAG_SIZE: Final = 16
+SIGNATURE_SIZE: Final = 64
+
+_NONCE: Final = bytes(12)
+"""Every key seals exactly one message, so the nonce never varies."""
+
+
+class Entropy(Protocol):
+    """Where randomness enters: the system's generator, or a seeded one in the simulator."""
+
+    def random(self, size: int) -> bytes:
+        """That many random bytes."""
+        ...
+
+    def wrap(self, recipient: bytes, secret: bytes, info: bytes) -> bytes:
+        """HPKE-seal a secret for a public key; HPKE draws randomness of its own."""
+        ...
+
+
+def derive(context: str, material: bytes, size: int = SECRET_SIZE) -> bytes:
+    """BLAKE3 in derive_key mode: a key for one purpose, named by its context."""
+    return blake3(material, derive_key_context=f"mlog v1 {context}").digest(length=size)
+
+
+def keyed_hash(key: bytes, data: bytes, size: int = SECRET_SIZE) -> bytes:
+    """BLAKE3 in keyed mode."""
+    return blake3(data, key=key).digest(length=size)
+
+
+def hash_with_context(context: str, data: bytes) -> bytes:
+    """BLAKE3 of public bytes, apart from every other use of BLAKE3; 32 bytes."""
+    hasher = _hasher(context).copy()
+    hasher.update(data)
+    return hasher.digest()
+
+
+@lru_cache(maxsize=16)
+def _hasher(context: str) -> blake3:
+    return blake3(derive_key_context=f"mlog v1 {context}")
+
+
+def seal(key: bytes, plain: bytes, associated: bytes) -> bytes:
+    """ChaCha20-Poly1305 under a key that is used once; `len(plain) + TAG_SIZE` bytes."""
+    return ChaCha20Poly1305(key).encrypt(_NONCE, plain, associated)
+
+
+def open_sealed(key: bytes, sealed: bytes, associated: bytes) -> bytes:
+    """The plain bytes.
+
+    Raises:
+        InvalidInput: Not sealed under this key with this associated data.
+    """
+    try:
+        return ChaCha20Poly1305(key).decrypt(_NONCE, sealed, associated)
+    except InvalidTag:
+        raise InvalidInput("sealed bytes do not open") from None
+
+
+class EpochKeys:
+    """What one epoch secret gives; see docs/protocol.md, 3.2.
+
+    Attributes:
+        number: Epoch number; 0 is derived from the log's secret and seals only the first entry.
+    """
+
+    __slots__ = ("_body", "_header", "_salt", "_signature", "_tag", "number", "secret")
+
+    def __init__(self, number: int, secret: bytes):
+        self.number = number
+        self.secret = secret
+        self._salt = derive("salt", secret)
+        self._tag = derive("epoch tag", secret)
+        self._header = derive("header", secret)
+        self._body = derive("body", secret)
+        self._signature = derive("signature", secret)
+
+    def salt(self, content: bytes) -> bytes:
+        """Synthetic salt of an entry: differs wherever header or body differ."""
+        return blake3(content, key=self._salt).digest(length=16)
+
+    def tag(self, salt: bytes) -> bytes:
+        """Tells members which epoch sealed an entry, and commits to it; new in each entry."""
+        return blake3(salt, key=self._tag).digest(length=16)
+
+    def header_key(self, salt: bytes) -> bytes:
+        return blake3(salt, key=self._header).digest()
+
+    def body_key(self, salt: bytes) -> bytes:
+        return blake3(salt, key=self._body).digest()
+
+    def signature_key(self, salt: bytes) -> bytes:
+        return blake3(salt, key=self._signature).digest()
+
+
+class LogKeys:
+    """What a log's secret gives its members: topic, MAC, and the epochs they know."""
+
+    __slots__ = ("_mac", "epochs", "secret", "topic")
+
+    def __init__(self, secret: bytes):
+        self.secret = secret
+        self.topic = Topic(derive("topic", secret, 16))
+        self._mac = derive("mac", secret)
+        self.epochs = [EpochKeys(0, derive("first epoch", secret))]
+
+    def mac(self, outer: bytes) -> bytes:
+        """16 bytes that only members can make."""
+        return blake3(outer, key=self._mac).digest(length=TAG_SIZE)
+
+    @property
+    def current(self) -> EpochKeys:
+        return self.epochs[-1]
+
+    def add_epoch(self, epoch: EpochKeys) -> None:
+        """Learn one more epoch; those known already are left as they are."""
+        if all(known.secret != epoch.secret for known in self.epochs):
+            self.epochs.append(epoch)
+            self.epochs.sort(key=lambda known: (known.number, known.secret))
+
+    def epoch_of(self, salt: bytes, tag: bytes) -> EpochKeys | None:
+        """The epoch that sealed an entry, newest first, or None if we do not have it."""
+        for epoch in reversed(self.epochs):
+            if epoch.tag(salt) == tag:
+                return epoch
+        return None
+
+
+class DeviceKeys(NamedTuple):
+    """Three seeds of 32 bytes, from which all keys of a device follow."""
+
+    signing_seed: bytes
+    noise_seed: bytes
+    hpke_seed: bytes
+
+    @property
+    def id(self) -> DeviceId:
+        return DeviceId(_signer(self.signing_seed).public_key().public_bytes_raw())
+
+    def sign(self, label: str, message: bytes) -> bytes:
+        """Ed25519 over the label, a zero byte and the message; 64 bytes."""
+        return _signer(self.signing_seed).sign(_labelled(label, message))
+
+    @property
+    def noise_public(self) -> bytes:
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+        return X25519PrivateKey.from_private_bytes(self.noise_seed).public_key().public_bytes_raw()
+
+    @property
+    def hpke_public(self) -> bytes:
+        """MLKEM768 encapsulation key, then X25519 public key: 1,216 bytes."""
+        mlkem_key, x25519_key = _hpke_parts(self.hpke_seed)
+        return mlkem_key.public_key().public_bytes_raw() + x25519_key.public_key().public_bytes_raw()
+
+    def __repr__(self) -> str:
+        return "DeviceKeys(...)"
+
+
+@lru_cache(maxsize=4)
+def _signer(seed: bytes) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(seed)
+
+
+def _labelled(label: str, message: bytes) -> bytes:
+    return b"mlog v1 " + label.encode("ascii") + b"\0" + message
+
+
+def verify_signature(device: DeviceId, label: str, message: bytes, signature: bytes) -> None:
+    """Check an Ed25519 signature by the strict rules of docs/protocol.md, 3.4.
+
+    Raises:
+        BadSignature: The key is not a canonical point of the prime-order subgroup, or it did
+            not sign this message under this label.
+    """
+    from nacl.bindings import crypto_sign_open
+    from nacl.exceptions import BadSignatureError
+
+    if len(signature) != SIGNATURE_SIZE or not _is_strong_key(device):
+        raise BadSignature("signature or key of an unusable form")
+    try:
+        crypto_sign_open(signature + _labelled(label, message), device)
+    except (BadSignatureError, ValueError):
+        raise BadSignature("the device did not sign this") from None
+
+
+@lru_cache(maxsize=4096)
+def _is_strong_key(device: DeviceId) -> bool:
+    from nacl.bindings import crypto_core_ed25519_is_valid_point
+
+    return len(device) == 32 and crypto_core_ed25519_is_valid_point(device)
+
+
+class Vault:
+    """Seals secrets that the database keeps, under a key that is not in the database.
+
+    A copy of the database file, handed to a script or another person, so gives away what was
+    read, never the keys to read on.
+    """
+
+    def __init__(self, storage_key: bytes):
+        self._key = storage_key
+
+    def seal(self, label: str, secret: bytes) -> bytes:
+        salt = keyed_hash(derive("vault salt", self._key), label.encode() + b"\0" + secret, 16)
+        return salt + seal(self._entry_key(salt), secret, label.encode())
+
+    def open(self, label: str, sealed: bytes) -> bytes:
+        """The secret.
+
+        Raises:
+            InvalidInput: Damaged, or sealed under another device's key or label.
+        """
+        return open_sealed(self._entry_key(sealed[:16]), sealed[16:], label.encode())
+
+    def _entry_key(self, salt: bytes) -> bytes:
+        return keyed_hash(derive("vault", self._key), salt)
+
+
+def commitment(secret: bytes) -> bytes:
+    """What a key entry states of its secret, so that all readers get the same one; 32 bytes."""
+    return hash_with_context("epoch commitment", secret)
+
+
+def hpke_suite() -> hpke.Suite:
+    """HPKE (RFC 9180) with MLKEM768_X25519, HKDF-SHA256 and ChaCha20-Poly1305."""
+    from cryptography.hazmat.primitives import hpke
+
+    return hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
+
+
+def hpke_public_key(public: bytes) -> hpke.MLKEM768X25519PublicKey:
+    """A recipient's key from its 1,216 bytes.
+
+    Raises:
+        InvalidInput: Not such a key.
+    """
+    from cryptography.hazmat.primitives import hpke
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+    try:
+        return hpke.MLKEM768X25519PublicKey(
+            MLKEM768PublicKey.from_public_bytes(public[:1184]),
+            X25519PublicKey.from_public_bytes(public[1184:]),
+        )
+    except ValueError:
+        raise InvalidInput("not an MLKEM768_X25519 public key") from None
+
+
+def unwrap(device: DeviceKeys, sealed: bytes, info: bytes) -> bytes:
+    """Open what was wrapped for this device.
+
+    Raises:
+        InvalidInput: It was not, or not for this purpose.
+    """
+    from cryptography.hazmat.primitives import hpke
+
+    private = hpke.MLKEM768X25519PrivateKey(*_hpke_parts(device.hpke_seed))
+    try:
+        return hpke_suite().decrypt(sealed, private, info)
+    except (InvalidTag, InvalidSignature, ValueError):
+        raise InvalidInput("not wrapped for this device") from None
+
+
+@lru_cache(maxsize=4)
+def _hpke_parts(seed: bytes):
+    """X-Wing's key expansion: SHAKE256 of 32 bytes gives the ML-KEM seed and the X25519 key."""
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    expanded = hashlib.shake_256(seed).digest(96)
+    return (
+        MLKEM768PrivateKey.from_seed_bytes(expanded[:64]),
+        X25519PrivateKey.from_private_bytes(expanded[64:]),
+    )

@@ -1,0 +1,313 @@
+"""Entry: one immutable node of a log's Merkle DAG, as sealed bytes and as an opened header.
+
+An entry names its parents by hash, so a log is a DAG that only grows. Header and body are sealed
+apart, so that a body can be erased or fetched later while links and hashes still verify. Sealing
+is a pure function of secrets, header and body: whoever can read an entry can make its bytes, and
+so its id, again. Wire format and vectors: docs/protocol.md, 4.
+
+    outer:  version 1 | topic 16 | week 2 | salt 16 | epoch tag 16 | body hash 32 | body size 4 |
+            header size 2 | sealed header | MAC 16
+    header: kind 1 | flags 1 | device 32 | incarnation 8 | seq 8 | prev 32 | time 8 | body size 4 |
+            parents 1 | mid 16 if imported | parents 32 each
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+import msgspec
+
+from mlog import limits
+from mlog.errors import BadSignature, InvalidInput, LimitExceeded
+from mlog.log import crypto
+from mlog.log.crypto import DeviceKeys, EpochKeys, LogKeys
+from mlog.log.ids import (
+    ENTRY_ID_SIZE,
+    MESSAGE_ID_SIZE,
+    DeviceId,
+    EntryId,
+    Incarnation,
+    MessageId,
+    Topic,
+)
+
+__all__ = [
+    "NO_ENTRY",
+    "VERSION",
+    "Header",
+    "Outer",
+    "Sealed",
+    "entry_id",
+    "open_body",
+    "open_header",
+    "padded_size",
+    "parse_outer",
+    "seal_body",
+    "seal_entry",
+    "sign_entry",
+    "verify_entry_signature",
+]
+
+VERSION: Final = 1
+NO_ENTRY: Final = EntryId(bytes(ENTRY_ID_SIZE))
+
+_OUTER: Final = Struct(">B16sH16s16s32sIH")
+_OUTER_BODY_AAD: Final = 51
+"""The body is bound to everything before its own hash: version, topic, week, salt, epoch tag."""
+_HEADER: Final = Struct(">BB32s8sQ32sQIB")
+_IMPORTED: Final = 1
+_HEADER_SIZE_MAX: Final = _HEADER.size + MESSAGE_ID_SIZE + limits.PARENTS_MAX * ENTRY_ID_SIZE
+_SIGNATURE_LABEL: Final = "entry"
+
+
+class Header(msgspec.Struct, frozen=True, gc=False):
+    """The opened inner header.
+
+    Attributes:
+        kind: What the entry is (`mlog.log.bodies.Kind`); unknown kinds are kept, not read.
+        device: Author.
+        incarnation: Chain of the author.
+        seq: Position in the chain, from 0.
+        prev: Entry before in the chain; zeros at seq 0.
+        time_ms: The author's claim.
+        body_size: Bytes of the body before padding.
+        parents: Further entries it names, ascending; `prev` is not repeated.
+        mid: Identity of an imported message; None for what was written here.
+    """
+
+    kind: int
+    device: DeviceId
+    incarnation: Incarnation
+    seq: int
+    prev: EntryId
+    time_ms: int
+    body_size: int
+    parents: tuple[EntryId, ...] = ()
+    mid: MessageId | None = None
+
+    def encode(self) -> bytes:
+        """The fixed-offset binary form.
+
+        Raises:
+            InvalidInput: A field breaks a rule of docs/protocol.md, 4.2.
+        """
+        _check(self)
+        fixed = _HEADER.pack(
+            self.kind,
+            _IMPORTED if self.mid is not None else 0,
+            self.device,
+            self.incarnation,
+            self.seq,
+            self.prev,
+            self.time_ms,
+            self.body_size,
+            len(self.parents),
+        )
+        if self.mid is None and not self.parents:
+            return fixed
+        return b"".join((fixed, self.mid or b"", *self.parents))
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Header:
+        """Parse; accepts exactly what `encode` makes.
+
+        Raises:
+            LimitExceeded: More than PARENTS_MAX parents.
+            InvalidInput: Any other deviation.
+        """
+        if not _HEADER.size <= len(encoded) <= _HEADER_SIZE_MAX:
+            raise InvalidInput(f"header of {len(encoded)} bytes")
+        kind, flags, device, incarnation, seq, prev, time_ms, body_size, count = _HEADER.unpack_from(encoded)
+        if flags & ~_IMPORTED:
+            raise InvalidInput(f"header flags {flags:#x}")
+        at = _HEADER.size
+        mid = None
+        if flags:
+            mid = MessageId(encoded[at : at + MESSAGE_ID_SIZE])
+            at += MESSAGE_ID_SIZE
+        if len(encoded) != at + count * ENTRY_ID_SIZE:
+            raise InvalidInput(f"header of {len(encoded)} bytes with {count} parents")
+        parents = tuple(
+            EntryId(encoded[start : start + ENTRY_ID_SIZE])
+            for start in range(at, len(encoded), ENTRY_ID_SIZE)
+        )
+        header = cls(
+            kind,
+            DeviceId(device),
+            Incarnation(incarnation),
+            seq,
+            EntryId(prev),
+            time_ms,
+            body_size,
+            parents,
+            mid,
+        )
+        _check(header)
+        return header
+
+
+def _check(header: Header) -> None:
+    if len(header.parents) > limits.PARENTS_MAX:
+        raise LimitExceeded(f"{len(header.parents)} parents")
+    if header.seq > limits.SEQ_MAX or header.time_ms > limits.TIME_MAX_MS:
+        raise InvalidInput("sequence number or time above 2^53")
+    if header.body_size > limits.BODY_SIZE_MAX_BYTES:
+        raise LimitExceeded(f"body of {header.body_size} bytes")
+    if (header.seq == 0) != (header.prev == NO_ENTRY):
+        raise InvalidInput("only the first entry of a chain has none before it")
+    parents = header.parents
+    if parents:
+        if any(a >= b for a, b in zip(parents, parents[1:], strict=False)):
+            raise InvalidInput("parents out of order")
+        if header.prev in parents or NO_ENTRY in parents:
+            raise InvalidInput("parents repeat the entry before, or name none")
+
+
+class Outer(msgspec.Struct, frozen=True, gc=False):
+    """The fields that anyone who stores an entry sees."""
+
+    topic: Topic
+    week: int
+    salt: bytes
+    tag: bytes
+    body_hash: bytes
+    body_size: int
+
+
+class Sealed(msgspec.Struct, frozen=True, gc=False):
+    """An entry as it is stored and sent: outer bytes, sealed body, sealed signature."""
+
+    id: EntryId
+    outer: bytes
+    body: bytes | None
+    signature: bytes | None = None
+
+
+def entry_id(outer: bytes) -> EntryId:
+    """BLAKE3 of exactly these outer bytes, in a context of its own."""
+    return EntryId(crypto.hash_with_context("entry id", outer))
+
+
+def parse_outer(outer: bytes) -> Outer:
+    """Check the form of outer bytes, as anyone can who stores them.
+
+    Raises:
+        InvalidInput: Not the form of version 1.
+    """
+    if not _OUTER.size + crypto.TAG_SIZE <= len(outer) <= (
+        _OUTER.size + _HEADER_SIZE_MAX + 2 * crypto.TAG_SIZE
+    ):
+        raise InvalidInput(f"entry of {len(outer)} bytes")
+    version, topic, week, salt, tag, body_hash, body_size, header_size = _OUTER.unpack_from(outer)
+    if version != VERSION:
+        raise InvalidInput(f"entry of version {version}")
+    if len(outer) != _OUTER.size + header_size + crypto.TAG_SIZE:
+        raise InvalidInput("entry length does not match its header's")
+    if week > limits.WEEK_MAX:
+        raise InvalidInput(f"week {week}")
+    if body_size > padded_size(limits.BODY_SIZE_MAX_BYTES) + crypto.TAG_SIZE:
+        raise LimitExceeded(f"sealed body of {body_size} bytes")
+    return Outer(Topic(topic), week, salt, tag, body_hash, body_size)
+
+
+def seal_entry(log: LogKeys, epoch: EpochKeys, week: int, header: Header, body: bytes) -> Sealed:
+    """Make the sealed bytes; the same arguments always give the same entry."""
+    assert len(body) == header.body_size
+    inner = header.encode()
+    salt = epoch.salt(inner + body)
+    tag = epoch.tag(salt)
+    head = b"%c%b%b%b%b" % (VERSION, log.topic, week.to_bytes(2, "big"), salt, tag)
+    sealed_body = _seal_padded(epoch, salt, body, head)
+    head += b"%b%b%b" % (
+        crypto.hash_with_context("sealed body", sealed_body),
+        len(sealed_body).to_bytes(4, "big"),
+        (len(inner) + crypto.TAG_SIZE).to_bytes(2, "big"),
+    )
+    outer = head + crypto.seal(epoch.header_key(salt), inner, head)
+    outer += log.mac(outer)
+    return Sealed(entry_id(outer), outer, sealed_body)
+
+
+def open_header(log: LogKeys, outer: bytes) -> tuple[Header, EpochKeys]:
+    """Open and check the header of an entry of this log.
+
+    Raises:
+        InvalidInput: Another log's, damaged, made by a non-member, of an epoch that we do not
+            have, or of a form that breaks a rule.
+    """
+    fields = parse_outer(outer)
+    if fields.topic != log.topic:
+        raise InvalidInput("entry of another log")
+    if log.mac(outer[: -crypto.TAG_SIZE]) != outer[-crypto.TAG_SIZE :]:
+        raise InvalidInput("no member made this entry")
+    epoch = log.epoch_of(fields.salt, fields.tag)
+    if epoch is None:
+        raise InvalidInput("sealed under an epoch that this device does not have")
+    inner = crypto.open_sealed(
+        epoch.header_key(fields.salt), outer[_OUTER.size : -crypto.TAG_SIZE], outer[: _OUTER.size]
+    )
+    header = Header.decode(inner)
+    if fields.body_size != padded_size(header.body_size) + crypto.TAG_SIZE:
+        raise InvalidInput("body is not padded as the rule says")
+    return header, epoch
+
+
+def seal_body(epoch: EpochKeys, outer: bytes, body: bytes) -> bytes:
+    """Make the sealed body of an entry again, from its opened one."""
+    return _seal_padded(epoch, outer[19:35], body, outer[:_OUTER_BODY_AAD])
+
+
+def open_body(epoch: EpochKeys, outer: bytes, sealed_body: bytes) -> bytes:
+    """Open a sealed body and check it against the entry's outer bytes and header.
+
+    Raises:
+        InvalidInput: Not this entry's body, or one that its author sealed against the rules.
+    """
+    fields = parse_outer(outer)
+    if crypto.hash_with_context("sealed body", sealed_body) != fields.body_hash:
+        raise InvalidInput("body does not match its hash")
+    inner = crypto.open_sealed(
+        epoch.header_key(fields.salt), outer[_OUTER.size : -crypto.TAG_SIZE], outer[: _OUTER.size]
+    )
+    padded = crypto.open_sealed(epoch.body_key(fields.salt), sealed_body, outer[:_OUTER_BODY_AAD])
+    body = padded[: Header.decode(inner).body_size]
+    # The salt is a hash of header and body: this also shows that the padding is ours to remake.
+    if epoch.salt(inner + body) != fields.salt or padded.count(0, len(body)) != len(padded) - len(body):
+        raise InvalidInput("body sealed against the rules")
+    return body
+
+
+def _seal_padded(epoch: EpochKeys, salt: bytes, body: bytes, associated: bytes) -> bytes:
+    return crypto.seal(epoch.body_key(salt), body.ljust(padded_size(len(body)), b"\0"), associated)
+
+
+def padded_size(size: int) -> int:
+    """PADMÉ (Nikitin et al., PETS 2019) with a floor: leaks O(log log size) bits of the size."""
+    if size <= limits.BODY_PADDING_FLOOR_BYTES:
+        return limits.BODY_PADDING_FLOOR_BYTES
+    exponent = size.bit_length() - 1
+    mask = (1 << (exponent - exponent.bit_length())) - 1
+    return (size + mask) & ~mask
+
+
+def sign_entry(device: DeviceKeys, epoch: EpochKeys, sealed: Sealed) -> Sealed:
+    """The same entry with its author's signature, sealed like the rest."""
+    signature = device.sign(_SIGNATURE_LABEL, sealed.id)
+    key = epoch.signature_key(sealed.outer[19:35])
+    return msgspec.structs.replace(sealed, signature=crypto.seal(key, signature, sealed.id))
+
+
+def verify_entry_signature(
+    epoch: EpochKeys, device: DeviceId, id_: EntryId, outer: bytes, sealed_signature: bytes
+) -> None:
+    """Check that the device signed the entry.
+
+    Raises:
+        BadSignature: It did not, or the sealed signature is damaged.
+    """
+    try:
+        signature = crypto.open_sealed(epoch.signature_key(outer[19:35]), sealed_signature, id_)
+    except InvalidInput:
+        raise BadSignature("sealed signature is damaged") from None
+    crypto.verify_signature(device, _SIGNATURE_LABEL, id_, signature)

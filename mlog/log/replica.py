@@ -1,0 +1,613 @@
+"""Replica: writes, admits and folds entries; the one place that decides what a store keeps.
+
+Whether an entry is stored depends on its bytes alone; what it means is worked out from the stored
+set, so that two replicas with the same entries show the same view, in whatever order they came.
+Three things are kept up to date with every entry for that, each a pure function of the set:
+
+rank    `max(time, 1 + the greatest rank of its order parents)`. Sorting by (rank, id) so never
+        puts an entry before one that it names, however wrong the clocks. Order parents are all
+        that an entry names; of an imported entry only the imported ones, since its time is
+        that of the original chat and not of the import.
+hidden  several entries can be one message (two people import the same chat). The one written
+        in mlog stands for them, else the one with the lowest id.
+edit    the greatest (rank, id) among the edits that the message's own author made.
+
+An erasure by the message's own author empties the bodies of the message and of its edits.
+docs/protocol.md, 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median_low
+
+import msgspec
+
+from mlog import limits
+from mlog.errors import InvalidInput, StoreError
+from mlog.log import bodies, crypto, entry
+from mlog.log.bodies import SPOKEN, Body, Kind
+from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault
+from mlog.log.entry import NO_ENTRY, Header, Sealed
+from mlog.log.ids import EntryId, Incarnation, MessageId, Topic, message_id, week_of
+from mlog.log.store import (
+    BodyState,
+    ChainRow,
+    DeviceRow,
+    EntryRow,
+    EpochRow,
+    LogKind,
+    LogRow,
+    Reference,
+    Store,
+    TimelineQuery,
+)
+from mlog.log.words import searchable
+
+__all__ = [
+    "Draft",
+    "LogState",
+    "Ranks",
+    "Replica",
+    "Run",
+    "Written",
+    "chat_target",
+    "latest_title",
+    "references_of",
+    "shown_among",
+    "wrap_info",
+]
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """What is to become an entry.
+
+    Attributes:
+        mid: Identity of an imported message, or None for what is written here and now.
+        after: Entries that it names besides the one before it in its chain.
+    """
+
+    kind: Kind
+    body: Body
+    time_ms: int
+    mid: MessageId | None = None
+    after: tuple[EntryId, ...] = ()
+
+
+class LogState(msgspec.Struct, gc=False):
+    """A log whose secrets we have."""
+
+    n: int
+    kind: LogKind
+    keys: LogKeys
+
+
+class Run(msgspec.Struct, frozen=True, gc=False):
+    """One import: writes a chain of its own."""
+
+    log: int
+    incarnation: Incarnation
+
+
+class Written(msgspec.Struct, frozen=True, gc=False):
+    """What became of a batch of an import.
+
+    Attributes:
+        rows: The new entries.
+        known: Entries that said the same before, by identity.
+        after: The known entry with which the batch ended: the next new one names it.
+    """
+
+    rows: list[EntryRow]
+    known: dict[MessageId, EntryRow]
+    after: EntryId | None
+
+
+class _Opened(msgspec.Struct, gc=False):
+    """An entry on its way into the store."""
+
+    row: EntryRow
+    header: Header
+    body: Body | None
+    text: str | None
+
+
+class Replica:
+    """One device's logs over a store. Not for use by several threads.
+
+    Args:
+        store: Where rows are kept.
+        device: The keys that sign what is written here.
+        vault: Seals secrets that the store keeps.
+        entropy: For new secrets and incarnations.
+        incarnation: Of the chains that this device writes by hand.
+    """
+
+    def __init__(
+        self, store: Store, device: DeviceKeys, vault: Vault, entropy: Entropy, incarnation: Incarnation
+    ):
+        self.store = store
+        self.device_id = device.id
+        self.incarnation = incarnation
+        self._device = device
+        self._vault = vault
+        self._entropy = entropy
+        self._logs: dict[int, LogState] = {}
+
+    # -- logs --------------------------------------------------------------------------------
+
+    def logs(self, kind: LogKind | None = None) -> list[LogState]:
+        """All logs of a kind, oldest first."""
+        for row in self.store.logs():
+            if row.n not in self._logs:
+                self._logs[row.n] = self._load(row)
+        return [state for state in self._logs.values() if kind is None or state.kind == kind]
+
+    def log(self, n: int) -> LogState:
+        """One log by its number."""
+        if n not in self._logs:
+            self.logs()
+        return self._logs[n]
+
+    def _load(self, row: LogRow) -> LogState:
+        try:
+            keys = LogKeys(self._vault.open("log", row.secret))
+            for epoch in self.store.epochs(row.n):
+                keys.add_epoch(EpochKeys(epoch.number, self._vault.open("epoch", epoch.secret)))
+        except InvalidInput:
+            raise StoreError(
+                "the keys of a log cannot be read: the database belongs to another key file, or is "
+                "damaged. Put the key file beside it that it was made with, or restore a backup."
+            ) from None
+        if keys.topic != row.topic:
+            raise StoreError("the record of a log is damaged. Restore a backup: 'mlog restore FILE'.")
+        return LogState(row.n, row.kind, keys)
+
+    def create_log(self, kind: LogKind, drafts: Sequence[Draft], now_ms: int) -> int:
+        """Start a log: its key entry, then `drafts`; gives its number. All in one transaction."""
+        secret = self._entropy.random(crypto.SECRET_SIZE)
+        epoch_secret = self._entropy.random(crypto.SECRET_SIZE)
+        keys = LogKeys(secret)
+        first = Draft(Kind.KEY, self._key_body(keys, kind, epoch_secret), now_ms)
+        with self.store.transaction():
+            n = 1 + max((row.n for row in self.store.logs()), default=0)
+            self.store.add_log(LogRow(n, keys.topic, kind, self._vault.seal("log", secret)))
+            self.store.add_epoch(EpochRow(n, 1, self._vault.seal("epoch", epoch_secret)))
+            state = self._logs[n] = LogState(n, kind, keys)
+            try:
+                self._write(state, self.incarnation, [first], now_ms)
+                keys.add_epoch(EpochKeys(1, epoch_secret))
+                if drafts:
+                    self._write(state, self.incarnation, drafts, now_ms)
+            except BaseException:
+                del self._logs[n]
+                raise
+        return n
+
+    def _key_body(self, keys: LogKeys, kind: LogKind, secret: bytes) -> bodies.Key:
+        info = wrap_info(keys.topic, self.device_id, 1, self.device_id)
+        sealed = self._entropy.wrap(self._device.hpke_public, secret, info)
+        return bodies.Key(
+            epoch=1,
+            commitment=crypto.commitment(secret).hex(),
+            wraps=(bodies.Wrap(device=self.device_id, sealed=sealed),),
+            log=kind.value,
+        )
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def write(self, log: int, drafts: Sequence[Draft], now_ms: int) -> list[EntryRow]:
+        """Append to this device's chain in a log; durable on return.
+
+        Every entry is signed, and the first one names all heads.
+        """
+        with self.store.transaction():
+            return self._write(self.log(log), self.incarnation, drafts, now_ms)
+
+    def begin_run(self, log: int) -> Run:
+        """Start an import: a fresh incarnation, so that a window cuts its chain cleanly."""
+        return Run(log, Incarnation(self._entropy.random(8)))
+
+    def write_run(self, run: Run, drafts: Sequence[Draft], now_ms: int) -> Written:
+        """Append a batch of an import, at most STORE_ROWS_MAX; durable on return.
+
+        What this device has imported or written already is left out. Only the last entry and
+        the last of each week are signed: they vouch for the others.
+        """
+        state = self.log(run.log)
+        with self.store.transaction():
+            mids = {draft.mid for draft in drafts if draft.mid is not None}
+            authors = self._authors(run.log)
+            known = {
+                mid: rows[0]
+                for mid, all_rows in self.store.by_mid(run.log, mids).items()
+                if (rows := [r for r in all_rows if authors.get(r.chain) == self.device_id])
+            }
+            # Each new entry also names the known message that it follows in the file.
+            new: list[Draft] = []
+            written_mids: set[MessageId] = set()
+            after: EntryId | None = None
+            for draft in drafts:
+                if draft.mid in known:
+                    after = known[draft.mid].id
+                elif draft.mid is None or draft.mid not in written_mids:
+                    if draft.mid is not None:
+                        written_mids.add(draft.mid)
+                    if after is not None:
+                        draft = msgspec.structs.replace(draft, after=(*draft.after, after))
+                        after = None
+                    new.append(draft)
+            rows = self._write(state, run.incarnation, new, now_ms, sparse=True) if new else []
+        return Written(rows, known, after)
+
+    def _write(
+        self,
+        state: LogState,
+        incarnation: Incarnation,
+        drafts: Sequence[Draft],
+        now_ms: int,
+        *,
+        sparse: bool = False,
+    ) -> list[EntryRow]:
+        chains = self.store.chains(state.n)
+        chain = next(
+            (c for c in chains if c.device == self.device_id and c.incarnation == incarnation), None
+        )
+        if chain is None:
+            chain = ChainRow(
+                self.store.next_chain(), state.n, self.device_id, incarnation, -1, NO_ENTRY, 0
+            )
+        heads = self.store.heads(state.n)
+        first_parents = heads if not sparse or chain.seq < 0 else []
+        native_week = max(week_of(now_ms), median_low([c.week for c in chains] or [0]))
+        n, seq, prev, week = self.store.next_n(), chain.seq + 1, chain.id, chain.week
+        named = {id_ for draft in drafts for id_ in draft.after} | set(first_parents) | {prev}
+        ranks = Ranks(self.store.find(state.n, named - {NO_ENTRY}).values())
+        epoch = state.keys.current
+        opened: list[_Opened] = []
+        for index, draft in enumerate(drafts):
+            encoded = bodies.encode(draft.body)
+            parents = set(draft.after)
+            if index == 0:
+                parents.update(first_parents[: limits.PARENTS_MAX - len(parents)])
+            parents.discard(prev)
+            header = Header(
+                draft.kind,
+                self.device_id,
+                incarnation,
+                seq,
+                prev,
+                draft.time_ms,
+                len(encoded),
+                tuple(sorted(parents)) if parents else (),
+                draft.mid,
+            )
+            week = week_of(draft.time_ms) if _is_retold(header) else native_week
+            sealed = entry.seal_entry(state.keys, epoch, week, header, encoded)
+            row = EntryRow(
+                n=n,
+                log=state.n,
+                id=sealed.id,
+                week=week,
+                outer=sealed.outer,
+                signature=None,
+                body=encoded,
+                state=BodyState.OPENED,
+                kind=draft.kind,
+                chain=chain.n,
+                seq=seq,
+                time_ms=draft.time_ms,
+                rank=ranks.add(sealed.id, header),
+                mid=draft.mid,
+            )
+            if opened and sparse and opened[-1].row.week != week:
+                self._sign(epoch, opened[-1].row)
+            if not sparse or index + 1 == len(drafts):
+                self._sign(epoch, row)
+            opened.append(_Opened(row, header, draft.body, _text_of(draft.body)))
+            n, seq, prev = n + 1, seq + 1, sealed.id
+        self._insert(state, opened)
+        self.store.put_chain(
+            ChainRow(chain.n, state.n, self.device_id, incarnation, seq - 1, prev, week)
+        )
+        self.store.change_heads(
+            state.n, [prev], {chain.id, *(p for o in opened for p in o.header.parents)} - {NO_ENTRY}
+        )
+        self._fold(state, opened)
+        return [o.row for o in opened]
+
+    def _sign(self, epoch: EpochKeys, row: EntryRow) -> None:
+        sealed = Sealed(row.id, row.outer, None)
+        row.signature = entry.sign_entry(self._device, epoch, sealed).signature
+
+    # -- admitting ---------------------------------------------------------------------------
+
+    def admit(self, log: int, sealed: Sealed) -> bool:
+        """Take an entry that somebody else made or kept; False if it was here already.
+
+        Raises:
+            InvalidInput: Not an entry of this log, or its body or id does not match.
+        """
+        state = self.log(log)
+        if entry.entry_id(sealed.outer) != sealed.id:
+            raise InvalidInput("entry does not match its id")
+        header, epoch = entry.open_header(state.keys, sealed.outer)
+        encoded = entry.open_body(epoch, sealed.outer, sealed.body) if sealed.body is not None else None
+        if sealed.signature is not None:
+            entry.verify_entry_signature(epoch, header.device, sealed.id, sealed.outer, sealed.signature)
+        with self.store.transaction():
+            if self.store.find(log, [sealed.id]):
+                return False
+            self._admit(state, sealed, header, encoded)
+        return True
+
+    def _admit(self, state: LogState, sealed: Sealed, header: Header, encoded: bytes | None) -> None:
+        store = self.store
+        chain = next(
+            (
+                c
+                for c in store.chains(state.n)
+                if c.device == header.device and c.incarnation == header.incarnation
+            ),
+            None,
+        )
+        n_chain = store.next_chain() if chain is None else chain.n
+        outer = entry.parse_outer(sealed.outer)
+        row = EntryRow(
+            n=store.next_n(),
+            log=state.n,
+            id=sealed.id,
+            week=outer.week,
+            outer=sealed.outer,
+            signature=sealed.signature,
+            body=encoded,
+            state=BodyState.OPENED if encoded is not None else BodyState.NOT_FETCHED,
+        )
+        if chain is not None and store.at(chain.n, header.seq) is not None:
+            # A second entry at one place of a chain: kept and counted, not read (a fork).
+            store.insert([row], [], [], [])
+            return
+        row.kind, row.chain, row.seq = header.kind, n_chain, header.seq
+        row.time_ms, row.mid = header.time_ms, header.mid
+        known = store.find(state.n, _parents_of(header))
+        row.rank = Ranks(known.values()).add(row.id, header)
+        body = _readable_body(header.kind, encoded)
+        opened = _Opened(row, header, body, _text_of(body))
+        self._insert(state, [opened])
+        if chain is None or header.seq > chain.seq:
+            store.put_chain(
+                ChainRow(
+                    n_chain,
+                    state.n,
+                    header.device,
+                    header.incarnation,
+                    header.seq,
+                    row.id,
+                    outer.week,
+                )
+            )
+        children = self._children(state.n, row)
+        store.change_heads(state.n, [] if children else [row.id], _parents_of(header))
+        self._fold(state, [opened])
+        self._raise_ranks(state, row, children)
+
+    def _children(self, log: int, row: EntryRow) -> list[EntryRow]:
+        successor = self.store.at(row.chain, row.seq + 1)
+        children = self.store.children(log, row.id)
+        return children if successor is None else [successor, *children]
+
+    def _raise_ranks(self, state: LogState, row: EntryRow, children: list[EntryRow]) -> None:
+        """An entry came after some that name it: put those, and what follows from them, in order."""
+        waiting = [(row, child) for child in children]
+        while waiting:
+            parent, child = waiting.pop()
+            if parent.rank < child.rank or (_row_is_retold(child) and not _row_is_retold(parent)):
+                continue
+            child.rank = parent.rank + 1
+            self.store.set_rank(child.n, child.rank)
+            if child.kind == Kind.TITLE:
+                self._choose_title(state)
+            if child.kind == Kind.EDIT:
+                body = _readable_body(child.kind, child.body)
+                if isinstance(body, bodies.Edit):
+                    self._choose_edit(state, MessageId(bytes.fromhex(body.of)))
+            waiting.extend((child, grandchild) for grandchild in self._children(state.n, child))
+
+    # -- folding -----------------------------------------------------------------------------
+
+    def _insert(self, state: LogState, opened: Sequence[_Opened]) -> None:
+        self.store.insert(
+            [o.row for o in opened],
+            [(o.row.n, parent) for o in opened for parent in o.header.parents],
+            [
+                Reference(o.row.n, state.n, target)
+                for o in opened
+                if o.body is not None
+                for target in references_of(o.body)
+            ],
+            [(o.row.n, searchable(o.text)) for o in opened if o.text],
+        )
+
+    def _fold(self, state: LogState, opened: Sequence[_Opened]) -> None:
+        """Work out what the new entries change in the view, and what waited for them."""
+        spoken = {o.row.mid or message_id(o.row.id) for o in opened if o.row.kind in SPOKEN}
+        for mid, rows in self.store.by_mid(state.n, spoken).items():
+            if len(rows) > 1:
+                self._choose_shown(rows)
+        edits: set[MessageId] = set()
+        erasures: set[MessageId] = set()
+        for o in opened:
+            if isinstance(o.body, bodies.Edit):
+                edits.add(MessageId(bytes.fromhex(o.body.of)))
+            elif isinstance(o.body, bodies.Erasure):
+                erasures.add(MessageId(bytes.fromhex(o.body.of)))
+        # What a message is changed by may have come before it.
+        for mid, kinds in self._changes_of(state.n, spoken).items():
+            if Kind.EDIT in kinds:
+                edits.add(mid)
+            if Kind.ERASURE in kinds:
+                erasures.add(mid)
+        for mid in edits:
+            if self._changing(state, mid, Kind.ERASURE):
+                erasures.add(mid)
+            self._choose_edit(state, mid)
+        for mid in erasures:
+            self._erase(state, mid)
+        for o in opened:
+            if isinstance(o.body, bodies.Device) and state.kind == LogKind.PERSON:
+                self.store.put_device(DeviceRow(o.header.device, o.body.name, o.body.person))
+        if any(o.row.kind == Kind.TITLE for o in opened):
+            self._choose_title(state)
+
+    def _changes_of(self, log: int, mids: set[MessageId]) -> dict[MessageId, set[int]]:
+        references = self.store.references_to(log, mids)
+        rows = self.store.rows({reference.n for reference in references})
+        changes: dict[MessageId, set[int]] = {}
+        for reference in references:
+            changes.setdefault(reference.target, set()).add(rows[reference.n].kind)
+        return changes
+
+    def _choose_shown(self, rows: list[EntryRow]) -> None:
+        shown = shown_among(rows)
+        for row in rows:
+            if row.hidden == (row.n in shown):
+                self.store.set_hidden(row.n, row.n not in shown)
+
+    def _changing(self, state: LogState, mid: MessageId, kind: Kind) -> list[EntryRow]:
+        """Entries of a kind that change this message."""
+        references = self.store.references_to(state.n, [mid])
+        rows = self.store.rows({reference.n for reference in references}).values()
+        return [row for row in rows if row.kind == kind]
+
+    def _choose_edit(self, state: LogState, mid: MessageId) -> None:
+        for target in self.store.by_mid(state.n, [mid]).get(mid, []):
+            edit = self.edit_of(state, target)
+            if edit != target.edit:
+                self.store.set_edit(target.n, edit)
+
+    def edit_of(self, state: LogState, target: EntryRow) -> int:
+        """`n` of the edit that a message reads as now, or 0."""
+        authors = self._authors(state.n)
+        edits = self._changing(state, target.mid or message_id(target.id), Kind.EDIT)
+        own = [edit for edit in edits if authors.get(edit.chain) == authors.get(target.chain)]
+        return max(own, key=lambda row: row.position).n if own else 0
+
+    def _choose_title(self, state: LogState) -> None:
+        self.store.set_title(state.n, latest_title(self.store, state.n))
+
+    def _erase(self, state: LogState, mid: MessageId) -> None:
+        """Forget the bodies of a message, and of its edits and files, that its author erased."""
+        authors = self._authors(state.n)
+        by = {authors.get(row.chain) for row in self._changing(state, mid, Kind.ERASURE)}
+        targets = self.store.by_mid(state.n, [mid]).get(mid, [])
+        for kind in (Kind.EDIT, Kind.MANIFEST):
+            targets = targets + self._changing(state, mid, kind)
+        for row in targets:
+            if row.state != BodyState.ERASED and authors.get(row.chain) in by:
+                text = _text_of(_readable_body(row.kind, row.body))
+                self.store.erase_body(row.n, searchable(text) if text else None)
+
+    def _authors(self, log: int) -> dict[int, object]:
+        """Who writes each chain; one device is one person until devices are paired."""
+        return {chain.n: chain.device for chain in self.store.chains(log)}
+
+
+def shown_among(rows: Sequence[EntryRow]) -> set[int]:
+    """Of entries with one identity, `n` of those that are shown.
+
+    Of those that say the same one stands for all; different claims stay apart.
+    """
+    groups: dict[object, list[EntryRow]] = {}
+    for row in rows:
+        groups.setdefault(_said(row), []).append(row)
+    # A body that is not here says nothing of what it was: it hides behind any other.
+    silent = groups.pop(None, [])
+    if silent and not groups:
+        groups[None] = silent
+    return {
+        min(group, key=lambda row: (row.mid is not None, row.id)).n for group in groups.values()
+    }
+
+
+class Ranks:
+    """Ranks of the entries that a batch names, and of those that it makes."""
+
+    def __init__(self, known: Iterable[EntryRow]):
+        self._ranks = {row.id: (row.rank, _row_is_retold(row)) for row in known}
+
+    def add(self, id_: EntryId, header: Header) -> int:
+        retold = _is_retold(header)
+        rank = header.time_ms
+        for parent in _parents_of(header):
+            known = self._ranks.get(parent)
+            if known is not None and known[0] >= rank and (known[1] or not retold):
+                rank = known[0] + 1
+        self._ranks[id_] = (rank, retold)
+        return rank
+
+
+def _parents_of(header: Header) -> tuple[EntryId, ...]:
+    return header.parents if header.prev == NO_ENTRY else (header.prev, *header.parents)
+
+
+def _is_retold(header: Header) -> bool:
+    """Whether its time and order are those of another chat."""
+    return header.mid is not None or header.kind == Kind.IMPORT
+
+
+def _row_is_retold(row: EntryRow) -> bool:
+    return row.mid is not None or row.kind == Kind.IMPORT
+
+
+def references_of(body: Body) -> tuple[MessageId, ...]:
+    """The messages that a body names; of an IMPORT, the chat."""
+    if isinstance(body, bodies.Text):
+        return tuple(MessageId(bytes.fromhex(target)) for target in body.to)
+    if isinstance(body, bodies.Import):
+        return (chat_target(body.chat),)
+    if isinstance(body, bodies.Edit | bodies.Reaction | bodies.Erasure | bodies.Manifest):
+        return (MessageId(bytes.fromhex(body.of)),)
+    return ()
+
+
+def chat_target(key: str) -> MessageId:
+    """What a chat's key is found by."""
+    return MessageId(crypto.hash_with_context("chat key", key.encode())[:16])
+
+
+def latest_title(store: Store, log: int) -> str:
+    """What a conversation is called: the latest readable title, or ""."""
+    query = TimelineQuery(log=log, limit=8, kinds=frozenset({Kind.TITLE}), newest_first=True)
+    for row in store.timeline(query):
+        body = _readable_body(row.kind, row.body)
+        if isinstance(body, bodies.Title):
+            return body.title
+    return ""
+
+
+def _text_of(body: Body | None) -> str | None:
+    """The words of a body that search finds."""
+    if isinstance(body, bodies.Text | bodies.Edit):
+        return f"{body.by} {body.text}" if body.by else body.text
+    return None
+
+
+def _said(row: EntryRow) -> object:
+    """What tells two claims of one message apart; None if the body is not here."""
+    body = _readable_body(row.kind, row.body)
+    return (body.by, body.text) if isinstance(body, bodies.Text) else None
+
+
+def _readable_body(kind: int, encoded: bytes | None) -> Body | None:
+    """A body, or None where there is none, or none that this version understands."""
+    if encoded is None:
+        return None
+    try:
+        return bodies.decode(kind, encoded)
+    except InvalidInput:
+        return None
+
+
+def wrap_info(topic: Topic, author: bytes, epoch: int, recipient: bytes) -> bytes:
+    """Binds a wrapped epoch secret to its log, author, epoch and recipient (HPKE's `info`)."""
+    return b"mlog v1 epoch wrap\0" + topic + author + epoch.to_bytes(8, "big") + recipient

@@ -1,0 +1,297 @@
+"""Store: what a replica keeps, as rows, and the interface that every store implements.
+
+A store decides nothing: it keeps rows and finds them again. `Replica` (mlog/log/replica.py) works
+out every value, so that a memory store and a database behave alike; both pass one conformance
+suite (tests/log/test_store.py). All calls are synchronous; no call touches more than
+STORE_ROWS_MAX rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
+from enum import IntEnum, StrEnum
+from typing import Protocol
+
+import msgspec
+
+from mlog.log.bodies import SPOKEN
+from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic
+
+__all__ = [
+    "BodyState",
+    "ChainRow",
+    "DeviceRow",
+    "Digest",
+    "EntryRow",
+    "EpochRow",
+    "GapRow",
+    "LogKind",
+    "LogRow",
+    "Position",
+    "Reason",
+    "Reference",
+    "Store",
+    "TimelineQuery",
+]
+
+
+class LogKind(StrEnum):
+    """What a log is for."""
+
+    CONVERSATION = "conversation"
+    PERSON = "person"
+    PRIVATE = "private"
+
+
+class BodyState(IntEnum):
+    """In which form a body is kept, or why it is not."""
+
+    OPENED = 0
+    SEALED = 1
+    ERASED = 2
+    NOT_FETCHED = 3
+
+
+class Reason(StrEnum):
+    """Why an entry, or a part of it, is absent."""
+
+    CORRUPT = "corrupt here"
+    LOST = "lost here"
+    NOT_FETCHED = "not yet fetched"
+
+
+class LogRow(msgspec.Struct, frozen=True, gc=False):
+    """One log. `secret` is sealed by the device's vault; `title` is the latest one folded."""
+
+    n: int
+    topic: Topic
+    kind: LogKind
+    secret: bytes
+    title: str = ""
+
+
+class DeviceRow(msgspec.Struct, frozen=True, gc=False):
+    """What a device record says: the names of the device and of its person."""
+
+    id: DeviceId
+    name: str
+    person: str
+
+
+class EpochRow(msgspec.Struct, frozen=True, gc=False):
+    """One epoch secret of a log, sealed by the device's vault."""
+
+    log: int
+    number: int
+    secret: bytes
+
+
+class ChainRow(msgspec.Struct, frozen=True, gc=False):
+    """One chain and its newest entry here.
+
+    Attributes:
+        seq: Highest sequence number held; `id` and `week` are that entry's.
+    """
+
+    n: int
+    log: int
+    device: DeviceId
+    incarnation: Incarnation
+    seq: int
+    id: EntryId
+    week: int
+
+
+class EntryRow(msgspec.Struct, gc=False, kw_only=True):
+    """One entry: its exact bytes, and what they say, opened.
+
+    Attributes:
+        n: Order of arrival here, from 1.
+        body: Opened or sealed bytes as `state` says, or None.
+        signature: Sealed, 80 bytes; None where a later entry of the chain vouches for this one.
+        chain: `ChainRow.n`; 0 where the header cannot be opened, and then all below is empty.
+        rank: Place in the view's order, ties broken by id (mlog/log/replica.py).
+        mid: Identity of an imported message; None for one written in mlog.
+        hidden: Another entry stands for the same message.
+        edit: `n` of the entry whose text replaces this one's, or 0.
+    """
+
+    n: int
+    log: int
+    id: EntryId
+    week: int
+    outer: bytes
+    signature: bytes | None
+    body: bytes | None
+    state: BodyState
+    kind: int = 0
+    chain: int = 0
+    seq: int = 0
+    time_ms: int = 0
+    rank: int = 0
+    mid: MessageId | None = None
+    hidden: bool = False
+    edit: int = 0
+
+    @property
+    def position(self) -> Position:
+        return Position(self.rank, self.id)
+
+
+class Position(msgspec.Struct, frozen=True, gc=False, order=True):
+    """A place in a log's view; the same in every replica."""
+
+    rank: int
+    id: EntryId
+
+
+class Reference(msgspec.Struct, frozen=True, gc=False):
+    """The entry `n` names the message, or for an IMPORT the chat, `target`."""
+
+    n: int
+    log: int
+    target: MessageId
+
+
+class Digest(msgspec.Struct, frozen=True, gc=False):
+    """A segment's digests: how many entries and bodies, and the hash over the ids of each."""
+
+    week: int
+    entries: int
+    bodies: int
+    entries_hash: bytes
+    bodies_hash: bytes
+
+
+class GapRow(msgspec.Struct, frozen=True, gc=False):
+    """Something that should be here and is not.
+
+    Attributes:
+        id: The entry, where anything held names it; else empty.
+        part: "entry", "body", "signature" or "index".
+        chain: Its chain, or 0; `seq` counts then.
+        since_ms: When it was noticed.
+    """
+
+    log: int
+    id: bytes
+    part: str
+    reason: Reason
+    chain: int
+    seq: int
+    time_ms: int
+    since_ms: int
+    detail: str
+
+
+class TimelineQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which entries of a log, in the order of the view.
+
+    Attributes:
+        after, before: Exclusive places.
+        since_ms, until_ms: Claimed times, inclusive and exclusive.
+        kinds: Only these; empty for all.
+        newest_first: Direction, which also decides which ones `limit` keeps.
+        hidden: Also entries for which another one stands.
+        limit: At most STORE_ROWS_MAX.
+    """
+
+    log: int
+    limit: int
+    after: Position | None = None
+    before: Position | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    kinds: frozenset[int] = SPOKEN
+    newest_first: bool = False
+    hidden: bool = False
+
+
+class Store(Protocol):
+    """Rows of one home. Raises StoreError when the disk fails, Busy when another process writes."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All writes inside become durable together at its end, or none does."""
+        ...
+
+    def reading(self) -> AbstractContextManager[None]:
+        """All reads inside see one state."""
+        ...
+
+    # -- logs, keys, chains ------------------------------------------------------------------
+
+    def logs(self) -> list[LogRow]: ...
+    def add_log(self, row: LogRow) -> None: ...
+    def set_title(self, log: int, title: str) -> None: ...
+    def epochs(self, log: int) -> list[EpochRow]: ...
+    def add_epoch(self, row: EpochRow) -> None: ...
+    def devices(self) -> list[DeviceRow]: ...
+    def put_device(self, row: DeviceRow) -> None: ...
+    def chains(self, log: int) -> list[ChainRow]: ...
+    def put_chain(self, row: ChainRow) -> None: ...
+    def next_chain(self) -> int: ...
+    def heads(self, log: int) -> list[EntryId]: ...
+    def change_heads(self, log: int, add: Collection[EntryId], remove: Collection[EntryId]) -> None: ...
+
+    # -- entries -----------------------------------------------------------------------------
+
+    def next_n(self) -> int: ...
+
+    def insert(
+        self,
+        rows: Sequence[EntryRow],
+        parents: Iterable[tuple[int, EntryId]],
+        references: Iterable[Reference],
+        words: Iterable[tuple[int, str]],
+    ) -> None:
+        """Add entries, the parents beside `prev` that they name, references, and search words."""
+        ...
+
+    def find(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, EntryRow]: ...
+    def rows(self, ns: Collection[int]) -> dict[int, EntryRow]: ...
+    def at(self, chain: int, seq: int) -> EntryRow | None: ...
+    def by_mid(self, log: int, mids: Collection[MessageId]) -> dict[MessageId, list[EntryRow]]: ...
+    def by_prefix(self, log: int | None, prefix: bytes, mask: int, limit: int) -> list[EntryRow]:
+        """Entries whose id or mid starts with these bytes; of the last one only the bits in mask."""
+        ...
+
+    def children(self, log: int, id_: EntryId) -> list[EntryRow]:
+        """Entries that name this one among their parents; the next in its chain is not asked for."""
+        ...
+
+    def parents(self, ns: Collection[int]) -> dict[int, list[EntryId]]: ...
+    def references(self, ns: Collection[int]) -> dict[int, list[MessageId]]: ...
+    def references_to(self, log: int | None, targets: Collection[MessageId]) -> list[Reference]: ...
+    def set_rank(self, n: int, rank: int) -> None: ...
+    def set_hidden(self, n: int, hidden: bool) -> None: ...
+    def set_edit(self, n: int, edit: int) -> None: ...
+
+    def erase_body(self, n: int, words: str | None) -> None:
+        """Forget a body and the search words it was indexed under; `scrub` overwrites the rest."""
+        ...
+
+    def timeline(self, query: TimelineQuery) -> list[EntryRow]: ...
+    def scan(self, chain: int, after_seq: int, limit: int) -> list[EntryRow]: ...
+    def chain_kind(self, chain: int, kind: int) -> list[EntryRow]: ...
+    def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]: ...
+    def count(self, log: int, kinds: frozenset[int]) -> int: ...
+
+    def search(self, words: str, log: int | None, limit: int) -> list[int]:
+        """`n` of the newest stored entries that match an FTS5 expression."""
+        ...
+
+    # -- segments and gaps -------------------------------------------------------------------
+
+    def digests(self, log: int) -> list[Digest]:
+        """Those that are up to date, by week."""
+        ...
+
+    def stale_weeks(self, log: int) -> list[int]: ...
+    def segment(self, log: int, week: int) -> list[tuple[EntryId, bool]]:
+        """Ids of a segment, ascending, and whether the body is held; corrupt ones left out."""
+        ...
+
+    def put_digest(self, log: int, digest: Digest) -> None: ...
+    def gaps(self, log: int | None) -> list[GapRow]: ...
+    def replace_gaps(self, log: int, gaps: Sequence[GapRow]) -> None: ...

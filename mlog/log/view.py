@@ -1,0 +1,236 @@
+"""View: what a conversation looks like, read from a store and checked while it is read.
+
+The fold that decides what is shown is kept up to date by `Replica`; here its results become
+messages. Every entry read is hashed again, so that a damaged one is shown as damaged and never
+as something that its author did not write. docs/protocol.md, 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from mlog.errors import InvalidInput
+from mlog.log import bodies
+from mlog.log.bodies import Body, Kind
+from mlog.log.ids import DeviceId, EntryId, MessageId, message_id
+from mlog.log.replica import LogState, Replica
+from mlog.log.store import BodyState, EntryRow, Position, TimelineQuery
+from mlog.log.verify import check_body, check_header
+
+__all__ = ["Author", "Message", "Reacted", "Source", "View"]
+
+
+class Author(msgspec.Struct, frozen=True, kw_only=True):
+    """Who says so.
+
+    Attributes:
+        name: The person's name; of an imported message, the name that the file gives.
+        device: The device that signed it.
+        claimed: The name is a claim of the importer, whose device this is.
+    """
+
+    name: str
+    device: DeviceId
+    claimed: bool = False
+
+
+class Reacted(msgspec.Struct, frozen=True, kw_only=True):
+    """An emoji and who put it there."""
+
+    emoji: str
+    authors: tuple[str, ...]
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an imported message came from. `position`: line or ordinal, from 1."""
+
+    format: str
+    name: str
+    file_hash: str
+    position: int
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a conversation as it reads now.
+
+    Attributes:
+        id: The entry that stands for it.
+        mid: How other messages refer to it.
+        log: Number of its conversation.
+        text: As edited; empty if erased, damaged or not here.
+        time_ms: The author's claim.
+        to: Messages that it answers.
+        damage: What is wrong with the stored bytes, or "".
+    """
+
+    id: EntryId
+    mid: MessageId
+    log: int
+    kind: Kind
+    author: Author
+    time_ms: int
+    position: Position
+    text: str = ""
+    to: tuple[MessageId, ...] = ()
+    edited: bool = False
+    erased: bool = False
+    absent: bool = False
+    damage: str = ""
+    reactions: tuple[Reacted, ...] = ()
+    at: int = 0
+    src: int = 0
+    chain: int = 0
+
+
+class View:
+    """Reads a replica's logs as messages.
+
+    Args:
+        names: What people call the devices that write.
+    """
+
+    def __init__(self, replica: Replica, names: Mapping[DeviceId, str]):
+        self._replica = replica
+        self._store = replica.store
+        self._names = names
+        self._devices: dict[int, DeviceId] = {}
+
+    def messages(self, query: TimelineQuery) -> list[Message]:
+        """Messages of one log in the order asked for; at most `query.limit`."""
+        return self._messages(self._replica.log(query.log), self._store.timeline(query))
+
+    def by_numbers(self, ns: Sequence[int]) -> list[Message]:
+        """The messages that these entries stand for, in the order given."""
+        rows = self._store.rows(ns)
+        found: list[Message] = []
+        for n in ns:
+            if n in rows:
+                found.extend(self._messages(self._replica.log(rows[n].log), [rows[n]]))
+        return found
+
+    def opened(self, row: EntryRow) -> Body | None:
+        """The checked body of an entry, or None where it is not here.
+
+        Raises:
+            InvalidInput: Damaged.
+        """
+        state = self._replica.log(row.log)
+        check_header(state.keys, row, self._device(row))
+        encoded = check_body(state.keys, row)
+        return None if encoded is None else bodies.decode(row.kind, encoded)
+
+    def source(self, message: Message) -> Source | None:
+        """Where an imported message came from; None for what was written in mlog."""
+        if not message.author.claimed:
+            return None
+        found = self.sources(message.chain).get(message.src)
+        if found is None:
+            return Source(format="", name="", file_hash="", position=message.at)
+        return Source(format=found.format, name=found.name, file_hash=found.hash, position=message.at)
+
+    def sources(self, chain: int) -> dict[int, bodies.Import]:
+        """The files that a chain was imported from, by `src`."""
+        found: dict[int, bodies.Import] = {}
+        for row in self._store.chain_kind(chain, Kind.IMPORT):
+            body = self.opened(row)
+            if isinstance(body, bodies.Import):
+                found[body.src] = body
+        return found
+
+    def _device(self, row: EntryRow) -> DeviceId:
+        if row.chain not in self._devices:
+            for chain in self._store.chains(row.log):
+                self._devices[chain.n] = chain.device
+        return self._devices.get(row.chain, DeviceId(b""))
+
+    def _messages(self, state: LogState, rows: Sequence[EntryRow]) -> list[Message]:
+        edits = self._store.rows({row.edit for row in rows if row.edit})
+        mids = [row.mid or message_id(row.id) for row in rows]
+        reactions = self._reactions(state, set(mids))
+        return [
+            self._message(state, row, mid, edits.get(row.edit), reactions.get(mid, ()))
+            for row, mid in zip(rows, mids, strict=True)
+        ]
+
+    def _message(
+        self,
+        state: LogState,
+        row: EntryRow,
+        mid: MessageId,
+        edit: EntryRow | None,
+        reactions: tuple[Reacted, ...],
+    ) -> Message:
+        device = self._device(row)
+        damage, body, edited = "", None, None
+        try:
+            check_header(state.keys, row, device)
+            encoded = check_body(state.keys, row)
+            body = None if encoded is None else bodies.decode(row.kind, encoded)
+            if edit is not None and edit.state == BodyState.OPENED:
+                edited = self.opened(edit)
+        except InvalidInput as error:
+            damage = str(error)
+        by = body.by if isinstance(body, bodies.Text | bodies.Title) else ""
+        claimed = row.mid is not None
+        text = body.text if isinstance(body, bodies.Text) else ""
+        if isinstance(edited, bodies.Edit):
+            text = edited.text
+        return Message(
+            id=row.id,
+            mid=mid,
+            log=row.log,
+            kind=Kind(row.kind),
+            author=Author(
+                name=by if claimed else self._names.get(device, device.hex()[:8]),
+                device=device,
+                claimed=claimed,
+            ),
+            time_ms=row.time_ms,
+            position=row.position,
+            text="" if damage else text,
+            to=_answers(body),
+            edited=isinstance(edited, bodies.Edit),
+            erased=row.state == BodyState.ERASED or (isinstance(body, bodies.Text) and body.erased),
+            absent=row.state == BodyState.NOT_FETCHED,
+            damage=damage,
+            reactions=reactions,
+            at=body.at if isinstance(body, bodies.Text) else 0,
+            src=body.src if isinstance(body, bodies.Text) else 0,
+            chain=row.chain,
+        )
+
+    def _reactions(self, state: LogState, mids: set[MessageId]) -> dict[MessageId, tuple[Reacted, ...]]:
+        references = self._store.references_to(state.n, mids)
+        rows = self._store.rows({reference.n for reference in references})
+        latest: dict[MessageId, dict[tuple[str, str], tuple[Position, bool]]] = {}
+        for reference in references:
+            row = rows[reference.n]
+            if row.kind != Kind.REACTION or row.state != BodyState.OPENED:
+                continue
+            try:
+                body = self.opened(row)
+            except InvalidInput:
+                continue
+            if isinstance(body, bodies.Reaction):
+                device = self._device(row)
+                name = body.by if row.mid is not None else self._names.get(device, device.hex()[:8])
+                of_message = latest.setdefault(reference.target, {})
+                before = of_message.get((body.emoji, name))
+                if before is None or before[0] < row.position:
+                    of_message[body.emoji, name] = (row.position, body.removed)
+        return {mid: _grouped(of_message) for mid, of_message in latest.items()}
+
+
+def _grouped(latest: Mapping[tuple[str, str], tuple[Position, bool]]) -> tuple[Reacted, ...]:
+    by_emoji: dict[str, list[str]] = {}
+    for (emoji, name), (_, removed) in sorted(latest.items(), key=lambda item: item[1][0]):
+        if not removed:
+            by_emoji.setdefault(emoji, []).append(name)
+    return tuple(Reacted(emoji=emoji, authors=tuple(names)) for emoji, names in by_emoji.items())
+
+
+def _answers(body: Body | None) -> tuple[MessageId, ...]:
+    targets: Iterable[str] = body.to if isinstance(body, bodies.Text) else ()
+    return tuple(MessageId(bytes.fromhex(target)) for target in targets)
