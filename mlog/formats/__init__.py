@@ -1,0 +1,163 @@
+"""Import from and export to other programs' files.
+
+An importer turns a `Source` into a stream of `Item`s, an exporter turns `ExportRecord`s into bytes;
+both work in bounded memory and know nothing of entries, stores or keys. A further format
+joins by a module and a line in `IMPORTERS` or `EXPORTERS` below; modules are loaded when they
+are first asked, so that starting mlog costs nothing for formats that are not used.
+
+| name     | reads                                             | module            |
+|----------|---------------------------------------------------|-------------------|
+| mlog     | mlog's own JSON lines (written as "jsonl")        | jsonl.py          |
+| telegram | Telegram Desktop's result.json                    | telegram.py       |
+| mbox     | mailboxes                                         | mail.py           |
+| eml      | a single mail                                     | mail.py           |
+| irc      | IRC logs, with reply annotations                  | irc.py            |
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol, cast
+
+from mlog.errors import UserError
+from mlog.formats.record import Chat, ExportRecord, Item, Provenance, Record, Skipped
+from mlog.formats.source import Source
+
+__all__ = [
+    "EXPORTERS",
+    "IMPORTERS",
+    "Chat",
+    "ExportRecord",
+    "Exporter",
+    "Importer",
+    "Item",
+    "Provenance",
+    "Record",
+    "Skipped",
+    "Source",
+    "detect",
+    "exporter",
+    "importer",
+]
+
+
+class Importer(Protocol):
+    """Reads one format."""
+
+    @property
+    def name(self) -> str:
+        """What `--format` calls it."""
+        ...
+
+    def sniff(self, head: bytes, name: str, /) -> bool:
+        """Whether a file is of this format.
+
+        Args:
+            head: Its first SNIFF_SIZE_BYTES.
+            name: Its name; content decides where it can.
+        """
+        ...
+
+    def parse(self, source: Source) -> Iterator[Item]:
+        """Everything in the file, in its order; what was read before an error stays valid.
+
+        Raises:
+            InvalidInput: The file is not of this format from some position on.
+            LimitExceeded: Something in it is larger than `mlog.limits` allows.
+            UserError: It cannot be read.
+            StoreError: There is no room for temporary data.
+        """
+        ...
+
+
+class Exporter(Protocol):
+    """Writes one format."""
+
+    @property
+    def name(self) -> str:
+        """What `--format` calls it."""
+        ...
+
+    def export(self, chat: Chat, records: Iterable[ExportRecord]) -> Iterator[bytes]:
+        """The bytes of one conversation, in pieces."""
+        ...
+
+
+class _Late:
+    """An importer or exporter whose module is loaded when it is first used."""
+
+    def __init__(self, name: str, module: str, class_name: str) -> None:
+        self.name = name
+        self._module = module
+        self._class_name = class_name
+
+    def _load(self) -> object:
+        return getattr(importlib.import_module(f"mlog.formats.{self._module}"), self._class_name)()
+
+
+class _LateImporter(_Late):
+    def sniff(self, head: bytes, name: str) -> bool:
+        return cast(Importer, self._load()).sniff(head, name)
+
+    def parse(self, source: Source) -> Iterator[Item]:
+        return cast(Importer, self._load()).parse(source)
+
+
+class _LateExporter(_Late):
+    def export(self, chat: Chat, records: Iterable[ExportRecord]) -> Iterator[bytes]:
+        return cast(Exporter, self._load()).export(chat, records)
+
+
+IMPORTERS: Final[tuple[Importer, ...]] = (
+    _LateImporter("mlog", "jsonl", "JsonLinesImporter"),
+    _LateImporter("irc", "irc", "IrcImporter"),
+)
+"""In the order in which they are asked: the one that is easiest to mistake for comes last."""
+
+EXPORTERS: Final[tuple[Exporter, ...]] = (_LateExporter("jsonl", "jsonl", "JsonLinesExporter"),)
+
+
+def detect(head: bytes, name: str) -> Importer:
+    """The importer for a file.
+
+    Args:
+        head: Its first SNIFF_SIZE_BYTES; `Source.head` gives them.
+        name: What to call it in the message.
+
+    Raises:
+        UserError: None of them knows it.
+    """
+    for candidate in IMPORTERS:
+        if candidate.sniff(head, name):
+            return candidate
+    what = "is empty" if not head.strip() else "is in no format that mlog knows"
+    raise UserError(f"{name} {what}. Known are: {_names(IMPORTERS)}. Say which with --format.")
+
+
+def importer(name: str) -> Importer:
+    """The importer of this name.
+
+    Raises:
+        UserError: There is none.
+    """
+    for candidate in IMPORTERS:
+        if candidate.name == name:
+            return candidate
+    raise UserError(f"no format {name!r} to import. Known are: {_names(IMPORTERS)}.")
+
+
+def exporter(name: str) -> Exporter:
+    """The exporter of this name.
+
+    Raises:
+        UserError: There is none.
+    """
+    for candidate in EXPORTERS:
+        if candidate.name == name:
+            return candidate
+    raise UserError(f"no format {name!r} to export to. Known are: {_names(EXPORTERS)}.")
+
+
+def _names(formats: Iterable[Importer | Exporter]) -> str:
+    return ", ".join(known.name for known in formats)
