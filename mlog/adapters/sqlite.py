@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -58,7 +58,7 @@ class SqliteStore:
 
     Args:
         path: The database; made if absent.
-        committed: Called after each durable commit with the number of writes so far.
+        on_commit: Called after each durable commit, before other processes may write.
 
     Raises:
         UserError: Not an mlog database, or one of a newer mlog.
@@ -66,8 +66,15 @@ class SqliteStore:
         StoreError: It cannot be opened, or is damaged.
     """
 
-    def __init__(self, path: Path, *, busy_timeout_ms: int = limits.BUSY_TIMEOUT_MS):
+    def __init__(
+        self,
+        path: Path,
+        *,
+        busy_timeout_ms: int = limits.BUSY_TIMEOUT_MS,
+        on_commit: Callable[[], None] = lambda: None,
+    ):
         self.path = path
+        self._on_commit = on_commit
         self._timeout_s = busy_timeout_ms / 1000
         self._lock = ProcessLock(path.with_name(path.name + ".lock"), busy_timeout_ms)
         self._in_transaction = False
@@ -145,8 +152,10 @@ class SqliteStore:
         if self._in_transaction:
             yield
             return
-        with disk_errors(self.path), self._lock, self._begun():
-            yield
+        with disk_errors(self.path), self._lock:
+            with self._begun():
+                yield
+            self._on_commit()
 
     @contextmanager
     def _begun(self) -> Iterator[None]:

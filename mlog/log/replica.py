@@ -129,7 +129,7 @@ class Replica:
         self.store = store
         self.device_id = device.id
         self.incarnation = incarnation
-        self._device = device
+        self.device_keys = device
         self._vault = vault
         self._entropy = entropy
         self._logs: dict[int, LogState] = {}
@@ -186,7 +186,7 @@ class Replica:
 
     def _key_body(self, keys: LogKeys, kind: LogKind, secret: bytes) -> bodies.Key:
         info = wrap_info(keys.topic, self.device_id, 1, self.device_id)
-        sealed = self._entropy.wrap(self._device.hpke_public, secret, info)
+        sealed = self._entropy.wrap(self.device_keys.hpke_public, secret, info)
         return bodies.Key(
             epoch=1,
             commitment=crypto.commitment(secret).hex(),
@@ -318,7 +318,7 @@ class Replica:
 
     def _sign(self, epoch: EpochKeys, row: EntryRow) -> None:
         sealed = Sealed(row.id, row.outer, None)
-        row.signature = entry.sign_entry(self._device, epoch, sealed).signature
+        row.signature = entry.sign_entry(self.device_keys, epoch, sealed).signature
 
     # -- admitting ---------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from mlog.log import bodies
 from mlog.log.bodies import Body, Kind
 from mlog.log.ids import DeviceId, EntryId, MessageId, message_id
 from mlog.log.replica import LogState, Replica
-from mlog.log.store import BodyState, EntryRow, Position, TimelineQuery
+from mlog.log.store import BodyState, EntryRow, Position
 from mlog.log.verify import check_body, check_header
 
 __all__ = ["Author", "Message", "Reacted", "Source", "View"]
@@ -97,18 +97,16 @@ class View:
         self._names = names
         self._devices: dict[int, DeviceId] = {}
 
-    def messages(self, query: TimelineQuery) -> list[Message]:
-        """Messages of one log in the order asked for; at most `query.limit`."""
-        return self._messages(self._replica.log(query.log), self._store.timeline(query))
-
-    def by_numbers(self, ns: Sequence[int]) -> list[Message]:
-        """The messages that these entries stand for, in the order given."""
-        rows = self._store.rows(ns)
-        found: list[Message] = []
-        for n in ns:
-            if n in rows:
-                found.extend(self._messages(self._replica.log(rows[n].log), [rows[n]]))
-        return found
+    def of_rows(self, log: int, rows: Sequence[EntryRow]) -> list[Message]:
+        """The messages that these entries of one log say, in the same order."""
+        edits = self._store.rows({row.edit for row in rows if row.edit})
+        mids = [row.mid or message_id(row.id) for row in rows]
+        reactions = self._reactions(log, set(mids))
+        state = self._replica.log(log)
+        return [
+            self._message(state, row, mid, edits.get(row.edit), reactions.get(mid, ()))
+            for row, mid in zip(rows, mids, strict=True)
+        ]
 
     def opened(self, row: EntryRow) -> Body | None:
         """The checked body of an entry, or None where it is not here.
@@ -144,15 +142,6 @@ class View:
             for chain in self._store.chains(row.log):
                 self._devices[chain.n] = chain.device
         return self._devices.get(row.chain, DeviceId(b""))
-
-    def _messages(self, state: LogState, rows: Sequence[EntryRow]) -> list[Message]:
-        edits = self._store.rows({row.edit for row in rows if row.edit})
-        mids = [row.mid or message_id(row.id) for row in rows]
-        reactions = self._reactions(state, set(mids))
-        return [
-            self._message(state, row, mid, edits.get(row.edit), reactions.get(mid, ()))
-            for row, mid in zip(rows, mids, strict=True)
-        ]
 
     def _message(
         self,
@@ -201,8 +190,8 @@ class View:
             chain=row.chain,
         )
 
-    def _reactions(self, state: LogState, mids: set[MessageId]) -> dict[MessageId, tuple[Reacted, ...]]:
-        references = self._store.references_to(state.n, mids)
+    def _reactions(self, log: int, mids: set[MessageId]) -> dict[MessageId, tuple[Reacted, ...]]:
+        references = self._store.references_to(log, mids)
         rows = self._store.rows({reference.n for reference in references})
         latest: dict[MessageId, dict[tuple[str, str], tuple[Position, bool]]] = {}
         for reference in references:

@@ -57,7 +57,7 @@ def match_expression(query: str) -> str:
     phrases: list[str] = []
     for quoted, word in re.findall(r'"([^"]*)"|(\S+)', query):
         prefix = word.endswith("*")
-        cut = re.sub(r"[\s\"\x00]+", " ", searchable(quoted or word)).strip()
+        cut = re.sub(r"[\s\"\x00]+", " ", searchable(quoted or word.rstrip("*"))).strip()
         if any(character.isalnum() for character in cut):
             phrases.append(f'"{cut}"' + ("*" if prefix else ""))
     if not phrases:

@@ -1,0 +1,129 @@
+"""The device's secrets, in a file of their own that only its owner can read.
+
+The database never holds them; what it must keep secret is sealed under the storage key here.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from mlog.errors import StoreError
+from mlog.log.crypto import DeviceKeys, Vault, hpke_public_key, hpke_suite
+
+__all__ = ["Keys", "SystemEntropy", "load_keys", "make_keys", "save_keys", "write_private"]
+
+_SEED_SIZE = 32
+
+
+class SystemEntropy:
+    """Randomness of the operating system; implements `mlog.log.crypto.Entropy`."""
+
+    def random(self, size: int) -> bytes:
+        return secrets.token_bytes(size)
+
+    def wrap(self, recipient: bytes, secret: bytes, info: bytes) -> bytes:
+        return hpke_suite().encrypt(secret, hpke_public_key(recipient), info)
+
+
+class Keys(msgspec.Struct, frozen=True, kw_only=True):
+    """What the key file holds: seeds of 32 bytes each, in base64."""
+
+    signing: bytes
+    noise: bytes
+    hpke: bytes
+    storage: bytes
+    version: int = 1
+
+    @property
+    def device(self) -> DeviceKeys:
+        return DeviceKeys(self.signing, self.noise, self.hpke)
+
+    @property
+    def vault(self) -> Vault:
+        return Vault(self.storage)
+
+    def __repr__(self) -> str:
+        return "Keys(...)"
+
+
+def make_keys(entropy: SystemEntropy) -> Keys:
+    """New secrets for a new device."""
+    return Keys(
+        signing=entropy.random(_SEED_SIZE),
+        noise=entropy.random(_SEED_SIZE),
+        hpke=entropy.random(_SEED_SIZE),
+        storage=entropy.random(_SEED_SIZE),
+    )
+
+
+def load_keys(path: Path) -> Keys | None:
+    """The keys in this file, or None where there is none.
+
+    Raises:
+        StoreError: It cannot be read, or does not hold keys.
+    """
+    try:
+        keys = msgspec.json.decode(path.read_bytes(), type=Keys)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}. Your keys are in this file: make it readable.") from None
+    except msgspec.DecodeError:
+        # The cause is left out on purpose: it could quote the file.
+        raise StoreError(f"{path} is damaged. Restore a backup: 'mlog restore FILE'.") from None
+    if any(len(seed) != _SEED_SIZE for seed in (keys.signing, keys.noise, keys.hpke, keys.storage)):
+        raise StoreError(f"{path} is damaged. Restore a backup: 'mlog restore FILE'.")
+    return keys
+
+
+def save_keys(path: Path, keys: Keys) -> None:
+    """Write the key file, whole or not at all.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    write_private(path, msgspec.json.encode(keys))
+
+
+def encode_keys(keys: Keys) -> bytes:
+    """The key file's bytes, for a sealed backup."""
+    return msgspec.json.encode(keys)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file for its owner's eyes, durably, whole or not at all.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    name = base64.urlsafe_b64encode(secrets.token_bytes(6)).decode()
+    temporary = path.with_name(f".{path.name}.{name}")
+    try:
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(file, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}. Nothing was written; make room, then try again.") from None
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable, where the system can."""
+    if os.name == "posix":
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
