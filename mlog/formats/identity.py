@@ -42,6 +42,9 @@ _ENTRIES_MAX: Final = 16_384
 
 _CACHE_KIB: Final = 2048
 
+_FILTER_SIZE_BYTES: Final = 2**24 // 8
+"""All values of three bytes: one key in 70 is looked for in vain among 1,000,000, all among 50,000,000."""
+
 
 def of_id(scope: str, own_id: str) -> MessageId:
     """Identity of a message that its format names: `scope` is what the name is unique in."""
@@ -80,17 +83,19 @@ def _digest(fields: Iterable[str]) -> MessageId:
 
 
 class SpillingMap:
-    """16-byte keys to integers, exact, in bounded memory: the newest in a dict, the rest on disk.
+    """16-byte hashes to integers, exact, in bounded memory: the newest in a dict, the rest on disk.
 
-    Keys come in groups that mostly grow (days); a group above all that were spilled is not
-    looked for on disk. The file is a private temporary one without a name, gone with the process.
+    Keys come in groups that mostly grow (days). What is on disk is looked for only where it may
+    be: not in a group above all that were spilled, nor where the filter, two bits for each
+    key spilled, says no. The file is a private temporary one without a name.
     """
 
     def __init__(self, entries_max: int = _ENTRIES_MAX) -> None:
         self._entries_max = entries_max
         self._recent: dict[tuple[int, bytes], int] = {}
         self._disk: sqlite3.Connection | None = None
-        self._spilled_group_max: int | None = None
+        self._spilled_group_max = 0
+        self._filter = bytearray()
 
     def get(self, key: bytes, group: int = 0) -> int | None:
         """The value of a key, wherever it is.
@@ -99,8 +104,11 @@ class SpillingMap:
             StoreError: The temporary file cannot be read.
         """
         value = self._recent.get((group, key))
-        if value is None and self._spilled_group_max is not None and group <= self._spilled_group_max:
-            return self._read(key, group)
+        if value is None and self._disk is not None and group <= self._spilled_group_max:
+            bits = self._filter
+            one, two = _filter_bits(key)
+            if bits[one >> 3] >> (one & 7) & bits[two >> 3] >> (two & 7) & 1:
+                return self._read(self._disk, key, group)
         return value
 
     def put(self, key: bytes, value: int, group: int = 0) -> None:
@@ -113,31 +121,28 @@ class SpillingMap:
         if len(self._recent) >= self._entries_max:
             self._spill()
 
-    def _read(self, key: bytes, group: int) -> int | None:
-        assert self._disk is not None, "something was spilled"
+    def _read(self, disk: sqlite3.Connection, key: bytes, group: int) -> int | None:
         with _disk_errors():
-            row = self._disk.execute("SELECT n FROM spilled WHERE g = ? AND k = ?", (group, key)).fetchone()
+            row = disk.execute("SELECT n FROM spilled WHERE g = ? AND k = ?", (group, key)).fetchone()
         return None if row is None else row[0]
 
     def _spill(self) -> None:
-        import sqlite3
-
         # In the order of the primary key, so that pages fill one after the other.
-        rows = [(group, key, value) for (group, key), value in sorted(self._recent.items())]
+        keys = sorted(self._recent)
+        newest = keys[-1][0]
         with _disk_errors():
             if self._disk is None:
-                self._disk = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-                self._disk.execute("PRAGMA journal_mode = OFF")
-                self._disk.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-                self._disk.execute(
-                    "CREATE TABLE spilled (g INT, k BLOB, n INT, PRIMARY KEY (g, k)) WITHOUT ROWID"
-                )
+                self._disk = _temporary_table()
+                self._spilled_group_max = newest
+                self._filter = bytearray(_FILTER_SIZE_BYTES)
             self._disk.execute("BEGIN")
+            rows = ((*key, self._recent[key]) for key in keys)
             self._disk.executemany("INSERT OR REPLACE INTO spilled VALUES (?, ?, ?)", rows)
             self._disk.execute("COMMIT")
-        newest = rows[-1][0]
-        before = self._spilled_group_max
-        self._spilled_group_max = newest if before is None else max(before, newest)
+        self._spilled_group_max = max(self._spilled_group_max, newest)
+        for _, key in keys:
+            for bit in _filter_bits(key):
+                self._filter[bit >> 3] |= 1 << (bit & 7)
         self._recent.clear()
 
 
@@ -152,6 +157,20 @@ class Occurrences:
         nth = self._counts.get(first, day) or 0
         self._counts.put(first, nth + 1, day)
         return nth
+
+
+def _filter_bits(key: bytes) -> tuple[int, int]:
+    return int.from_bytes(key[-3:]), int.from_bytes(key[-6:-3])
+
+
+def _temporary_table() -> sqlite3.Connection:
+    import sqlite3
+
+    disk = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    disk.execute("PRAGMA journal_mode = OFF")
+    disk.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    disk.execute("CREATE TABLE spilled (g INT, k BLOB, n INT, PRIMARY KEY (g, k)) WITHOUT ROWID")
+    return disk
 
 
 @contextmanager
