@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["DATABASE_NAME", "HOME_VARIABLE", "KEYS_NAME", "MARKER_NAME", "PASSPHRASE_VARIABLE"]
+__all__ = [
+    "DATABASE_NAME",
+    "HOME_VARIABLE",
+    "KEYS_NAME",
+    "MARKER_NAME",
+    "PASSPHRASE_VARIABLE",
+    "SNAPSHOT_NAME",
+]
 
 HOME_VARIABLE: Final = "MLOG_HOME"
 """Environment variable that names the folder of keys and database."""
@@ -15,3 +22,4 @@ PASSPHRASE_VARIABLE: Final = "MLOG_PASSPHRASE_FILE"
 DATABASE_NAME: Final = "mlog.db"
 KEYS_NAME: Final = "keys.json"
 MARKER_NAME: Final = "marker.json"
+SNAPSHOT_NAME: Final = "snapshot.db"

@@ -73,8 +73,8 @@ MAIL_SIZE_MAX_BYTES: Final = 64 * MIB
 SNIFF_SIZE_BYTES: Final = 64 * KIB
 """How much of the start of a file is looked at to tell its format."""
 
-SIGNATURE_INTERVAL: Final = 1000
-"""An import signs every entry of this many: one signature vouches for all before it."""
+SKIPPED_SHOWN_MAX: Final = 1000
+"""Skipped lines that a report names; it counts all of them."""
 
 # -- formats ---------------------------------------------------------------------------------
 

@@ -116,7 +116,9 @@ def write_private(path: Path, content: bytes) -> None:
             raise
         sync_folder(path.parent)
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}. Nothing was written; make room, then try again.") from None
+        raise StoreError(
+            f"{path}: {error.strerror}. Nothing was written; make room, then try again."
+        ) from None
 
 
 def sync_folder(path: Path) -> None:

@@ -317,9 +317,7 @@ class SqliteStore:
             "INSERT OR IGNORE INTO links VALUES (?, ?, ?)", ((r.n, r.target, r.log) for r in references)
         )
         self._run_many("INSERT INTO search (rowid, words) VALUES (?, ?)", words)
-        self._run_many(
-            "INSERT OR IGNORE INTO stale VALUES (?, ?)", {(row.log, row.week) for row in rows}
-        )
+        self._run_many("INSERT OR IGNORE INTO stale VALUES (?, ?)", {(row.log, row.week) for row in rows})
 
     def find(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, EntryRow]:
         rows = self._lookup("substr(e.id, 1, 8)", [id_[:8] for id_ in ids])
@@ -436,9 +434,7 @@ class SqliteStore:
         )
 
     def scan(self, chain: int, after_seq: int, limit: int) -> list[EntryRow]:
-        return self._rows(
-            "WHERE e.chain = ? AND e.seq > ? ORDER BY e.seq LIMIT ?", (chain, after_seq, limit)
-        )
+        return self._rows("WHERE e.chain = ? AND e.seq > ? ORDER BY e.seq LIMIT ?", (chain, after_seq, limit))
 
     def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
         return self._rows(
@@ -481,9 +477,7 @@ class SqliteStore:
         ]
 
     def stale_weeks(self, log: int) -> list[int]:
-        return [
-            week for (week,) in self._all("SELECT week FROM stale WHERE log = ? ORDER BY week", (log,))
-        ]
+        return [week for (week,) in self._all("SELECT week FROM stale WHERE log = ? ORDER BY week", (log,))]
 
     def segment(self, log: int, week: int) -> list[tuple[EntryId, bool]]:
         return [

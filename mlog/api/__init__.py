@@ -1,5 +1,16 @@
 """What `import mlog` gives, and all that the command line calls."""
 
-from mlog.api.home import Conversation, Entry, Home, LogStatus, default_home, open
+from mlog.api.home import Conversation, Entry, Home, LogStatus, default_home, open, restore
+from mlog.api.transfer import ChatReport, ImportReport
 
-__all__ = ["Conversation", "Entry", "Home", "LogStatus", "default_home", "open"]
+__all__ = [
+    "ChatReport",
+    "Conversation",
+    "Entry",
+    "Home",
+    "ImportReport",
+    "LogStatus",
+    "default_home",
+    "open",
+    "restore",
+]

@@ -1,11 +1,11 @@
 """Home: one person's logs on one machine, as scripts and the command line use them.
 
-    import mlog
+import mlog
 
-    with mlog.open() as home:
-        conversation = home.conversation("#ubuntu")
-        for message in home.messages(conversation.n, limit=20):
-            print(message.author.name, message.text)
+with mlog.open() as home:
+    conversation = home.conversation("#ubuntu")
+    for message in home.messages(conversation.n, limit=20):
+        print(message.author.name, message.text)
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,11 +24,23 @@ import msgspec
 
 from mlog import config, limits
 from mlog.adapters import marker
-from mlog.adapters.keystore import Keys, SystemEntropy, load_keys, make_keys, save_keys
+from mlog.adapters.keystore import (
+    Keys,
+    SystemEntropy,
+    encode_keys,
+    load_keys,
+    make_keys,
+    save_keys,
+    sync_folder,
+    write_private,
+)
 from mlog.adapters.locking import ProcessLock
 from mlog.adapters.sqlite import SqliteStore, disk_errors
+from mlog.api import transfer
+from mlog.api.transfer import ImportReport
 from mlog.errors import InvalidInput, LimitExceeded, StoreError, UserError
-from mlog.log import bodies, entry, verify
+from mlog.formats.source import Source
+from mlog.log import bodies, entry, verify, view
 from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.ids import EntryId, Incarnation, MessageId, message_id
 from mlog.log.merkle import log_root, refresh_digests
@@ -40,13 +53,14 @@ from mlog.log.store import (
     GapRow,
     LogKind,
     Position,
+    Reason,
     TimelineQuery,
 )
 from mlog.log.verify import Finding, Progress
-from mlog.log.view import Message, Source, View
+from mlog.log.view import Message, View
 from mlog.log.words import match_expression
 
-__all__ = ["Conversation", "Entry", "Home", "LogStatus", "default_home", "open"]
+__all__ = ["Conversation", "Entry", "Home", "LogStatus", "default_home", "open", "restore"]
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +154,45 @@ def open(home: Path | str | None = None, *, person: str | None = None) -> Home: 
     return Home(Path(home) if home is not None else default_home(), person=person)
 
 
+def restore(path: Path, home: Path, passphrase: str) -> None:
+    """Make a home from a backup file; it writes under a new incarnation from then on.
+
+    Args:
+        home: Its folder, which must be absent or empty.
+
+    Raises:
+        UserError: There is a home already, no such file, or the passphrase is another one.
+        InvalidInput: Not a backup, or damaged; nothing was written.
+        StoreError: There is no room.
+    """
+    from mlog.adapters.backup import open_backup
+
+    if home.exists() and any(home.iterdir()):
+        raise UserError(
+            f"{home} is in use. Restore into a new folder: 'mlog --home FOLDER restore {path.name}'."
+        )
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file.")
+    partial = home.with_name(f".{home.name}.restoring-{SystemEntropy().random(6).hex()}")
+    try:
+        with disk_errors(home):
+            partial.mkdir(parents=True, mode=0o700)
+            with path.open("rb") as sealed, (partial / config.DATABASE_NAME).open("xb") as database:
+                try:
+                    keys = open_backup(sealed, database, passphrase)
+                except InvalidInput as error:
+                    raise InvalidInput(f"{error}. Use another backup.", source=str(path)) from None
+                database.flush()
+                os.fsync(database.fileno())
+            write_private(partial / config.KEYS_NAME, keys)
+            if home.exists():
+                home.rmdir()
+            partial.rename(home)
+            sync_folder(home.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 class Home:
     """One home, open. Close it, or use it in a `with` statement.
 
@@ -161,15 +214,11 @@ class Home:
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._entropy = SystemEntropy()
-        keys = self._load_keys(busy_timeout_ms)
-        self.store = SqliteStore(
-            self.database, busy_timeout_ms=busy_timeout_ms, on_commit=self._save_marker
-        )
+        self._keys = keys = self._load_keys(busy_timeout_ms)
+        self.store = SqliteStore(self.database, busy_timeout_ms=busy_timeout_ms, on_commit=self._save_marker)
         try:
             self._database_id = self.store.meta("database") or b""
-            self.replica = Replica(
-                self.store, keys.device, keys.vault, self._entropy, self._incarnation()
-            )
+            self.replica = Replica(self.store, keys.device, keys.vault, self._entropy, self._incarnation())
             if not self.store.logs():
                 self._found_person(person or _login_name())
             self.view = View(self.replica, {row.id: row.person for row in self.store.devices()})
@@ -359,6 +408,53 @@ class Home:
         if message.author.device != self.replica.device_id:
             raise UserError(f"only its author can {verb} a message, and that is {message.author.name}.")
 
+    # -- copies ------------------------------------------------------------------------------
+
+    def snapshot(self) -> Path:
+        """A consistent read-only copy of the database for scripts; replaces the last one."""
+        path = self.path / config.SNAPSHOT_NAME
+        self._copy_database(path)
+        with disk_errors(path):
+            path.chmod(0o400)
+        return path
+
+    def backup(self, path: Path, passphrase: str) -> None:
+        """Write keys and database to one file, sealed with a passphrase; whole or not at all.
+
+        Raises:
+            UserError: The passphrase is empty.
+            StoreError: There is no room, or the file cannot be written.
+        """
+        if not passphrase:
+            raise UserError("a backup needs a passphrase: whoever has both can read everything.")
+        copy = self.path / f".backup-{self._entropy.random(6).hex()}"
+        partial = path.with_name(f".{path.name}.{self._entropy.random(6).hex()}")
+        try:
+            self._copy_database(copy)
+            with disk_errors(path), partial.open("xb") as target:
+                from mlog.adapters.backup import seal_backup
+
+                seal_backup(target, encode_keys(self._keys), copy, passphrase)
+                target.flush()
+                os.fsync(target.fileno())
+            with disk_errors(path):
+                partial.replace(path)
+                sync_folder(path.parent)
+        finally:
+            with disk_errors(path):
+                copy.unlink(missing_ok=True)
+                partial.unlink(missing_ok=True)
+
+    def _copy_database(self, path: Path) -> None:
+        partial = path.with_name(f".{path.name}.{self._entropy.random(6).hex()}")
+        try:
+            self.store.copy_to(partial)
+            with disk_errors(path):
+                partial.replace(path)
+        finally:
+            with disk_errors(path):
+                partial.unlink(missing_ok=True)
+
     # -- reading -----------------------------------------------------------------------------
 
     def messages(
@@ -434,9 +530,7 @@ class Home:
     def _entry(self, row: EntryRow, heads: set[EntryId]) -> Entry:
         damage, header, body = "", None, None
         try:
-            header = verify.check_header(
-                self.replica.log(row.log).keys, row, self._chain(row).device
-            )
+            header = verify.check_header(self.replica.log(row.log).keys, row, self._chain(row).device)
             encoded = verify.check_body(self.replica.log(row.log).keys, row)
             body = None if encoded is None else msgspec.json.decode(encoded, type=dict[str, Any])
         except (InvalidInput, msgspec.DecodeError) as error:
@@ -520,7 +614,7 @@ class Home:
         shown = [row for row in rows if not row.hidden and row.kind in SPOKEN]
         return self.view.of_rows(log, shown[:1])[0] if shown else None
 
-    def source(self, message: Message) -> Source | None:
+    def provenance(self, message: Message) -> view.Source | None:
         """Where an imported message came from; None for one written in mlog."""
         return self.view.source(message)
 
@@ -549,6 +643,48 @@ class Home:
         newest = sorted(found.values(), key=lambda row: row.position, reverse=True)[:limit]
         return [message for row in newest for message in self.view.of_rows(row.log, [row])]
 
+    # -- import and export -------------------------------------------------------------------
+
+    def import_chat(
+        self,
+        source: Source,
+        *,
+        format: str | None = None,  # noqa: A002 (what the command line calls it)
+        into: int | None = None,
+        dry_run: bool = False,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> ImportReport:
+        """Read another program's chat; as `mlog.api.transfer.import_chat`."""
+        return transfer.import_chat(
+            self.replica,
+            source,
+            format_name=format,
+            into=into,
+            dry_run=dry_run,
+            now_ms=self.now_ms,
+            progress=progress,
+        )
+
+    def export_chat(
+        self,
+        log: int,
+        format: str = "jsonl",  # noqa: A002 (what the command line calls it)
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        damaged: Callable[[EntryRow], None] = lambda _: None,
+    ) -> Iterator[bytes]:
+        """A conversation in a format of its own or of another program; as `transfer.export_chat`."""
+        return transfer.export_chat(
+            self.view,
+            self.replica,
+            log,
+            format_name=format,
+            since_ms=since_ms,
+            until_ms=until_ms,
+            damaged=damaged,
+        )
+
     # -- proof -------------------------------------------------------------------------------
 
     def verify(
@@ -564,17 +700,21 @@ class Home:
             signatures: Also every signature.
             progress: Called with the number of entries looked at since the last call.
         """
-        findings: list[Finding] = []
+        findings = [_file_finding(problem) for problem in self.store.check_file()]
         for state in self.replica.logs():
             if log not in (None, state.n):
                 continue
             here: list[Finding] = []
-            for event in verify.verify_log(self.replica, state.n, signatures=signatures):
-                if isinstance(event, Progress):
-                    progress(event.entries)
-                else:
-                    here.append(event)
-            self._record_gaps(state.n, here)
+            try:
+                for event in verify.verify_log(self.replica, state.n, signatures=signatures):
+                    if isinstance(event, Progress):
+                        progress(event.entries)
+                    else:
+                        here.append(event)
+                self._record_gaps(state.n, here)
+            except StoreError as error:
+                # Pages that SQLite cannot read: what else is damaged is still worth telling.
+                here.append(_file_finding(str(error), state.n))
             findings += here
         return findings
 
@@ -595,9 +735,7 @@ class Home:
 
     def status(self, log: int | None = None) -> list[LogStatus]:
         """Counts, root and gaps of one log, or of all."""
-        return [
-            self._status(state.n, state.kind) for state in self.replica.logs() if log in (None, state.n)
-        ]
+        return [self._status(state.n, state.kind) for state in self.replica.logs() if log in (None, state.n)]
 
     def _status(self, n: int, kind: LogKind) -> LogStatus:
         digests: list[Digest] = refresh_digests(self.store, n)
@@ -613,6 +751,10 @@ class Home:
             root=log_root(digests),
             gaps=len(self.store.gaps(n)),
         )
+
+
+def _file_finding(detail: str, log: int = 0) -> Finding:
+    return Finding(log=log, part="file", reason=Reason.CORRUPT, detail=detail)
 
 
 def _checked_text(text: str) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from datetime import date
 from typing import BinaryIO, Final
 
+from blake3 import blake3
+
 from mlog.errors import LimitExceeded, UserError
 from mlog.limits import KIB, LINE_SIZE_MAX_BYTES, SNIFF_SIZE_BYTES
 
@@ -45,9 +47,27 @@ class Source:
         self._stream = stream
         # A pipe gives what it has: `read` alone would wait for a whole chunk.
         self._read_some = getattr(stream, "read1", stream.read)
+        self._hasher = blake3()
         self._ahead = b""
         self._decoder: codecs.IncrementalDecoder | None = None
         self._started = False
+
+    def hash_ahead(self) -> str:
+        """BLAKE3 of the whole file in hexadecimal, before anything is read; "" for a pipe."""
+        if not self._stream.seekable():
+            return ""
+        try:
+            hasher = blake3()
+            while raw := self._stream.read(16 * _CHUNK_SIZE_BYTES):
+                hasher.update(raw)
+            self._stream.seek(0)
+        except OSError as error:
+            raise UserError(f"{self.name}: cannot be read: {error.strerror or error}") from None
+        return hasher.hexdigest()
+
+    def hash_read(self) -> str:
+        """BLAKE3 of all that was read so far, in hexadecimal: of a pipe, at its end."""
+        return self._hasher.hexdigest()
 
     def head(self) -> bytes:
         """The first SNIFF_SIZE_BYTES, or all there is; they stay to be read."""
@@ -129,6 +149,8 @@ class Source:
 
     def _from_stream(self, size: int) -> bytes:
         try:
-            return self._read_some(size)
+            raw = self._read_some(size)
+            self._hasher.update(raw)
+            return raw
         except OSError as error:
             raise UserError(f"{self.name}: cannot be read: {error.strerror or error}") from None

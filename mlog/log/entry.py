@@ -195,8 +195,10 @@ def parse_outer(outer: bytes) -> Outer:
     Raises:
         InvalidInput: Not the form of version 1.
     """
-    if not _OUTER.size + crypto.TAG_SIZE <= len(outer) <= (
-        _OUTER.size + _HEADER_SIZE_MAX + 2 * crypto.TAG_SIZE
+    if (
+        not _OUTER.size + crypto.TAG_SIZE
+        <= len(outer)
+        <= (_OUTER.size + _HEADER_SIZE_MAX + 2 * crypto.TAG_SIZE)
     ):
         raise InvalidInput(f"entry of {len(outer)} bytes")
     version, topic, week, salt, tag, body_hash, body_size, header_size = _OUTER.unpack_from(outer)

@@ -18,7 +18,7 @@ docs/protocol.md, 6.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median_low
 
 import msgspec
@@ -208,11 +208,23 @@ class Replica:
         """Start an import: a fresh incarnation, so that a window cuts its chain cleanly."""
         return Run(log, Incarnation(self._entropy.random(8)))
 
-    def write_run(self, run: Run, drafts: Sequence[Draft], now_ms: int) -> Written:
+    def write_run(
+        self,
+        run: Run,
+        drafts: Sequence[Draft],
+        now_ms: int,
+        *,
+        after: EntryId | None = None,
+        preface: Callable[[Sequence[Draft]], list[Draft]] = lambda _: [],
+    ) -> Written:
         """Append a batch of an import, at most STORE_ROWS_MAX; durable on return.
 
         What this device has imported or written already is left out. Only the last entry and
         the last of each week are signed: they vouch for the others.
+
+        Args:
+            after: The known entry with which the batch before ended (`Written.after`).
+            preface: Given the drafts that are new, what to write before them.
         """
         state = self.log(run.log)
         with self.store.transaction():
@@ -226,7 +238,6 @@ class Replica:
             # Each new entry also names the known message that it follows in the file.
             new: list[Draft] = []
             written_mids: set[MessageId] = set()
-            after: EntryId | None = None
             for draft in drafts:
                 if draft.mid in known:
                     after = known[draft.mid].id
@@ -237,6 +248,7 @@ class Replica:
                         draft = msgspec.structs.replace(draft, after=(*draft.after, after))
                         after = None
                     new.append(draft)
+            new = [*preface(new), *new] if new else []
             rows = self._write(state, run.incarnation, new, now_ms, sparse=True) if new else []
         return Written(rows, known, after)
 
@@ -250,13 +262,9 @@ class Replica:
         sparse: bool = False,
     ) -> list[EntryRow]:
         chains = self.store.chains(state.n)
-        chain = next(
-            (c for c in chains if c.device == self.device_id and c.incarnation == incarnation), None
-        )
+        chain = next((c for c in chains if c.device == self.device_id and c.incarnation == incarnation), None)
         if chain is None:
-            chain = ChainRow(
-                self.store.next_chain(), state.n, self.device_id, incarnation, -1, NO_ENTRY, 0
-            )
+            chain = ChainRow(self.store.next_chain(), state.n, self.device_id, incarnation, -1, NO_ENTRY, 0)
         heads = self.store.heads(state.n)
         first_parents = heads if not sparse or chain.seq < 0 else []
         native_week = max(week_of(now_ms), median_low([c.week for c in chains] or [0]))
@@ -307,9 +315,7 @@ class Replica:
             opened.append(_Opened(row, header, draft.body, _text_of(draft.body)))
             n, seq, prev = n + 1, seq + 1, sealed.id
         self._insert(state, opened)
-        self.store.put_chain(
-            ChainRow(chain.n, state.n, self.device_id, incarnation, seq - 1, prev, week)
-        )
+        self.store.put_chain(ChainRow(chain.n, state.n, self.device_id, incarnation, seq - 1, prev, week))
         self.store.change_heads(
             state.n, [prev], {chain.id, *(p for o in opened for p in o.header.parents)} - {NO_ENTRY}
         )
@@ -504,7 +510,11 @@ class Replica:
             targets = targets + self._changing(state, mid, kind)
         for row in targets:
             if row.state != BodyState.ERASED and authors.get(row.chain) in by:
-                text = _text_of(_readable_body(row.kind, row.body))
+                body = _readable_body(row.kind, row.body)
+                if isinstance(body, bodies.Text) and body.erased:
+                    # Erased before it was imported: nothing more to forget.
+                    continue
+                text = _text_of(body)
                 self.store.erase_body(row.n, searchable(text) if text else None)
 
     def _authors(self, log: int) -> dict[int, object]:
@@ -524,9 +534,7 @@ def shown_among(rows: Sequence[EntryRow]) -> set[int]:
     silent = groups.pop(None, [])
     if silent and not groups:
         groups[None] = silent
-    return {
-        min(group, key=lambda row: (row.mid is not None, row.id)).n for group in groups.values()
-    }
+    return {min(group, key=lambda row: (row.mid is not None, row.id)).n for group in groups.values()}
 
 
 class Ranks:

@@ -93,9 +93,7 @@ def check_body(keys: LogKeys, row: EntryRow) -> bytes | None:
     return row.body
 
 
-def verify_log(
-    replica: Replica, log: int, *, signatures: bool = False
-) -> Iterator[Finding | Progress]:
+def verify_log(replica: Replica, log: int, *, signatures: bool = False) -> Iterator[Finding | Progress]:
     """Check everything that a log keeps.
 
     Args:
@@ -155,9 +153,7 @@ def _verify_chain(
         yield _of(last, "signature", "the newest entry of the chain is not signed", Reason.LOST)
 
 
-def _missing(
-    log: int, chain: ChainRow, first: int, end: int, before: EntryRow | None
-) -> Iterator[Finding]:
+def _missing(log: int, chain: ChainRow, first: int, end: int, before: EntryRow | None) -> Iterator[Finding]:
     for seq in range(first, min(end, first + limits.STORE_ROWS_MAX)):
         yield Finding(
             log=log,

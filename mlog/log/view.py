@@ -137,6 +137,11 @@ class View:
                 found[body.src] = body
         return found
 
+    def name_of(self, row: EntryRow) -> str:
+        """What people call the person whose device wrote an entry."""
+        device = self._device(row)
+        return self._names.get(device, device.hex()[:8])
+
     def _device(self, row: EntryRow) -> DeviceId:
         if row.chain not in self._devices:
             for chain in self._store.chains(row.log):
@@ -172,7 +177,7 @@ class View:
             log=row.log,
             kind=Kind(row.kind),
             author=Author(
-                name=by if claimed else self._names.get(device, device.hex()[:8]),
+                name=by if claimed else self.name_of(row),
                 device=device,
                 claimed=claimed,
             ),
@@ -203,8 +208,7 @@ class View:
             except InvalidInput:
                 continue
             if isinstance(body, bodies.Reaction):
-                device = self._device(row)
-                name = body.by if row.mid is not None else self._names.get(device, device.hex()[:8])
+                name = body.by if row.mid is not None else self.name_of(row)
                 of_message = latest.setdefault(reference.target, {})
                 before = of_message.get((body.emoji, name))
                 if before is None or before[0] < row.position:
