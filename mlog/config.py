@@ -16,7 +16,7 @@ __all__ = [
 HOME_VARIABLE: Final = "MLOG_HOME"
 """Environment variable that names the folder of keys and database."""
 
-PASSPHRASE_VARIABLE: Final = "MLOG_PASSPHRASE_FILE"
+PASSPHRASE_VARIABLE: Final = "MLOG_PASSPHRASE_FILE"  # noqa: S105 (names a variable)
 """Environment variable that names a file with the passphrase of a backup."""
 
 DATABASE_NAME: Final = "mlog.db"

@@ -24,6 +24,8 @@ from mlog.errors import InvalidInput, UserError
 
 __all__ = ["open_backup", "seal_backup"]
 
+_State = sodium.crypto_secretstream_xchacha20poly1305_state
+
 _MAGIC: Final = b"mlog backup v1\n\0"
 _HEADER: Final = Struct(">16s16sQQ")
 _CHUNK: Final = limits.MIB
@@ -81,12 +83,11 @@ def open_backup(source: BinaryIO, database: BinaryIO, passphrase: str) -> bytes:
     if keys_size > min(_KEYS_SIZE_MAX, len(first) - 4):
         raise InvalidInput("the backup is damaged")
     database.write(first[4 + keys_size :])
-    for chunk in chunks:
-        database.write(chunk)
+    database.writelines(chunks)
     return first[4 : 4 + keys_size]
 
 
-def _push(state: object, chunk: bytes, header: bytes, *, last: bool) -> bytes:
+def _push(state: _State, chunk: bytes, header: bytes, *, last: bool) -> bytes:
     tag = (
         sodium.crypto_secretstream_xchacha20poly1305_TAG_FINAL
         if last
@@ -95,7 +96,7 @@ def _push(state: object, chunk: bytes, header: bytes, *, last: bool) -> bytes:
     return sodium.crypto_secretstream_xchacha20poly1305_push(state, chunk, ad=header, tag=tag)
 
 
-def _pull(state: object, source: BinaryIO, header: bytes) -> Iterator[bytes]:
+def _pull(state: _State, source: BinaryIO, header: bytes) -> Iterator[bytes]:
     first, ended = True, False
     while sealed := source.read(_SEALED_CHUNK):
         if ended:

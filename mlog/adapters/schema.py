@@ -238,4 +238,4 @@ def _execute(db: Database, script: str) -> None:
     # Not executescript, which would commit the migration's transaction.
     for statement in script.split(";\n"):
         if statement.strip():
-            db.execute(statement)
+            db.conn.execute(statement)

@@ -81,6 +81,9 @@ class SqliteStore:
         self._prefixes: dict[int, bytes] = {}
         with disk_errors(path):
             new = not path.exists() or path.stat().st_size == 0
+            if new:
+                # Before SQLite makes it: its copies of the mode reach the WAL as well.
+                path.touch(mode=0o600)
             self._db = sqlite3.connect(path, timeout=self._timeout_s, isolation_level=None)
         try:
             with disk_errors(path):
@@ -158,7 +161,7 @@ class SqliteStore:
             self._on_commit()
 
     @contextmanager
-    def _begun(self) -> Iterator[None]:
+    def _begun(self) -> Generator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         self._in_transaction = True
         try:
@@ -507,8 +510,10 @@ class SqliteStore:
 
     def gaps(self, log: int | None) -> list[GapRow]:
         return [
-            GapRow(*row[:2], _text(row[2]), _member(Reason, row[3]), *row[4:8], _text(row[8]))
-            for row in self._all(
+            GapRow(
+                in_log, id_, _text(part), _member(Reason, reason), chain, seq, time_ms, since, _text(detail)
+            )
+            for in_log, id_, part, reason, chain, seq, time_ms, since, detail in self._all(
                 "SELECT log, id, part, reason, chain, seq, time_ms, since_ms, detail FROM missing "
                 "WHERE log = coalesce(?, log) ORDER BY log, time_ms, seq",
                 (log,),
@@ -677,7 +682,7 @@ _FULL: Final[Mapping[str, str]] = {
     "SQLITE_PERM": "it cannot be opened. Check the permissions of the file and its folder.",
     "SQLITE_IOERR": "the disk reports an error. Check the disk; 'mlog verify' shows what is damaged.",
     "SQLITE_CORRUPT": "the file is damaged. Restore a backup with 'mlog restore', or run 'mlog doctor'.",
-    "SQLITE_NOTADB": "it is not an mlog database, or its start is damaged. Move it away, or restore a backup.",
+    "SQLITE_NOTADB": "it is not an mlog database, or its start is damaged. Restore a backup, or move it.",
 }
 
 

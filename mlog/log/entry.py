@@ -13,6 +13,7 @@ so its id, again. Wire format and vectors: docs/protocol.md, 4.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from struct import Struct
 from typing import Final
 
@@ -158,7 +159,7 @@ def _check(header: Header) -> None:
         raise InvalidInput("only the first entry of a chain has none before it")
     parents = header.parents
     if parents:
-        if any(a >= b for a, b in zip(parents, parents[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(parents)):
             raise InvalidInput("parents out of order")
         if header.prev in parents or NO_ENTRY in parents:
             raise InvalidInput("parents repeat the entry before, or name none")

@@ -239,15 +239,18 @@ class Replica:
             new: list[Draft] = []
             written_mids: set[MessageId] = set()
             for draft in drafts:
-                if draft.mid in known:
-                    after = known[draft.mid].id
-                elif draft.mid is None or draft.mid not in written_mids:
-                    if draft.mid is not None:
-                        written_mids.add(draft.mid)
-                    if after is not None:
-                        draft = msgspec.structs.replace(draft, after=(*draft.after, after))
-                        after = None
+                if draft.mid is not None:
+                    if draft.mid in known:
+                        after = known[draft.mid].id
+                        continue
+                    if draft.mid in written_mids:
+                        continue
+                    written_mids.add(draft.mid)
+                if after is None:
                     new.append(draft)
+                else:
+                    new.append(msgspec.structs.replace(draft, after=(*draft.after, after)))
+                    after = None
             new = [*preface(new), *new] if new else []
             rows = self._write(state, run.incarnation, new, now_ms, sparse=True) if new else []
         return Written(rows, known, after)
@@ -437,7 +440,7 @@ class Replica:
     def _fold(self, state: LogState, opened: Sequence[_Opened]) -> None:
         """Work out what the new entries change in the view, and what waited for them."""
         spoken = {o.row.mid or message_id(o.row.id) for o in opened if o.row.kind in SPOKEN}
-        for mid, rows in self.store.by_mid(state.n, spoken).items():
+        for rows in self.store.by_mid(state.n, spoken).values():
             if len(rows) > 1:
                 self._choose_shown(rows)
         edits: set[MessageId] = set()

@@ -238,7 +238,8 @@ def _named(store: Store, row: EntryRow, mid: MessageId) -> list[EntryRow]:
 def _verify_signature(state: LogState, row: EntryRow, header: Header) -> Iterator[Finding]:
     fields = entry.parse_outer(row.outer)
     epoch = state.keys.epoch_of(fields.salt, fields.tag)
-    assert epoch is not None and row.signature is not None
+    assert epoch is not None
+    assert row.signature is not None
     try:
         entry.verify_entry_signature(epoch, header.device, row.id, row.outer, row.signature)
     except BadSignature as error:
