@@ -111,6 +111,9 @@ class _LateExporter(_Late):
 
 IMPORTERS: Final[tuple[Importer, ...]] = (
     _LateImporter("mlog", "jsonl", "JsonLinesImporter"),
+    _LateImporter("telegram", "telegram", "TelegramImporter"),
+    _LateImporter("mbox", "mail", "MboxImporter"),
+    _LateImporter("eml", "mail", "EmlImporter"),
     _LateImporter("irc", "irc", "IrcImporter"),
 )
 """In the order in which they are asked: the one that is easiest to mistake for comes last."""

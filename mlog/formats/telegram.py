@@ -1,0 +1,360 @@
+"""Telegram Desktop's JSON export (result.json): one chat, or a whole account.
+
+A chat is any object with `messages` at the top or in a `list` ("chats", "left_chats"); fields may stand in
+any order. Its key is `telegram:<type>:<id>`, and a message is known by chat key and id.
+
+| in the export                | becomes                                                             |
+|------------------------------|---------------------------------------------------------------------|
+| type "message"               | MESSAGE, with `to` from reply_to_message_id                         |
+| edited, edited_unixtime      | an EDIT beside it, so that a later export brings the newer text     |
+| reactions, where named       | REACTIONs; those of nobody in particular are `Skipped`              |
+| type "service"               | JOIN, PART or EVENT: "actor action details"; a pin refers with `to` |
+| photo, file, poll, place ... | a line in brackets before the caption: "[photo: photo_1.jpg]"       |
+| forwarded_from               | a first line: "[forwarded from ann]"                                |
+
+Times are UTC: date_unixtime, else date as if it were UTC.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import IO, Any, Final, cast
+
+import msgspec
+
+from mlog.errors import InvalidInput, StoreError
+from mlog.formats.identity import Occurrences, again, of_id, of_line
+from mlog.formats.json_stream import JsonStream
+from mlog.formats.record import Chat, Item, Record, Skipped
+from mlog.formats.source import Source
+from mlog.formats.texts import clip, decode_head, fitted
+from mlog.limits import EMOJI_SIZE_MAX_BYTES, MIB, TIME_MAX_MS, TITLE_SIZE_MAX_BYTES
+from mlog.log.bodies import Kind
+from mlog.log.ids import MessageId
+
+__all__ = ["TelegramImporter"]
+
+_JOINS: Final = frozenset(
+    ("join_group_by_link", "join_group_by_request", "invite_members", "joined_telegram")
+)
+_PARTS: Final = frozenset(("remove_members",))
+
+_HEADER_FIELDS: Final = frozenset(
+    (
+        *("id", "type", "date", "date_unixtime", "actor", "actor_id", "action", "text", "text_entities"),
+        *("message_id", "from", "from_id", "edited", "edited_unixtime", "reply_to_message_id"),
+        *("reply_to_peer_id", "information_text", "width", "height", "reactions"),
+    )
+)
+"""Fields of a service message that are not details to be read."""
+
+_SPOOL_SIZE_BYTES: Final = MIB
+_MEDIA: Final = (
+    *("contact_information", "location_information", "place_name", "address", "game_title"),
+    *("invoice_information", "dice", "giveaway_information", "todo_list", "paid_media"),
+)
+
+
+class TelegramImporter:
+    """Reads result.json of Telegram Desktop."""
+
+    name = "telegram"
+
+    def sniff(self, head: bytes, _name: str) -> bool:
+        """Whether this is a JSON object with what Telegram writes in messages or before them."""
+        text = decode_head(head).lstrip()
+        if not text.startswith("{"):
+            return False
+        if '"messages"' in text and '"from"' in text and ('"date_unixtime"' in text or '"from_id"' in text):
+            return True
+        marks = (
+            '"personal_information"',
+            '"left_chats"',
+            '"frequent_contacts"',
+            '"actor_id"',
+            '"text_entities"',
+        )
+        return any(mark in text for mark in marks) and any(
+            mark in text for mark in ('"chats"', '"messages"', '"about"', '"contacts"')
+        )
+
+    def parse(self, source: Source) -> Iterator[Item]:
+        """All chats of the export, in its order.
+
+        Raises:
+            InvalidInput: No JSON object, or broken from some byte on.
+            LimitExceeded: One message is too large.
+            StoreError: There is no room for temporary data.
+        """
+        stream = JsonStream(source)
+        event, _ = stream.next()
+        if event != "start_map":
+            raise InvalidInput("not an export of Telegram: no JSON object", source=source.name, position=0)
+        yield from _Reader(stream).chat(top=True)
+        stream.end()
+
+
+class _Reader:
+    """Walks the document; ordinals of messages run through all chats."""
+
+    def __init__(self, stream: JsonStream) -> None:
+        self._stream = stream
+        self._ordinal = 0
+
+    def chat(self, *, top: bool = False) -> Iterator[Item]:
+        """The object whose start was just read: a chat, or at the top what holds chats."""
+        head: dict[str, Any] = {}
+        broken: InvalidInput | None = None
+        with tempfile.SpooledTemporaryFile(max_size=_SPOOL_SIZE_BYTES) as spool:
+            try:
+                yield from self._fields(head, spool, top=top)
+            except InvalidInput as error:
+                broken = error  # What came before the break is kept.
+            if spool.tell():
+                spool.seek(0)
+                chat = _Chat(head)
+                yield chat.chat
+                for line in spool:
+                    ordinal, message = msgspec.json.decode(line)
+                    yield from chat.items(message, ordinal)
+        if broken is not None:
+            raise broken
+
+    def _fields(self, head: dict[str, Any], spool: IO[bytes], *, top: bool) -> Iterator[Item]:
+        chat: _Chat | None = None
+        while (token := self._stream.next())[0] != "end_map":
+            field = str(token[1])
+            event, value = self._stream.next()
+            if field == "messages" and event == "start_array":
+                for message in self._messages():
+                    if chat is None and not spool.tell() and _complete(head):
+                        chat = _Chat(head)
+                        yield chat.chat
+                    if chat is not None:
+                        yield from chat.items(message, self._ordinal)
+                    else:  # The chat's name and id come after its messages: those wait.
+                        _spool(spool, self._ordinal, message)
+            elif field in ("chats", "left_chats") and event == "start_map" and top:
+                yield from self._container()
+            elif event in ("start_map", "start_array"):
+                self._stream.skip(event)
+                if top and not head:
+                    yield Skipped(position=self._ordinal, reason=f"section {field[:64]!r} holds no messages")
+            elif field in ("id", "name", "type"):
+                head[field] = value
+
+    def _container(self) -> Iterator[Item]:
+        while self._stream.next()[0] != "end_map":
+            event, _ = self._stream.next()
+            if event != "start_array":
+                self._stream.skip(event)
+                continue
+            while (token := self._stream.next())[0] != "end_array":
+                if token[0] == "start_map":
+                    yield from self.chat()
+                else:
+                    self._stream.skip(token[0])
+
+    def _messages(self) -> Iterator[Any]:
+        while (token := self._stream.next())[0] != "end_array":
+            self._ordinal += 1
+            yield self._stream.build(*token)
+
+
+class _Chat:
+    """Turns the messages of one chat into records."""
+
+    def __init__(self, head: dict[str, Any]) -> None:
+        kind = _word(head.get("type"))
+        own_id = _word(head.get("id"))
+        name = _word(head.get("name"))
+        title = name or ("Saved messages" if kind == "saved_messages" else f"Telegram chat {own_id}".strip())
+        self._key = f"telegram:{kind}:{own_id or name}"
+        self._occurrences = Occurrences()
+        self.chat = Chat(key=clip(self._key), title=clip(title, TITLE_SIZE_MAX_BYTES))
+
+    def items(self, message: Any, ordinal: int) -> Iterator[Item]:
+        """The record of one message, then its edit and reactions."""
+        if not isinstance(message, dict):
+            yield Skipped(position=ordinal, reason="not a message")
+            return
+        fields = cast(dict[str, Any], message)
+        service = fields.get("type") == "service"
+        kind, text = _service(fields) if service else (Kind.MESSAGE, _text_of(fields))
+        author = _word(fields.get("actor" if service else "from"))
+        author = author or _word(fields.get("actor_id" if service else "from_id"))
+        time_ms = _time_ms(fields, "date")
+        own_id = _word(fields.get("id"))
+        if own_id:
+            mid = self._mid(own_id)
+        else:
+            first = of_line(f"{time_ms}s", kind, author, text)
+            mid = again(first, self._occurrences.nth(first, time_ms // 86_400_000))
+        answered = _word(fields.get("message_id" if service else "reply_to_message_id"))
+        to: tuple[MessageId, ...] = ()
+        if answered and fields.get("reply_to_peer_id") is not None:
+            yield Skipped(position=ordinal, reason="the message replied to is in another chat")
+        elif answered:
+            to = (self._mid(answered),)
+        record = Record(
+            kind=kind, mid=mid, author=author, text=text, time_ms=time_ms, position=ordinal, to=to
+        )
+        yield from fitted(record)
+        edited_ms = _time_ms(fields, "edited")
+        if edited_ms and own_id and not service:
+            yield from fitted(
+                msgspec.structs.replace(
+                    record,
+                    kind=Kind.EDIT,
+                    mid=self._mid(own_id, f"edit {edited_ms}"),
+                    time_ms=edited_ms,
+                    to=(mid,),
+                )
+            )
+        for reaction in _dicts(fields.get("reactions")):
+            yield from self._reactions(reaction, record)
+
+    def _reactions(self, reaction: dict[str, Any], record: Record) -> Iterator[Item]:
+        emoji = _word(reaction.get("emoji"))
+        if not 0 < len(emoji.encode()) <= EMOJI_SIZE_MAX_BYTES:
+            yield Skipped(position=record.position, reason="a reaction that is no emoji")
+            return
+        named = [one for one in _dicts(reaction.get("recent")) if one.get("from") or one.get("from_id")]
+        for one in named:
+            author = _word(one.get("from")) or _word(one.get("from_id"))
+            who = _word(one.get("from_id")) or author
+            yield from fitted(
+                Record(
+                    kind=Kind.REACTION,
+                    mid=of_id(self._key, f"{record.mid.hex()} reaction {who} {emoji}"),
+                    author=author,
+                    text=emoji,
+                    time_ms=_time_ms(one, "date") or record.time_ms,
+                    position=record.position,
+                    to=(record.mid,),
+                )
+            )
+        count = reaction.get("count")
+        if isinstance(count, int) and count > len(named):
+            reason = f"{count - len(named)} reactions {emoji}: the export does not say whose"
+            yield Skipped(position=record.position, reason=reason)
+
+    def _mid(self, own_id: str, what: str = "") -> MessageId:
+        return of_id(self._key, f"{own_id} {what}" if what else own_id)
+
+
+def _complete(head: dict[str, Any]) -> bool:
+    return "id" in head and "type" in head and ("name" in head or head["type"] == "saved_messages")
+
+
+def _spool(spool: IO[bytes], ordinal: int, message: Any) -> None:
+    try:
+        spool.write(msgspec.json.encode((ordinal, message)) + b"\n")
+    except OSError as error:
+        raise StoreError(
+            f"temporary file: {error.strerror}. Free some space in the temporary folder."
+        ) from None
+
+
+def _word(value: Any) -> str:
+    """A name or id: text as it is, a number in digits, anything else nothing."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return ""
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        return []
+    return [one for one in cast(list[Any], value) if isinstance(one, dict)]
+
+
+def _time_ms(fields: dict[str, Any], name: str) -> int:
+    seconds = _word(fields.get(f"{name}_unixtime"))
+    if seconds.isascii() and seconds.isdecimal() and len(seconds) < 15:
+        return min(int(seconds) * 1000, TIME_MAX_MS)
+    try:
+        moment = datetime.fromisoformat(_word(fields.get(name)))
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(int(moment.timestamp() * 1000), 0)
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _text_of(fields: dict[str, Any]) -> str:
+    """What a message says: where it is from, what hangs on it, and its text or caption."""
+    lines: list[str] = []
+    if "forwarded_from" in fields:
+        lines.append(f"[forwarded from {_word(fields['forwarded_from']) or 'somebody'}]")
+    lines.extend(_attached(fields))
+    text = _flat(fields.get("text"))
+    return "\n".join([*lines, text] if text or not lines else lines)
+
+
+def _flat(text: Any) -> str:
+    """Text is a string, or a list of strings and of objects with a text and perhaps an address."""
+    if not isinstance(text, list):
+        text = [text]
+    parts: list[str] = []
+    for piece in cast(list[Any], text):
+        if isinstance(piece, dict):
+            entity = cast(dict[str, Any], piece)
+            said, address = _word(entity.get("text")), _word(entity.get("href"))
+            parts.append(f"{said} ({address})" if address and address != said else said)
+        else:
+            parts.append(_word(piece))
+    return "".join(parts)
+
+
+def _attached(fields: dict[str, Any]) -> Iterator[str]:
+    if "photo" in fields:
+        yield _bracketed("photo", _file_name(fields["photo"]))
+    if "file" in fields or "media_type" in fields:
+        what = (_word(fields.get("media_type")) or "file").replace("_", " ")
+        name = _word(fields.get("file_name")) or _file_name(fields.get("file"))
+        yield _bracketed(what, " ".join(filter(None, (_word(fields.get("sticker_emoji")), name))))
+    poll = fields.get("poll")
+    if isinstance(poll, dict):
+        asked = cast(dict[str, Any], poll)
+        yield _bracketed("poll", _flat(asked.get("question")))
+        for answer in _dicts(asked.get("answers")):
+            yield f"- {_flat(answer.get('text'))} ({_word(answer.get('voters')) or '0'})"
+    for field in _MEDIA:
+        if field in fields:
+            yield _bracketed(field.removesuffix("_information").replace("_", " "), _details(fields[field]))
+
+
+def _bracketed(what: str, details: str) -> str:
+    return f"[{what}: {details}]" if details else f"[{what}]"
+
+
+def _file_name(path: Any) -> str:
+    """The last part of a path; "" where the export says in brackets that the file is not there."""
+    name = _word(path)
+    return "" if name.startswith("(") else name.replace("\\", "/").rpartition("/")[2]
+
+
+def _service(fields: dict[str, Any]) -> tuple[Kind, str]:
+    action = _word(fields.get("action"))
+    kind = Kind.JOIN if action in _JOINS else Kind.PART if action in _PARTS else Kind.EVENT
+    if action == "custom_action" and fields.get("information_text"):
+        return kind, _word(fields["information_text"])
+    details = {name: value for name, value in fields.items() if name not in _HEADER_FIELDS}
+    actor = _word(fields.get("actor")) or _word(fields.get("actor_id"))
+    said = _flat(fields.get("text"))
+    return kind, " ".join(filter(None, (actor, action.replace("_", " "), _details(details), said)))
+
+
+def _details(value: Any) -> str:
+    """Any further fields in a form to read: "title tea, members ann, ben"."""
+    if isinstance(value, dict):
+        pairs = cast(dict[str, Any], value).items()
+        return ", ".join(f"{name.replace('_', ' ')} {_details(one)}" for name, one in pairs)
+    if isinstance(value, list):
+        return ", ".join(_details(one) for one in cast(list[Any], value))
+    return _word(value) or ("" if value is None else str(value))
