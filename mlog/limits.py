@@ -59,6 +59,15 @@ BUSY_TIMEOUT_MS: Final = 10_000
 SEARCH_CANDIDATES_MAX: Final = 1000
 """Newest stored hits that a search puts in order: keeps it near 10 ms in 1,000,000 messages."""
 
+FREE_SPACE_MIN_BYTES: Final = 256 * MIB
+"""Below this much free disk, 'mlog doctor' warns: a merge of the search index may need as much."""
+
+WAL_SIZE_WARN_BYTES: Final = 64 * MIB
+"""A WAL above this is held open by a reader; it stays near 4 MiB otherwise."""
+
+CLOCK_SKEW_WARN_MS: Final = 24 * 3600 * 1000
+"""A clock a day behind the newest message written here is wrong; time zones are within it."""
+
 GAPS_MAX: Final = 10_000
 """Gaps that are listed for one log; a disk that lost more than this needs a restore, not a list."""
 

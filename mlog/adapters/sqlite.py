@@ -130,12 +130,13 @@ class SqliteStore:
         with self._lock:
             if self._pragma("user_version") == SCHEMA_VERSION:
                 return
-            self._db.text_factory = str
-            try:
-                MIGRATIONS.apply(Database(self._db))
-            finally:
-                self._db.text_factory = bytes
+            # One transaction: tables without the application id would be another program's for ever.
             with self._begun():
+                self._db.text_factory = str
+                try:
+                    MIGRATIONS.apply(Database(self._db))
+                finally:
+                    self._db.text_factory = bytes
                 self._db.execute(
                     "INSERT OR IGNORE INTO meta VALUES ('database', ?)", (secrets.token_bytes(16),)
                 )
@@ -571,6 +572,13 @@ class SqliteStore:
         """A consistent copy in one file, made while others write."""
         with disk_errors(path):
             self._db.execute("VACUUM INTO ?", (str(path),))
+
+    def newest_written_ms(self) -> int:
+        """The newest time claimed by an entry that was written by hand, in any log; 0 if none."""
+        return self._one(
+            "SELECT coalesce(max(time_ms), 0) FROM entries WHERE n > (SELECT max(n) FROM entries) - 1000 "
+            "AND mid IS NULL AND kind <> 4"
+        )
 
     # -- rows --------------------------------------------------------------------------------
 

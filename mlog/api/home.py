@@ -37,6 +37,7 @@ from mlog.adapters.keystore import (
 from mlog.adapters.locking import ProcessLock
 from mlog.adapters.sqlite import SqliteStore, disk_errors
 from mlog.api import transfer
+from mlog.api.doctor import Check, examine
 from mlog.api.transfer import ImportReport
 from mlog.errors import InvalidInput, LimitExceeded, StoreError, UserError
 from mlog.formats.source import Source
@@ -728,6 +729,10 @@ class Home:
             ]
             if gaps or since:
                 self.store.replace_gaps(log, gaps)
+
+    def doctor(self) -> list[Check]:
+        """What mlog stands on here, checked; with advice where something is amiss."""
+        return examine(self.path, self.store, self.now_ms())
 
     def gaps(self, log: int | None = None) -> list[GapRow]:
         """What is known to be damaged or missing, as the last verification found it."""
