@@ -10,9 +10,12 @@ file's method table for a copy with our write, truncate and sync in it.
     for image in shim.images(seed=1, count=300):
         image.write_to(target)  # open it, check that `image.acknowledged` is there
 
+What the program itself writes there by `os.write`, `os.pwrite` and `os.fsync` is
+recorded and refused in the same way. `kill_at` ends the process at an operation.
+
 What it does not see: other processes; temporary files; the -shm file, which
-SQLite writes through mmap and rebuilds after a crash; a file renamed, written
-or removed past SQLite (found on exit, where the folder is compared with the
+SQLite writes through mmap and rebuilds after a crash; a file renamed, removed or
+written by other means (found on exit, where the folder is compared with the
 record). A sync is recorded, not carried out: the test's disk need not wait.
 A sync that was refused and repeated counts as a sync of everything before it.
 
@@ -27,7 +30,9 @@ loss, until the first sync of a new WAL or journal: SQLite's rule, not a fault o
 
 import _sqlite3
 import ctypes
+import errno
 import os
+import signal
 import sqlite3
 import threading
 from collections import Counter
@@ -72,6 +77,7 @@ class _Fault:
     persistent: bool
     partial: bool
     kinds: frozenset[FaultKind]
+    kill: bool = False
 
 
 class Shim:
@@ -89,10 +95,12 @@ class Shim:
         self._active = False
         self._fault: _Fault | None = None
         self._lock: Final = threading.RLock()
+        self._python = _PythonFiles(self)
 
     def __enter__(self) -> "Shim":
         global _current
         _install()
+        self._python.install()
         _current = self
         self._active = True
         return self
@@ -109,6 +117,7 @@ class Shim:
         with self._lock:
             self._active = False
         _current = None
+        self._python.uninstall()
         _uninstall()
         if _errors:
             first = _errors[0]
@@ -156,6 +165,12 @@ class Shim:
         with self._lock:
             self._fault = _Fault(n, code, persistent, partial, kinds)
 
+    def kill_at(self, n: int, *, partial: bool = False, kinds: frozenset[FaultKind] = DISK_KINDS) -> None:
+        """End this process by SIGKILL before the n-th operation from now, or amid it where `partial`."""
+        assert n >= 1, n
+        with self._lock:
+            self._fault = _Fault(n, 0, False, partial, kinds, kill=True)
+
     def heal(self) -> None:
         with self._lock:
             self._fault = None
@@ -169,6 +184,8 @@ class Shim:
         if fault.countdown > 0 or (fault.countdown < 0 and not fault.persistent):
             return None
         self.refused += 1
+        if fault.kill and not (fault.partial and kind == "write"):
+            _die()
         return fault
 
     def _name(self, path: int | None) -> str | None:
@@ -192,6 +209,74 @@ class Shim:
             path = Path(self.folder, name)
             if not path.exists() or path.read_bytes() != content:
                 raise ShimError(f"{path} was changed past the shim (or the shim missed something)")
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _PythonFiles:
+    """`os.write`, `os.pwrite` and `os.fsync` on files of the shim's folder, through the shim."""
+
+    def __init__(self, shim: Shim) -> None:
+        self._shim = shim
+        self._real = os.write, os.pwrite, os.fsync
+
+    def install(self) -> None:
+        self._real = os.write, os.pwrite, os.fsync
+        os.write, os.pwrite, os.fsync = self._write, self._pwrite, self._fsync
+
+    def uninstall(self) -> None:
+        os.write, os.pwrite, os.fsync = self._real
+
+    def _name(self, fd: int) -> str | None:
+        found = os.fstat(fd)
+        with os.scandir(self._shim.folder) as entries:
+            return next((e.name for e in entries if e.is_file() and e.inode() == found.st_ino), None)
+
+    def _write(self, fd: int, data: bytes, /) -> int:
+        name = self._name(fd)
+        if name is None:
+            return self._real[0](fd, data)
+        offset = os.lseek(fd, 0, os.SEEK_CUR)
+        written = self._put(fd, name, bytes(data), offset)
+        os.lseek(fd, offset + written, os.SEEK_SET)
+        return written
+
+    def _pwrite(self, fd: int, data: bytes, offset: int, /) -> int:
+        name = self._name(fd)
+        return self._real[1](fd, data, offset) if name is None else self._put(fd, name, bytes(data), offset)
+
+    def _put(self, fd: int, name: str, data: bytes, offset: int) -> int:
+        shim = self._shim
+        with shim._lock:
+            if shim.recording.file(name) is None and not os.fstat(fd).st_size:
+                shim.recording.create(name)
+            shim._adopt(name)
+            file = shim.recording.file(name)
+            assert file is not None
+            fault = shim._refuses("write")
+            if fault and not fault.partial:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if fault:
+                data = data[: len(data) // 2]
+            written = self._real[1](fd, data, offset)
+            if fault and fault.kill:
+                _die()
+            shim.recording.write(name, file, offset, data[:written])
+            return written
+
+    def _fsync(self, fd: int, /) -> None:
+        shim = self._shim
+        name = self._name(fd)
+        with shim._lock:
+            file = shim.recording.file(name) if name is not None else None
+            if name is None or file is None:
+                self._real[2](fd)
+            elif shim._refuses("sync"):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            else:
+                shim.recording.sync(name, file, folder=False)
 
 
 # Below: SQLite's side. Everything that SQLite may hold a pointer to lives as long as the module.
@@ -357,6 +442,8 @@ def _x_write(address: int, data: int, size: int, offset: int) -> int:
         if fault:
             size //= 2
         code = file.real.xWrite(address, data, size, offset)
+        if fault and fault.kill:
+            _die()
         if code == sqlite3.SQLITE_OK:
             shim.recording.write(file.name, file.file, offset, ctypes.string_at(data, size))
         return fault.code if fault else code
