@@ -92,7 +92,7 @@ def import_chat(
             match item:
                 case Chat():
                     if target is not None:
-                        target.flush()
+                        target.finish()
                     counts = ChatReport(title=item.title)
                     report.chats.append(counts)
                     first = Provenance(format=chosen.name, file_hash=file_hash, name=source.name)
@@ -109,10 +109,10 @@ def import_chat(
                         report.skipped.append(item)
     except MlogError:
         if target is not None:
-            target.flush()
+            target.finish()
         raise
     if target is not None:
-        target.flush()
+        target.finish()
         if not file_hash:
             target.close(source.hash_read())
     return report
@@ -172,6 +172,16 @@ class _Target:
             with self._replica.store.transaction():
                 self._write(drafts)
         self._progress(len(drafts))
+
+    def finish(self) -> None:
+        """Make the last batch durable, and name the conversation if no record did."""
+        self.flush()
+        if self._counts.created and self._chat.titled:
+            titles = {row.n: row.title for row in self._replica.store.logs()}
+            if not titles[self._counts.n]:
+                now = self._now_ms()
+                title = bodies.Title(title=self._counts.title)
+                self._replica.write(self._counts.n, [Draft(Kind.TITLE, title, now)], now)
 
     def close(self, file_hash: str) -> None:
         """A pipe's hash is known at its end: say it then."""

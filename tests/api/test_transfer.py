@@ -1,0 +1,214 @@
+"""Chats in and out again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from mlog.adapters.keystore import SystemEntropy, make_keys
+from mlog.api.home import Home
+from mlog.api.transfer import import_chat
+from mlog.errors import InvalidInput
+from mlog.formats import Source
+from mlog.log.bodies import Kind
+from mlog.log.entry import Sealed, seal_body
+from mlog.log.ids import Incarnation
+from mlog.log.memory import MemoryStore
+from mlog.log.replica import Replica
+from mlog.log.store import EpochRow, LogRow
+from tests.api.conftest import read
+
+GARDEN = """\
+--- Log opened Mon May 04 09:00:00 2020
+09:00 -!- ann [ann@example.org] has joined #garden
+09:01 < ann> beans?
+09:01 < bob> peas
+09:01 < bob> peas
+09:02  * ann waves
+"""
+
+
+def texts(home: Home, log: int) -> list[str]:
+    return [message.text for message in home.messages(log)]
+
+
+def exported(home: Home, log: int) -> bytes:
+    return b"".join(home.export_chat(log))
+
+
+def test_equal_lines_in_one_minute_are_several_messages(opened: Home) -> None:
+    report = read(opened, GARDEN)
+    n = report.chats[0].n
+    assert texts(opened, n).count("peas") == 2
+    assert [m.kind for m in opened.messages(n)][-1] == Kind.ACTION
+
+
+def test_the_same_file_again_adds_nothing(opened: Home) -> None:
+    first = read(opened, GARDEN).chats[0]
+    again = read(opened, GARDEN).chats[0]
+    assert (again.n, again.new, again.known) == (first.n, 0, first.new)
+    assert opened.status(first.n)[0].entries == first.new + 3
+
+
+def test_a_longer_export_adds_only_what_is_new_in_its_place(opened: Home) -> None:
+    n = read(opened, GARDEN).chats[0].n
+    longer = GARDEN + "09:02 < bob> bye\n09:00 < ann> a clock that stepped back\n"
+    again = read(opened, longer).chats[0]
+    assert (again.n, again.new) == (n, 2)
+    assert texts(opened, n)[-2:] == ["bye", "a clock that stepped back"]
+    assert opened.verify(signatures=True) == []
+
+
+def test_an_erased_message_is_not_brought_back(opened: Home) -> None:
+    n = read(opened, GARDEN).chats[0].n
+    beans = next(m for m in opened.messages(n) if m.text == "beans?")
+    opened.erase(beans)
+    again = read(opened, GARDEN).chats[0]
+    assert (again.new, again.erased) == (0, 1)
+    assert "beans?" not in texts(opened, n)
+
+
+def test_into_chooses_the_conversation(opened: Home) -> None:
+    n = opened.new("Everything").n
+    assert read(opened, GARDEN, into=n).chats[0].n == n
+    assert "peas" in texts(opened, n)
+
+
+def test_a_dry_run_counts_and_writes_nothing(opened: Home) -> None:
+    before = opened.store.next_n()
+    would_be_new = read(opened, GARDEN, dry_run=True).chats[0].new
+    assert opened.store.next_n() == before
+    assert read(opened, GARDEN).chats[0].new == would_be_new
+    assert read(opened, GARDEN, dry_run=True).chats[0].new == 0
+
+
+def test_provenance_stays_with_each_message(opened: Home) -> None:
+    n = read(opened, GARDEN).chats[0].n
+    message = next(m for m in opened.messages(n) if m.text == "beans?")
+    source = opened.provenance(message)
+    assert source is not None
+    assert (source.format, source.name, source.position) == ("irc", "#garden.log", 3)
+    assert message.author.claimed
+    assert message.author.name == "ann"
+
+
+class Pipe(BytesIO):
+    """A stream that cannot be read twice."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def test_a_pipe_leaves_the_same_provenance_as_a_file(opened: Home, tmp_path: Path) -> None:
+    read(opened, GARDEN)
+    with Home(tmp_path / "other") as other:
+        other.import_chat(Source(Pipe(GARDEN.encode()), "#garden.log"))
+        n = other.conversations()[0].n
+        piped = [line for line in exported(other, n).splitlines() if b'"source"' in line]
+    read_twice = exported(opened, opened.conversations()[0].n).splitlines()
+    assert piped == [line for line in read_twice if b'"source"' in line] != []
+
+
+def test_a_broken_file_keeps_what_came_before(opened: Home) -> None:
+    lines = '{"kind":"conversation","format":"mlog","format_version":1,"key":"k","title":"T"}\n'
+    lines += '{"kind":"message","id":"%032x","author":"ann","text":"one"}\n' % 7
+    with pytest.raises(InvalidInput, match=r"chat.jsonl:3"):
+        read(opened, lines + "{broken\n", "chat.jsonl")
+    assert texts(opened, opened.conversation("T").n) == ["one"]
+
+
+def test_an_interrupted_import_goes_on_without_loss_or_doubles(opened: Home, tmp_path: Path) -> None:
+    log = "".join(f"[10:{i // 60:02}] <ann> line {i % 700}\n" for i in range(3500))
+
+    class Cut(Source):
+        def lines(self, *args: int) -> Iterator[tuple[int, bytes]]:
+            for number, line in super().lines(*args):
+                if number == 2345:
+                    raise KeyboardInterrupt
+                yield number, line
+
+    with pytest.raises(KeyboardInterrupt):
+        opened.import_chat(Cut(BytesIO(log.encode()), "#garden.log"))
+    partly = opened.store.count(3, frozenset({Kind.MESSAGE}))
+    assert 0 < partly < 2345
+    report = read(opened, log)
+    assert (report.chats[0].new, report.chats[0].known) == (3500 - partly, partly)
+    with Home(tmp_path / "other") as other:
+        read(other, log)
+        assert texts(other, 3) == texts(opened, 3)
+    assert opened.verify(signatures=True) == []
+
+
+def test_two_importers_of_one_chat_fold_into_one(opened: Home) -> None:
+    n = read(opened, GARDEN).chats[0].n
+    shown = texts(opened, n)
+    # A second device's claims of the same messages arrive: written by a replica with its own keys.
+    keys = make_keys(SystemEntropy())
+    store = MemoryStore()
+    mine = opened.replica.log(n)
+    store.add_log(LogRow(1, mine.keys.topic, mine.kind, keys.vault.seal("log", mine.keys.secret)))
+    store.add_epoch(EpochRow(1, 1, keys.vault.seal("epoch", mine.keys.current.secret)))
+    other = Replica(store, keys.device, keys.vault, SystemEntropy(), Incarnation(b"o" * 8))
+    import_chat(
+        other,
+        Source(BytesIO(GARDEN.encode()), "mine.txt"),
+        format_name=None,
+        into=1,
+        dry_run=False,
+        now_ms=lambda: 1_800_000_000_000,
+        progress=lambda _: None,
+    )
+    for chain in store.chains(1):
+        for row in store.scan(chain.n, -1, 1000):
+            assert row.body is not None
+            sealed = seal_body(mine.keys.current, row.outer, row.body)
+            opened.replica.admit(n, Sealed(row.id, row.outer, sealed, row.signature))
+    assert texts(opened, n) == shown
+    assert opened.status(n)[0].entries > 2 * len(shown)
+    assert opened.verify(signatures=True) == []
+
+
+def test_json_lines_survive_export_import_and_export(opened: Home, tmp_path: Path) -> None:
+    n = read(opened, GARDEN).chats[0].n
+    opened.set_title(n, "Orchard")
+    first = opened.send(n, "native\nwith two lines")
+    opened.edit(opened.message(first.hex()), "edited")
+    opened.react(opened.message(first.hex()), "🌱")
+    opened.react(opened.message(first.hex()), "🌱", remove=True)
+    opened.send(n, "answer", reply_to=opened.message(first.hex()).mid)
+    opened.erase(opened.message(opened.send(n, "to be erased").hex()))
+    opened.erase(next(m for m in opened.messages(n) if m.text == "beans?"))
+    once = exported(opened, n)
+    with Home(tmp_path / "other", person="bob") as other:
+        m = read(other, once.decode(), "orchard.jsonl").chats[0].n
+        assert exported(other, m) == once
+        assert [x.text for x in other.messages(m)] == texts(opened, n)
+        assert other.conversation("Orchard").n == m
+        assert read(other, once.decode(), "orchard.jsonl").chats[0].new == 0
+        assert other.verify(signatures=True) == []
+    # Back in the home where it was written, all of it is known.
+    assert read(opened, once.decode(), "orchard.jsonl").chats[0].new == 0
+
+
+def test_every_exported_line_carries_the_identity(opened: Home) -> None:
+    n = read(opened, GARDEN).chats[0].n
+    mids = {message.mid.hex() for message in opened.messages(n)}
+    lines = [json.loads(line) for line in exported(opened, n).splitlines()]
+    assert mids <= {line.get("id") for line in lines}
+
+
+def test_damage_is_left_out_of_an_export_and_named(opened: Home) -> None:
+    n = opened.new("Garden").n
+    row = opened.find_entry(opened.send(n, "beans").hex())
+    opened.send(n, "peas")
+    with opened.store.transaction():
+        opened.store._run("UPDATE bodies SET body = '{}' WHERE n = ?", (row.n,))
+    damaged: list[bytes] = []
+    export = b"".join(opened.export_chat(n, damaged=lambda r: damaged.append(r.id)))
+    assert damaged == [row.id]
+    assert b"peas" in export
+    assert b"beans" not in export
