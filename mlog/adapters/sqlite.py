@@ -51,6 +51,7 @@ _COLUMNS: Final = (
 )
 _FROM: Final = "FROM entries AS e LEFT JOIN bodies AS b ON b.n = e.n"
 _CONTROL_MAX: Final = 16
+_WAL_HEADER_SIZE: Final = 32
 
 
 class SqliteStore:
@@ -671,16 +672,23 @@ def _member(kind: Any, value: bytes) -> Any:
 
 
 def _zero(path: Path) -> None:
-    """Overwrite a file that nobody needs any more, in place."""
+    """Overwrite a WAL of which everything is in the database, in place."""
     try:
-        with path.open("r+b") as file:
-            left = os.fstat(file.fileno()).st_size
-            while left > 0:
-                left -= file.write(bytes(min(left, limits.MIB)))
-            file.flush()
-            os.fsync(file.fileno())
+        file = os.open(path, os.O_RDWR)
     except FileNotFoundError:
         return
+    try:
+        size = os.fstat(file).st_size
+        # The header first, durably: after a power loss amid the rest, SQLite would take the pages
+        # that are left for the newest ones.
+        os.write(file, bytes(min(size, _WAL_HEADER_SIZE)))
+        os.fsync(file)
+        os.lseek(file, 0, os.SEEK_SET)
+        for start in range(0, size, limits.MIB):
+            os.write(file, bytes(min(size - start, limits.MIB)))
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 _FULL: Final[Mapping[str, str]] = {

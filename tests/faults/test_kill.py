@@ -148,18 +148,18 @@ def _points(request: pytest.FixtureRequest) -> int:
 
 
 def test_no_acknowledged_entry_is_lost_by_kill_9(
-    request: pytest.FixtureRequest, before: Path, tmp_path: Path
+    request: pytest.FixtureRequest, before: Path, ram: Path
 ) -> None:
     count = _points(request)
     with recorded("kill -9", seed=SEED, count=count):
-        uninterrupted = prepared("import", before, tmp_path / "uninterrupted")
+        uninterrupted = prepared("import", before, ram / "uninterrupted")
         run("import", uninterrupted)
         with scenario.opened(uninterrupted) as home:
             expected = imported(home)
         assert len(expected) == scenario.LINES
         killed = 0
-        for number, point in enumerate(planned(before, tmp_path, count)):
-            folder = prepared(point.job, before, tmp_path / str(number))
+        for number, point in enumerate(planned(before, ram, count)):
+            folder = prepared(point.job, before, ram / str(number))
             outcome = run(point.job, folder, point)
             killed += outcome.killed
             try:
