@@ -90,7 +90,7 @@ SKIPPED_SHOWN_MAX: Final = 1000
 LINKS_SIZE_MAX_BYTES: Final = 8 * MIB
 """Reply annotations of one log: read whole, about 600,000 links, 200 bytes of memory each."""
 
-JSON_VALUE_SIZE_MAX_BYTES: Final = 8 * MIB
+JSON_VALUE_SIZE_MAX_BYTES: Final = 4 * MIB
 """One message in a JSON export with everything in it, and all that stands between two messages."""
 
 JSON_DEPTH_MAX: Final = 64

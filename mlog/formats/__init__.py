@@ -5,13 +5,13 @@ both work in bounded memory and know nothing of entries, stores or keys. A furth
 joins by a module and a line in `IMPORTERS` or `EXPORTERS` below; modules are loaded when they
 are first asked, so that starting mlog costs nothing for formats that are not used.
 
-| name     | reads                                             | module            |
-|----------|---------------------------------------------------|-------------------|
-| mlog     | mlog's own JSON lines (written as "jsonl")        | jsonl.py          |
-| telegram | Telegram Desktop's result.json                    | telegram.py       |
-| mbox     | mailboxes                                         | mail.py           |
-| eml      | a single mail                                     | mail.py           |
-| irc      | IRC logs, with reply annotations                  | irc.py            |
+| name     | what                                       | read by     | written by         |
+|----------|--------------------------------------------|-------------|--------------------|
+| mlog     | mlog's own JSON lines (written as "jsonl") | jsonl.py    | jsonl.py           |
+| telegram | Telegram Desktop's result.json             | telegram.py | telegram_export.py |
+| mbox     | mailboxes                                  | mail.py     | mbox_export.py     |
+| eml      | a single mail                              | mail.py     |                    |
+| irc      | IRC logs, with reply annotations           | irc.py      |                    |
 """
 
 from __future__ import annotations
@@ -118,7 +118,11 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
 )
 """In the order in which they are asked: the one that is easiest to mistake for comes last."""
 
-EXPORTERS: Final[tuple[Exporter, ...]] = (_LateExporter("jsonl", "jsonl", "JsonLinesExporter"),)
+EXPORTERS: Final[tuple[Exporter, ...]] = (
+    _LateExporter("jsonl", "jsonl", "JsonLinesExporter"),
+    _LateExporter("telegram", "telegram_export", "TelegramExporter"),
+    _LateExporter("mbox", "mbox_export", "MboxExporter"),
+)
 
 
 def detect(head: bytes, name: str) -> Importer:

@@ -107,7 +107,7 @@ def _header(parsed: _Parsed, name: str) -> str:
         parts = [_decoded(part, charset) for part, charset in email.header.decode_header(text)]
     except Exception:  # noqa: BLE001 -- wrong base64 and unknown charsets raise all kinds of errors
         return clean(text)
-    return clean("".join(parts).strip())
+    return clean("".join(parts).strip() or text)
 
 
 def _decoded(part: str | bytes, charset: str | None) -> str:

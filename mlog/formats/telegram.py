@@ -30,7 +30,7 @@ from mlog.formats.json_stream import JsonStream
 from mlog.formats.record import Chat, Item, Record, Skipped
 from mlog.formats.source import Source
 from mlog.formats.texts import clip, decode_head, fitted
-from mlog.limits import EMOJI_SIZE_MAX_BYTES, MIB, TIME_MAX_MS, TITLE_SIZE_MAX_BYTES
+from mlog.limits import EMOJI_SIZE_MAX_BYTES, KIB, TIME_MAX_MS, TITLE_SIZE_MAX_BYTES
 from mlog.log.bodies import Kind
 from mlog.log.ids import MessageId
 
@@ -50,7 +50,7 @@ _HEADER_FIELDS: Final = frozenset(
 )
 """Fields of a service message that are not details to be read."""
 
-_SPOOL_SIZE_BYTES: Final = MIB
+_SPOOL_SIZE_BYTES: Final = 256 * KIB
 _MEDIA: Final = (
     *("contact_information", "location_information", "place_name", "address", "game_title"),
     *("invoice_information", "dice", "giveaway_information", "todo_list", "paid_media"),

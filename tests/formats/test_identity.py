@@ -66,7 +66,7 @@ def test_memory_does_not_grow_with_the_count():
         return measured
 
     peak(1)
-    assert peak(250_000) <= 1.1 * peak(50_000)
+    assert peak(120_000) <= 1.1 * peak(40_000)
 
 
 def test_full_temporary_folder_is_a_store_error(monkeypatch: pytest.MonkeyPatch):
