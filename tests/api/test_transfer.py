@@ -14,6 +14,7 @@ from mlog.api.home import Home
 from mlog.api.transfer import import_chat
 from mlog.errors import InvalidInput
 from mlog.formats import Source
+from mlog.limits import LINE_SIZE_MAX_BYTES
 from mlog.log.bodies import Kind
 from mlog.log.entry import Sealed, seal_body
 from mlog.log.ids import Incarnation
@@ -115,7 +116,7 @@ def test_a_pipe_leaves_the_same_provenance_as_a_file(opened: Home, tmp_path: Pat
 
 def test_a_broken_file_keeps_what_came_before(opened: Home) -> None:
     lines = '{"kind":"conversation","format":"mlog","format_version":1,"key":"k","title":"T"}\n'
-    lines += '{"kind":"message","id":"%032x","author":"ann","text":"one"}\n' % 7
+    lines += '{"kind":"message","id":"00000000000000000000000000000007","text":"one"}\n'
     with pytest.raises(InvalidInput, match=r"chat.jsonl:3"):
         read(opened, lines + "{broken\n", "chat.jsonl")
     assert texts(opened, opened.conversation("T").n) == ["one"]
@@ -125,8 +126,8 @@ def test_an_interrupted_import_goes_on_without_loss_or_doubles(opened: Home, tmp
     log = "".join(f"[10:{i // 60:02}] <ann> line {i % 700}\n" for i in range(3500))
 
     class Cut(Source):
-        def lines(self, *args: int) -> Iterator[tuple[int, bytes]]:
-            for number, line in super().lines(*args):
+        def lines(self, size_max_bytes: int = LINE_SIZE_MAX_BYTES) -> Iterator[tuple[int, bytes]]:
+            for number, line in super().lines(size_max_bytes):
                 if number == 2345:
                     raise KeyboardInterrupt
                 yield number, line
