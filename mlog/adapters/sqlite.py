@@ -208,6 +208,10 @@ class SqliteStore:
 
     # -- facts about the home ----------------------------------------------------------------
 
+    def data_version(self) -> int:
+        """A number that differs once another connection has written."""
+        return self._pragma("data_version")
+
     def meta(self, name: str) -> bytes | None:
         """A named value of this database."""
         rows = self._all("SELECT value FROM meta WHERE name = ?", (name,))
@@ -384,12 +388,18 @@ class SqliteStore:
             found.setdefault(n, []).append(MessageId(target))
         return found
 
-    def references_to(self, log: int | None, targets: Collection[MessageId]) -> list[Reference]:
+    def references_to(
+        self, log: int | None, targets: Collection[MessageId], kinds: frozenset[int] = frozenset()
+    ) -> list[Reference]:
+        chosen = ",".join(str(int(kind)) for kind in kinds)
+        # A cross join, since SQLite would rather begin with all entries of a rare kind.
+        of_kind = f"CROSS JOIN entries AS e ON e.n = l.n AND e.kind IN ({chosen})" if kinds else ""
         found: list[Reference] = []
         for part in _parts(targets):
             marks = ",".join("?" * len(part))
             for n, target, in_log in self._all(
-                f"SELECT n, target, log FROM links WHERE substr(target, 1, 8) IN ({marks})",
+                f"SELECT l.n, l.target, l.log FROM links AS l {of_kind} "
+                f"WHERE substr(l.target, 1, 8) IN ({marks})",
                 [target[:8] for target in part],
             ):
                 if target in targets and log in (None, in_log):
@@ -409,6 +419,7 @@ class SqliteStore:
         if words is not None:
             self._run("INSERT INTO search (search, rowid, words) VALUES ('delete', ?, ?)", (n, words))
         self._run("DELETE FROM bodies WHERE n = ?", (n,))
+        self._run("DELETE FROM links WHERE n = ?", (n,))
         self._run("UPDATE entries SET state = ? WHERE n = ?", (BodyState.ERASED, n))
         self._run("INSERT OR IGNORE INTO stale SELECT log, week FROM entries WHERE n = ?", (n,))
         self.set_meta("scrub", b"due")

@@ -42,6 +42,7 @@ __all__ = [
     "entry_id",
     "open_body",
     "open_header",
+    "open_signature",
     "padded_size",
     "parse_outer",
     "seal_body",
@@ -301,6 +302,18 @@ def sign_entry(device: DeviceKeys, epoch: EpochKeys, sealed: Sealed) -> Sealed:
     return msgspec.structs.replace(sealed, signature=crypto.seal(key, signature, sealed.id))
 
 
+def open_signature(epoch: EpochKeys, id_: EntryId, outer: bytes, sealed_signature: bytes) -> bytes:
+    """The signature as it is sealed beside an entry; whether it is valid is not looked at.
+
+    Raises:
+        BadSignature: The sealed signature is damaged.
+    """
+    try:
+        return crypto.open_sealed(epoch.signature_key(outer[19:35]), sealed_signature, id_)
+    except InvalidInput:
+        raise BadSignature("sealed signature is damaged") from None
+
+
 def verify_entry_signature(
     epoch: EpochKeys, device: DeviceId, id_: EntryId, outer: bytes, sealed_signature: bytes
 ) -> None:
@@ -309,8 +322,5 @@ def verify_entry_signature(
     Raises:
         BadSignature: It did not, or the sealed signature is damaged.
     """
-    try:
-        signature = crypto.open_sealed(epoch.signature_key(outer[19:35]), sealed_signature, id_)
-    except InvalidInput:
-        raise BadSignature("sealed signature is damaged") from None
+    signature = open_signature(epoch, id_, outer, sealed_signature)
     crypto.verify_signature(device, _SIGNATURE_LABEL, id_, signature)

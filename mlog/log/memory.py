@@ -174,12 +174,16 @@ class MemoryStore:
     def references(self, ns: Collection[int]) -> dict[int, list[MessageId]]:
         return {n: [r.target for r in self._t.references[n]] for n in ns if n in self._t.references}
 
-    def references_to(self, log: int | None, targets: Collection[MessageId]) -> list[Reference]:
+    def references_to(
+        self, log: int | None, targets: Collection[MessageId], kinds: frozenset[int] = frozenset()
+    ) -> list[Reference]:
         return [
             reference
             for of_entry in self._t.references.values()
             for reference in of_entry
-            if reference.target in targets and log in (None, reference.log)
+            if reference.target in targets
+            and log in (None, reference.log)
+            and (not kinds or self._t.entries[reference.n].kind in kinds)
         ]
 
     def set_rank(self, n: int, rank: int) -> None:
@@ -194,6 +198,7 @@ class MemoryStore:
     def erase_body(self, n: int, words: str | None) -> None:
         row = self._t.entries[n]
         row.body, row.state = None, BodyState.ERASED
+        self._t.references.pop(n, None)
         if words is not None:
             self._t.words.pop(n, None)
         self._t.stale.add((row.log, row.week))

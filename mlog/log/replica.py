@@ -18,8 +18,10 @@ docs/protocol.md, 6.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from heapq import heappop, heappush
 from statistics import median_low
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -29,7 +31,7 @@ from mlog.log import bodies, crypto, entry
 from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault
 from mlog.log.entry import NO_ENTRY, Header, Sealed
-from mlog.log.ids import EntryId, Incarnation, MessageId, Topic, message_id, week_of
+from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
 from mlog.log.store import (
     BodyState,
     ChainRow,
@@ -38,6 +40,7 @@ from mlog.log.store import (
     EpochRow,
     LogKind,
     LogRow,
+    Position,
     Reference,
     Store,
     TimelineQuery,
@@ -46,17 +49,27 @@ from mlog.log.words import searchable
 
 __all__ = [
     "Draft",
+    "Folded",
     "LogState",
     "Ranks",
     "Replica",
     "Run",
     "Written",
+    "changes_of",
     "chat_target",
+    "fold_message",
+    "latest_devices",
     "latest_title",
     "references_of",
-    "shown_among",
     "wrap_info",
 ]
+
+
+_CHANGING: Final = frozenset({Kind.EDIT, Kind.ERASURE, Kind.MANIFEST})
+_ERASED_WITH: Final = frozenset({Kind.EDIT, Kind.MANIFEST})
+"""What is erased together with the message that it names."""
+_LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE})
+"""Kinds of which the latest in the order of the view holds."""
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -138,10 +151,12 @@ class Replica:
 
     def logs(self, kind: LogKind | None = None) -> list[LogState]:
         """All logs of a kind, oldest first."""
-        for row in self.store.logs():
-            if row.n not in self._logs:
+        rows = self.store.logs()
+        for row in rows:
+            # A number whose transaction was undone may since have gone to another log.
+            if row.n not in self._logs or self._logs[row.n].keys.topic != row.topic:
                 self._logs[row.n] = self._load(row)
-        return [state for state in self._logs.values() if kind is None or state.kind == kind]
+        return [self._logs[row.n] for row in rows if kind is None or row.kind == kind]
 
     def log(self, n: int) -> LogState:
         """One log by its number."""
@@ -229,7 +244,7 @@ class Replica:
         state = self.log(run.log)
         with self.store.transaction():
             mids = {draft.mid for draft in drafts if draft.mid is not None}
-            authors = self._authors(run.log)
+            authors = self.authors(run.log)
             known = {
                 mid: rows[0]
                 for mid, all_rows in self.store.by_mid(run.log, mids).items()
@@ -397,30 +412,37 @@ class Replica:
             )
         children = self._children(state.n, row)
         store.change_heads(state.n, [] if children else [row.id], _parents_of(header))
-        self._fold(state, [opened])
-        self._raise_ranks(state, row, children)
+        self._fold(state, [opened], self._raise_ranks(state, row, children))
 
     def _children(self, log: int, row: EntryRow) -> list[EntryRow]:
         successor = self.store.at(row.chain, row.seq + 1)
         children = self.store.children(log, row.id)
         return children if successor is None else [successor, *children]
 
-    def _raise_ranks(self, state: LogState, row: EntryRow, children: list[EntryRow]) -> None:
-        """An entry came after some that name it: put those, and what follows from them, in order."""
-        waiting = [(row, child) for child in children]
-        while waiting:
-            parent, child = waiting.pop()
-            if parent.rank < child.rank or (_row_is_retold(child) and not _row_is_retold(parent)):
-                continue
-            child.rank = parent.rank + 1
-            self.store.set_rank(child.n, child.rank)
-            if child.kind == Kind.TITLE:
-                self._choose_title(state)
-            if child.kind == Kind.EDIT:
-                body = _readable_body(child.kind, child.body)
-                if isinstance(body, bodies.Edit):
-                    self._choose_edit(state, MessageId(bytes.fromhex(body.of)))
-            waiting.extend((child, grandchild) for grandchild in self._children(state.n, child))
+    def _raise_ranks(self, state: LogState, row: EntryRow, children: list[EntryRow]) -> list[EntryRow]:
+        """An entry came after some that name it: put those, and what follows from them, behind it.
+
+        Gives those whose place changed and matters to the fold. What was here was in order, so
+        going by the old ranks looks at each entry once, after all that it names.
+        """
+        parent, raised = row, list[EntryRow]()
+        waiting: list[tuple[int, int, EntryRow]] = []
+        least: dict[int, int] = {}
+        while True:
+            for child in children:
+                if parent.rank < child.rank or (_row_is_retold(child) and not _row_is_retold(parent)):
+                    continue
+                if child.n not in least:
+                    heappush(waiting, (child.rank, child.n, child))
+                least[child.n] = max(least.get(child.n, 0), parent.rank + 1)
+            if not waiting:
+                return raised
+            _, _, parent = heappop(waiting)
+            parent.rank = least[parent.n]
+            self.store.set_rank(parent.n, parent.rank)
+            if parent.kind in _LATEST_COUNTS:
+                raised.append(parent)
+            children = self._children(state.n, parent)
 
     # -- folding -----------------------------------------------------------------------------
 
@@ -437,107 +459,108 @@ class Replica:
             [(o.row.n, searchable(o.text)) for o in opened if o.text],
         )
 
-    def _fold(self, state: LogState, opened: Sequence[_Opened]) -> None:
-        """Work out what the new entries change in the view, and what waited for them."""
-        spoken = {o.row.mid or message_id(o.row.id) for o in opened if o.row.kind in SPOKEN}
-        for rows in self.store.by_mid(state.n, spoken).values():
-            if len(rows) > 1:
-                self._choose_shown(rows)
-        edits: set[MessageId] = set()
-        erasures: set[MessageId] = set()
+    def _fold(self, state: LogState, opened: Sequence[_Opened], raised: Sequence[EntryRow] = ()) -> None:
+        """Work out what changes in the view by new entries, and by others whose place changed."""
+        mids = {o.row.message for o in opened if o.row.kind in SPOKEN}
         for o in opened:
-            if isinstance(o.body, bodies.Edit):
-                edits.add(MessageId(bytes.fromhex(o.body.of)))
-            elif isinstance(o.body, bodies.Erasure):
-                erasures.add(MessageId(bytes.fromhex(o.body.of)))
-        # What a message is changed by may have come before it.
-        for mid, kinds in self._changes_of(state.n, spoken).items():
-            if Kind.EDIT in kinds:
-                edits.add(mid)
-            if Kind.ERASURE in kinds:
-                erasures.add(mid)
-        for mid in edits:
-            if self._changing(state, mid, Kind.ERASURE):
-                erasures.add(mid)
-            self._choose_edit(state, mid)
-        for mid in erasures:
-            self._erase(state, mid)
-        for o in opened:
-            if isinstance(o.body, bodies.Device) and state.kind == LogKind.PERSON:
-                self.store.put_device(DeviceRow(o.header.device, o.body.name, o.body.person))
-        if any(o.row.kind == Kind.TITLE for o in opened):
-            self._choose_title(state)
+            if o.body is not None and o.row.kind in _CHANGING:
+                mids.update(references_of(o.body))
+        for targets in self.store.references([row.n for row in raised if row.kind == Kind.EDIT]).values():
+            mids.update(targets)
+        self._fold_messages(state, mids)
+        ordered = [*(o.row for o in opened if o.row.kind in _LATEST_COUNTS), *raised]
+        if any(row.kind == Kind.TITLE for row in ordered):
+            self.store.set_title(state.n, latest_title(self.store, state.n))
+        if state.kind == LogKind.PERSON and any(row.kind == Kind.DEVICE for row in ordered):
+            for device in latest_devices(self.store, state.n):
+                self.store.put_device(device)
 
-    def _changes_of(self, log: int, mids: set[MessageId]) -> dict[MessageId, set[int]]:
-        references = self.store.references_to(log, mids)
-        rows = self.store.rows({reference.n for reference in references})
-        changes: dict[MessageId, set[int]] = {}
-        for reference in references:
-            changes.setdefault(reference.target, set()).add(rows[reference.n].kind)
-        return changes
+    def _fold_messages(self, state: LogState, mids: set[MessageId]) -> None:
+        said, changes = self.store.by_mid(state.n, mids), changes_of(self.store, state.n, mids)
+        authors = self.authors(state.n)
+        for mid in mids:
+            rows, changing = said.get(mid, []), changes.get(mid, [])
+            if len(rows) <= 1 and not changing:
+                continue
+            folded = fold_message(rows, changing, authors)
+            for row in (*rows, *changing):
+                if row.n in folded.erased and row.state != BodyState.ERASED:
+                    text = _text_of(_readable_body(row.kind, row.body))
+                    self.store.erase_body(row.n, searchable(text) if text else None)
+            for row in rows:
+                if row.hidden != (row.n in folded.hidden):
+                    self.store.set_hidden(row.n, not row.hidden)
+                edit = folded.edits.get(row.n, 0)
+                if row.edit != edit:
+                    self.store.set_edit(row.n, edit)
 
-    def _choose_shown(self, rows: list[EntryRow]) -> None:
-        shown = shown_among(rows)
-        for row in rows:
-            if row.hidden == (row.n in shown):
-                self.store.set_hidden(row.n, row.n not in shown)
-
-    def _changing(self, state: LogState, mid: MessageId, kind: Kind) -> list[EntryRow]:
-        """Entries of a kind that change this message."""
-        references = self.store.references_to(state.n, [mid])
-        rows = self.store.rows({reference.n for reference in references}).values()
-        return [row for row in rows if row.kind == kind]
-
-    def _choose_edit(self, state: LogState, mid: MessageId) -> None:
-        for target in self.store.by_mid(state.n, [mid]).get(mid, []):
-            edit = self.edit_of(state, target)
-            if edit != target.edit:
-                self.store.set_edit(target.n, edit)
-
-    def edit_of(self, state: LogState, target: EntryRow) -> int:
-        """`n` of the edit that a message reads as now, or 0."""
-        authors = self._authors(state.n)
-        edits = self._changing(state, target.mid or message_id(target.id), Kind.EDIT)
-        own = [edit for edit in edits if authors.get(edit.chain) == authors.get(target.chain)]
-        return max(own, key=lambda row: row.position).n if own else 0
-
-    def _choose_title(self, state: LogState) -> None:
-        self.store.set_title(state.n, latest_title(self.store, state.n))
-
-    def _erase(self, state: LogState, mid: MessageId) -> None:
-        """Forget the bodies of a message, and of its edits and files, that its author erased."""
-        authors = self._authors(state.n)
-        by = {authors.get(row.chain) for row in self._changing(state, mid, Kind.ERASURE)}
-        targets = self.store.by_mid(state.n, [mid]).get(mid, [])
-        for kind in (Kind.EDIT, Kind.MANIFEST):
-            targets = targets + self._changing(state, mid, kind)
-        for row in targets:
-            if row.state != BodyState.ERASED and authors.get(row.chain) in by:
-                body = _readable_body(row.kind, row.body)
-                if isinstance(body, bodies.Text) and body.erased:
-                    # Erased before it was imported: nothing more to forget.
-                    continue
-                text = _text_of(body)
-                self.store.erase_body(row.n, searchable(text) if text else None)
-
-    def _authors(self, log: int) -> dict[int, object]:
+    def authors(self, log: int) -> dict[int, DeviceId]:
         """Who writes each chain; one device is one person until devices are paired."""
         return {chain.n: chain.device for chain in self.store.chains(log)}
 
 
-def shown_among(rows: Sequence[EntryRow]) -> set[int]:
-    """Of entries with one identity, `n` of those that are shown.
+class Folded(NamedTuple):
+    """What becomes of the entries that say and change one message.
 
-    Of those that say the same one stands for all; different claims stay apart.
+    Attributes:
+        erased: `n` of those whose body their author erased.
+        hidden: `n` of those that say it and for which another one stands.
+        edits: By `n` of one that says it, `n` of the edit that it reads as now.
     """
+
+    erased: set[int]
+    hidden: set[int]
+    edits: dict[int, int]
+
+
+def fold_message(
+    rows: Sequence[EntryRow], changes: Sequence[EntryRow], authors: Mapping[int, DeviceId]
+) -> Folded:
+    """Fold one message; what comes out depends on the entries, not on their order.
+
+    Args:
+        rows: Entries with its identity; those that are not spoken do not count.
+        changes: Entries that name it.
+        authors: Who writes each chain.
+    """
+    said = [row for row in rows if row.kind in SPOKEN]
+    erasers = {authors.get(row.chain) for row in changes if row.kind == Kind.ERASURE}
+    erased = {
+        row.n
+        for row in (*said, *(row for row in changes if row.kind in _ERASED_WITH))
+        if authors.get(row.chain) in erasers and not _was_erased(row)
+    }
+    edits: dict[int, int] = {}
+    for row in said:
+        own = [
+            change
+            for change in changes
+            if change.kind == Kind.EDIT
+            and change.n not in erased
+            and authors.get(change.chain) == authors.get(row.chain)
+        ]
+        if own:
+            edits[row.n] = max(own, key=lambda change: change.position).n
+    # Of those that say the same one stands for all; different claims stay apart.
     groups: dict[object, list[EntryRow]] = {}
-    for row in rows:
-        groups.setdefault(_said(row), []).append(row)
+    for row in said:
+        groups.setdefault(None if row.n in erased else _said(row), []).append(row)
     # A body that is not here says nothing of what it was: it hides behind any other.
     silent = groups.pop(None, [])
     if silent and not groups:
         groups[None] = silent
-    return {min(group, key=lambda row: (row.mid is not None, row.id)).n for group in groups.values()}
+    shown = {min(group, key=lambda row: (row.mid is not None, row.id)).n for group in groups.values()}
+    return Folded(erased, {row.n for row in said} - shown, edits)
+
+
+def changes_of(store: Store, log: int, mids: Collection[MessageId]) -> dict[MessageId, list[EntryRow]]:
+    """The entries that change these messages."""
+    references = store.references_to(log, mids, _CHANGING)
+    rows = store.rows({reference.n for reference in references})
+    changes: dict[MessageId, list[EntryRow]] = {}
+    for reference in references:
+        changes.setdefault(reference.target, []).append(rows[reference.n])
+    return changes
 
 
 class Ranks:
@@ -596,6 +619,18 @@ def latest_title(store: Store, log: int) -> str:
     return ""
 
 
+def latest_devices(store: Store, log: int) -> list[DeviceRow]:
+    """What the devices of a person log say of themselves: each one's latest readable record."""
+    latest: dict[DeviceId, tuple[Position, DeviceRow]] = {}
+    for chain in store.chains(log):
+        for row in store.chain_kind(chain.n, Kind.DEVICE):
+            body = _readable_body(row.kind, row.body)
+            known = latest.get(chain.device)
+            if isinstance(body, bodies.Device) and (known is None or known[0] < row.position):
+                latest[chain.device] = row.position, DeviceRow(chain.device, body.name, body.person)
+    return [device for _, device in latest.values()]
+
+
 def _text_of(body: Body | None) -> str | None:
     """The words of a body that search finds."""
     if isinstance(body, bodies.Text | bodies.Edit):
@@ -607,6 +642,12 @@ def _said(row: EntryRow) -> object:
     """What tells two claims of one message apart; None if the body is not here."""
     body = _readable_body(row.kind, row.body)
     return (body.by, body.text) if isinstance(body, bodies.Text) else None
+
+
+def _was_erased(row: EntryRow) -> bool:
+    """Whether it was erased before it was imported: then there is nothing more to forget."""
+    body = _readable_body(row.kind, row.body)
+    return isinstance(body, bodies.Text) and body.erased
 
 
 def _readable_body(kind: int, encoded: bytes | None) -> Body | None:

@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from mlog.log.bodies import SPOKEN
-from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic
+from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, message_id
 
 __all__ = [
     "BodyState",
@@ -137,6 +137,11 @@ class EntryRow(msgspec.Struct, gc=False, kw_only=True):
     @property
     def position(self) -> Position:
         return Position(self.rank, self.id)
+
+    @property
+    def message(self) -> MessageId:
+        """How other entries name the message that this one says."""
+        return self.mid or message_id(self.id)
 
 
 class Position(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -262,13 +267,22 @@ class Store(Protocol):
 
     def parents(self, ns: Collection[int]) -> dict[int, list[EntryId]]: ...
     def references(self, ns: Collection[int]) -> dict[int, list[MessageId]]: ...
-    def references_to(self, log: int | None, targets: Collection[MessageId]) -> list[Reference]: ...
+
+    def references_to(
+        self, log: int | None, targets: Collection[MessageId], kinds: frozenset[int] = frozenset()
+    ) -> list[Reference]:
+        """What names these messages, of these kinds; empty for all."""
+        ...
+
     def set_rank(self, n: int, rank: int) -> None: ...
     def set_hidden(self, n: int, hidden: bool) -> None: ...
     def set_edit(self, n: int, edit: int) -> None: ...
 
     def erase_body(self, n: int, words: str | None) -> None:
-        """Forget a body and the search words it was indexed under; `scrub` overwrites the rest."""
+        """Forget a body, what it refers to, and the search words it was indexed under.
+
+        What the file keeps of them all the same is overwritten by `scrub`.
+        """
         ...
 
     def timeline(self, query: TimelineQuery) -> list[EntryRow]: ...

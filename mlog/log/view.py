@@ -14,7 +14,7 @@ import msgspec
 from mlog.errors import InvalidInput
 from mlog.log import bodies
 from mlog.log.bodies import Body, Kind
-from mlog.log.ids import DeviceId, EntryId, MessageId, message_id
+from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.replica import LogState, Replica
 from mlog.log.store import BodyState, EntryRow, Position
 from mlog.log.verify import check_body, check_header
@@ -100,7 +100,7 @@ class View:
     def of_rows(self, log: int, rows: Sequence[EntryRow]) -> list[Message]:
         """The messages that these entries of one log say, in the same order."""
         edits = self._store.rows({row.edit for row in rows if row.edit})
-        mids = [row.mid or message_id(row.id) for row in rows]
+        mids = [row.message for row in rows]
         reactions = self._reactions(log, set(mids))
         state = self._replica.log(log)
         return [
@@ -196,13 +196,11 @@ class View:
         )
 
     def _reactions(self, log: int, mids: set[MessageId]) -> dict[MessageId, tuple[Reacted, ...]]:
-        references = self._store.references_to(log, mids)
+        references = self._store.references_to(log, mids, frozenset({Kind.REACTION}))
         rows = self._store.rows({reference.n for reference in references})
         latest: dict[MessageId, dict[tuple[str, str], tuple[Position, bool]]] = {}
         for reference in references:
             row = rows[reference.n]
-            if row.kind != Kind.REACTION or row.state != BodyState.OPENED:
-                continue
             try:
                 body = self.opened(row)
             except InvalidInput:
