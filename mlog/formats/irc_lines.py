@@ -34,7 +34,7 @@ _MONTHS: Final = {
 
 _TIME: Final = r"(?P<h>[01]?\d|2[0-4]):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d|60)(?:[.,](?P<f>\d{1,9}))?)?"
 _AMPM: Final = r"(?: ?(?P<ap>[AaPp])\.?[Mm]\.?)?"
-_DATE: Final = r"(?P<Y>\d{4})-(?P<M>\d\d)-(?P<D>\d\d)"
+_DATE: Final = r"(?P<Y>\d{4})[-/.](?P<M>\d\d)[-/.](?P<D>\d\d)"
 _ZONE: Final = r" ?(?P<z>Z|UTC|[+-]\d\d:?\d\d)?"
 _COLOUR: Final = "(?:\x03\\d{0,2}(?:,\\d{1,2})?)?"
 
@@ -76,7 +76,7 @@ _MARKED_DATE: Final = re.compile(
 
 _MODES: Final = "@+%&~! "
 _NICK: Final = r"[^\s<>!@#]{1,64}"
-_HOSTS: Final = r"(?: +[\[(][^\])]*[\])])*"
+_HOSTS: Final = r"(?: +(?:[\[(][^\])]*[\])]|<\S+@\S+>))*"
 
 _SPACED: Final = r"([^<>*\t]{1,64}?) +[\[(]\S{1,64}@\S{1,128}[\])]"
 """Some logs hold nicks with a space; before a host there is no mistaking."""
@@ -106,7 +106,9 @@ _PART: Final = re.compile(
 )
 _STARRED: Final = re.compile(
     rf"(?:Joins|Parts|Quits): {_NICK}|Now talking (?:in|on) [#&]|Topic is '|Set by \S+ on |Disconnected\s*$"
-    rf"|{_NICK} [\[(]\S*[\])] (?:has (?:joined|left|quit)\b|Quit\b)|{_NICK} sets mode: "
+    rf"|{_NICK} [\[(]\S*[\])] (?:has (?:joined|left|quit)\b|Quit\b)|{_NICK} sets mode(?:: [+-]|s \[)"
+    rf"|{_NICK} (?:gives|removes) (?:channel (?:half-)?operator status|voice) (?:to|from) "
+    rf"|{_NICK} has kicked \S+ from [#&]|{_NICK} has changed the topic to: "
     rf"|{_NICK} is now known as {_NICK}\s*$|{_NICK} was kicked (?:by|from) "
     rf"|{_NICK} has (?:joined|left) [#&]\S+\s*$|{_NICK} has quit(?: IRC)? \("
 )

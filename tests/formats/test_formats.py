@@ -86,14 +86,16 @@ def test_damaged_files_give_items_or_a_documented_error(
         assert (error.source, error.position is None) == ("x", False)  # noqa: PT017 -- either is right
 
 
-class _Generated(io.RawIOBase):
+class _Generated(io.BytesIO):
     """A file that is made while it is read."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
+        super().__init__()
         self._parts = parts
         self._rest = b""
 
-    def read(self, size: int = -1) -> bytes:
+    def read1(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
         while len(self._rest) < size and (part := next(self._parts, b"")):
             self._rest += part
         taken, self._rest = self._rest[:size], self._rest[size:]

@@ -170,6 +170,20 @@ STYLES = {
             (Kind.ACTION, "ann", "waves"),
         ],
     ),
+    "supybot": (
+        (
+            "2020-01-02T09:00:00  *** ann <ann!~a@example.org> has joined #x\n2020-01-02T09:00:01  <ann> hi\n"
+            "2020-01-02T09:00:02  * ann waves\n2020-01-02T09:00:03  *** ann sets mode: +o ben\n"
+            "2020-01-02T09:00:04  *** ann <ann!~a@example.org> has quit IRC (bye)\n"
+        ),
+        [
+            (Kind.JOIN, "ann", "ann <ann!~a@example.org> has joined #x"),
+            (Kind.MESSAGE, "ann", "hi"),
+            (Kind.ACTION, "ann", "waves"),
+            (Kind.EVENT, "", "ann sets mode: +o ben"),
+            (Kind.PART, "ann", "ann <ann!~a@example.org> has quit IRC (bye)"),
+        ],
+    ),
     "eggdrop": (
         (
             "[00:00] --- Thu Jan  2 2020\n[09:00] <ann> hi\n[09:01] ben (b@example.org) joined #x.\n"
@@ -250,6 +264,7 @@ def test_other_text_is_not_taken_for_irc(text: str):
         ("[12:59] <a> x\n[01:00] <a> y\n[00:30] <a> z\n", "2005-01-01", [
             ms(2005, 1, 1, 12, 59), ms(2005, 1, 1, 1), ms(2005, 1, 1, 0, 30),
         ]),
+        ("[2020/01/02 10:00] <a> x\n", "x", [ms(2020, 1, 2, 10)]),
         ("2020-02-31 10:00:00 <a> x\n", "2020-02-01", [ms(2020, 2, 1, 10)]),
         ("0001-01-01 10:00:00 <a> x\n", "x", [0]),
     ],

@@ -14,15 +14,17 @@ from mlog.formats.source import Source
 from mlog.limits import LINE_SIZE_MAX_BYTES, MIB, SNIFF_SIZE_BYTES
 
 
-class _Trickle(io.RawIOBase):
+class _Trickle(io.BytesIO):
     """A stream that gives what it has, as a pipe does, and counts it."""
 
     def __init__(self, data: bytes, step: int) -> None:
+        super().__init__()
         self.taken = 0
         self._data = data
         self._step = step
 
-    def read(self, size: int = -1) -> bytes:
+    def read1(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
         part = self._data[self.taken : self.taken + min(size, self._step)]
         self.taken += len(part)
         return part
@@ -83,8 +85,8 @@ def test_pipe_gives_lines_as_they_come():
 
 
 def test_unreadable_file_is_a_clear_error():
-    class Broken(io.RawIOBase):
-        def read(self, size: int = -1) -> bytes:
+    class Broken(io.BytesIO):
+        def read1(self, size: int | None = -1, /) -> bytes:
             raise OSError(5, "Input/output error")
 
     with pytest.raises(UserError, match=r"^x: cannot be read: Input/output error"):
