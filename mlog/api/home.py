@@ -644,6 +644,10 @@ class Home:
         newest = sorted(found.values(), key=lambda row: row.position, reverse=True)[:limit]
         return [message for row in newest for message in self.view.of_rows(row.log, [row])]
 
+    def data_version(self) -> int:
+        """A number that differs once another process has written; asking is cheap."""
+        return self.store.data_version()
+
     # -- import and export -------------------------------------------------------------------
 
     def import_chat(
