@@ -769,6 +769,8 @@ def _file_finding(detail: str, log: int = 0) -> Finding:
 def _checked_text(text: str) -> str:
     if not text.strip():
         raise UserError("nothing to send: the text is empty.")
+    if "\0" in text:
+        raise UserError("the text has a zero byte in it. Is it a text file?")
     try:
         size = len(text.encode())
     except UnicodeEncodeError:

@@ -63,7 +63,7 @@ def test_an_erased_message_cannot_be_edited(opened: Home) -> None:
         opened.edit(opened.message(id_.hex()), "peas")
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "\udc80"])
+@pytest.mark.parametrize("text", ["", "  \n", "\udc80", "a\0b"])
 def test_send_refuses_what_is_no_text(opened: Home, text: str) -> None:
     n = opened.new("Garden").n
     with pytest.raises(UserError):
