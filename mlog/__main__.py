@@ -1,0 +1,5 @@
+import sys
+
+from mlog.cli.main import main
+
+sys.exit(main())

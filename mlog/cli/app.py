@@ -1,0 +1,141 @@
+"""The table of commands, and what `mlog` alone does.
+
+A command's module is loaded when the command runs; for `--help` all are, and they import nothing
+heavy until a command is called (tests/cli/test_app.py).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from mlog.cli.options import common_options
+from mlog.cli.output import Console
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["COMMANDS", "app"]
+
+_SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Write": {
+        "new": "writing",
+        "send": "writing",
+        "edit": "writing",
+        "react": "writing",
+        "erase": "writing",
+        "title": "writing",
+    },
+    "Read": {
+        "log": "reading",
+        "tail": "reading",
+        "search": "reading",
+        "show": "reading",
+    },
+    "Other programs' chats": {
+        "import": "transfer",
+        "export": "transfer",
+    },
+    "Care for your log": {
+        "verify": "care",
+        "gaps": "care",
+        "status": "care",
+        "backup": "safekeeping",
+        "restore": "safekeeping",
+        "doctor": "care",
+        "path": "safekeeping",
+    },
+    "Get to know mlog": {
+        "demo": "demo",
+        "completion": "safekeeping",
+    },
+}
+"""For each command the module in mlog.cli that has it, as a function of the same name."""
+
+COMMANDS: Final[Mapping[str, str]] = {
+    name: module for section in _SECTIONS.values() for name, module in section.items()
+}
+
+
+class _App(click.Group):
+    """Loads commands late, lists them by use, and says what an unknown one may have meant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        # `import` is no name for a function.
+        name = f"{cmd_name}_" if cmd_name == "import" else cmd_name
+        command = getattr(importlib.import_module(f"mlog.cli.{module}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise click.exceptions.NoSuchCommand(
+                args[0],
+                f"there is no command {args[0]!r}; 'mlog --help' lists them all.",
+                possibilities=COMMANDS,
+                ctx=ctx,
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section, names in _SECTIONS.items():
+            with formatter.section(section):
+                rows: list[tuple[str, str]] = []
+                for name in names:
+                    command = self.get_command(ctx, name)
+                    assert command is not None
+                    rows.append((name, command.get_short_help_str(70)))
+                formatter.write_dl(rows)
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        ctx.ensure_object(Console).line(f"mlog {version('mlog-sync')}")
+        ctx.exit()
+
+
+@click.group(
+    "mlog",
+    _App,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGUMENTS]...",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 you can fix it, 2 wrong usage, 3 peer or network, 4 verification failed, "
+    "5 busy, 6 store or disk failed, 130 interrupted.",
+)
+@click.pass_context
+def app(ctx: click.Context) -> None:
+    """A personal message log that can prove itself whole.
+
+    Alone it lists your conversations. CONVERSATION is a title or the start of one, ENTRY the first
+    digits of an id, as 'log' and 'search' show them.
+    """
+    if ctx.invoked_subcommand is None:
+        from mlog.cli.reading import overview
+
+        overview(ctx.ensure_object(Console))
+
+
+app.params += [
+    *common_options(),
+    click.Option(
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_version,
+        help="Print the version.",
+    ),
+]

@@ -1,0 +1,316 @@
+"""Commands that bring other programs' chats in, and take conversations out."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import sys
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import click
+
+from mlog.cli.options import CONVERSATION, DATE, PATH, SINCE, TEXT, UNTIL, verb
+from mlog.cli.terminal import safe
+from mlog.errors import InvalidInput, StoreError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from datetime import date
+
+    from mlog.api import ChatReport, Home, ImportReport
+    from mlog.cli.lines import Lines
+    from mlog.cli.output import Console, Progress
+    from mlog.log.store import EntryRow
+
+__all__ = ["export", "import_"]
+
+_SKIPPED_LINES: Final = 5
+"""Skipped lines that a report names; all of them are counted."""
+
+_DAMAGED_LINES: Final = 20
+"""Damaged entries that an export names; 'mlog verify' names all."""
+
+
+# -- import ----------------------------------------------------------------------------------
+
+
+@verb(
+    "import",
+    """mlog import '#ubuntu.log'
+    mlog import --into trip ChatExport/result.json
+    mlog import 2004-11-15.raw.txt --links 2004-11-15.annotation.txt
+    zcat archive.mbox.gz | mlog import -""",
+)
+@click.argument("files", type=PATH, nargs=-1, required=True, metavar="FILE...|-")
+@click.option("--into", type=CONVERSATION, metavar="CONVERSATION", help="Where to; else one for each chat.")
+@click.option("--format", "format_", type=TEXT, metavar="NAME", help="mlog, telegram, mbox, eml or irc.")
+@click.option("--links", type=PATH, metavar="FILE", help="Reply annotations of an IRC log: '1001 1003 -'.")
+@click.option("--date", type=DATE, metavar="DAY", help="The day of lines that have a time only.")
+@click.option("--dry-run", is_flag=True, help="Write nothing, and say what would be new.")
+def import_(
+    console: Console,
+    files: tuple[Path, ...],
+    into: str | None,
+    format_: str | None,
+    links: Path | None,
+    date: date | None,
+    dry_run: bool,
+) -> None:
+    """Import chats of other programs.
+
+    "-" is standard input. The format is told by content. What is here already is recognised, so
+    importing again, or a longer export of the same chat, adds only what is new.
+    """
+    if links is not None and len(files) > 1:
+        raise click.UsageError("--links belongs to one file: import that one alone.")
+    console.interrupted = "interrupted. What was imported so far stays; the same command again adds the rest."
+    with console.open_home() as home:
+        n = home.conversation(into).n if into is not None else None
+        for file in files:
+            try:
+                report = _import_one(
+                    console, home, file, links, format=format_, into=n, date=date, dry_run=dry_run
+                )
+            except (InvalidInput, UserError) as error:
+                # One bad file does not keep the others out.
+                if len(files) == 1 or type(error).exit_code != UserError.exit_code:
+                    raise
+                console.note(f"mlog: {error}")
+                console.exit_code = console.exit_code or error.exit_code
+                continue
+            _print_report(console, home, report, dry_run=dry_run)
+            console.flush()
+
+
+def _import_one(
+    console: Console, home: Home, file: Path, links: Path | None, *, date: date | None, **options: Any
+) -> ImportReport:
+    from mlog.formats import Source
+
+    with ExitStack() as stack:
+        stream = stack.enter_context(_opened(console, file))
+        linked = stack.enter_context(_opened(console, links)) if links is not None else None
+        source = Source(
+            stream,
+            _name_of(file),
+            date=date,
+            links=linked,
+            links_name=_name_of(links) if links is not None else "links",
+        )
+        with console.progress(f"importing {safe(_name_of(file))}", unit="messages") as progress:
+            return home.import_chat(source, progress=_counting(progress, stream), **options)
+
+
+def _counting(progress: Progress, stream: BinaryIO) -> Callable[[int], None]:
+    """Counts messages, and draws how much of the file is read where its size is known."""
+    status = os.fstat(stream.fileno())
+    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+    def count(messages: int) -> None:
+        progress.add(messages)
+        if size:
+            progress.at(stream.tell() / size)
+
+    return count
+
+
+def _name_of(file: Path) -> str:
+    """What to call a file in messages and in the log, which holds Unicode only."""
+    if str(file) == "-":
+        return "standard input"
+    return os.fsencode(file.name).decode(errors="replace")
+
+
+@contextmanager
+def _opened(console: Console, file: Path) -> Generator[BinaryIO]:
+    if str(file) == "-":
+        if sys.stdin is None:
+            raise UserError("there is no standard input to read.")
+        if sys.stdin.isatty():
+            console.note("reading from the terminal; end with Ctrl-D (on Windows Ctrl-Z and Enter)")
+        yield sys.stdin.buffer
+        return
+    if file.is_dir():
+        raise UserError(
+            f"{file} is a folder, and mlog imports files. Name them: for Telegram its result.json, for IRC "
+            "logs or mails 'mlog import FOLDER/*'."
+        )
+    try:
+        stream = file.open("rb")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
+    with stream:
+        yield stream
+
+
+def _print_report(console: Console, home: Home, report: ImportReport, *, dry_run: bool) -> None:
+    from mlog.cli.lines import Lines
+
+    lines = Lines(home, console)
+    if console.json:
+        for chat in report.chats:
+            console.record("imported", _chat_fields(lines, report, chat, dry_run=dry_run))
+        for skipped in report.skipped:
+            fields = {"file": report.name, "position": skipped.position, "reason": skipped.reason}
+            console.record("skipped", fields)
+        sums = {
+            name: sum(getattr(chat, name) for chat in report.chats) for name in ("new", "known", "erased")
+        }
+        about = {"file": report.name, "format": report.format}
+        console.record("import", {**about, **sums, "skipped": report.skipped_count, "dry_run": dry_run})
+        return
+    console.line(f"{safe(report.name)} ({report.format}){', nothing written' if dry_run else ''}:")
+    for chat in report.chats:
+        console.line(f"  {console.bold(_chat_title(lines, chat))}: {_counts(chat)}")
+    if report.skipped_count:
+        console.line(f"  {report.skipped_count:,} skipped")
+        for skipped in report.skipped[:_SKIPPED_LINES]:
+            console.line(f"    line {skipped.position:,}: {safe(skipped.reason)}")
+        if report.skipped_count > _SKIPPED_LINES:
+            console.line("    … all of them: --json" if console.unicode else "    ... all of them: --json")
+
+
+def _chat_title(lines: Lines, chat: ChatReport) -> str:
+    title = safe(chat.title) if chat.created or not chat.n else lines.title(chat.n)
+    return f"{title} (new)" if chat.created else title
+
+
+def _counts(chat: ChatReport) -> str:
+    counts = f"{chat.new:,} new, {chat.known:,} already known"
+    return f"{counts}, {chat.erased:,} of them erased" if chat.erased else counts
+
+
+def _chat_fields(lines: Lines, report: ImportReport, chat: ChatReport, *, dry_run: bool) -> dict[str, object]:
+    place = lines.place(chat.n) if chat.n else {"topic": None, "conversation": chat.title}
+    return {
+        "file": report.name,
+        **place,
+        "created": chat.created,
+        "new": chat.new,
+        "known": chat.known,
+        "erased": chat.erased,
+        "dry_run": dry_run,
+    }
+
+
+# -- export ----------------------------------------------------------------------------------
+
+
+@verb(
+    "export",
+    """mlog export trip > trip.jsonl
+    mlog export trip --format mbox --output trip.mbox
+    mlog export trip --since 2024-01-01 --format telegram -o trip.json""",
+)
+@click.argument("conversation", type=CONVERSATION)
+@click.option(
+    "--format",
+    "format_",
+    type=TEXT,
+    default="jsonl",
+    show_default=True,
+    metavar="NAME",
+    help="jsonl (complete, and mlog reads it back), telegram or mbox.",
+)
+@click.option("--output", "-o", type=PATH, metavar="FILE", help="Where to; else standard output.")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@click.option("--since", type=SINCE, metavar="WHEN", help="From this date, time, or so long ago (30d, 12h).")
+@click.option("--until", type=UNTIL, metavar="WHEN", help="Up to this time, or the end of this date.")
+def export(
+    console: Console,
+    conversation: str,
+    format_: str,
+    output: Path | None,
+    force: bool,
+    since: int | None,
+    until: int | None,
+) -> None:
+    """Write a conversation to a file that other programs read.
+
+    The file is written whole or not at all. Exits 4 if something damaged had to be left out.
+    """
+    with console.open_home() as home:
+        chosen = home.conversation(conversation)
+        if output is not None:
+            check_free(output, force=force)
+        damaged: list[EntryRow] = []
+        pieces = home.export_chat(chosen.n, format_, since_ms=since, until_ms=until, damaged=damaged.append)
+        if output is None:
+            _to_stdout(console, pieces)
+        else:
+            size = _to_file(console, output, pieces)
+            if console.json:
+                from mlog.cli.lines import Lines
+
+                place = Lines(home, console).place(chosen.n)
+                about = {"file": os.fsencode(output).decode(errors="replace"), **place, "format": format_}
+                console.record("exported", {**about, "size": size, "damaged": len(damaged)})
+            else:
+                console.note(f"wrote {output}: {size:,} bytes")
+        _name_damaged(console, damaged)
+
+
+def check_free(file: Path, *, force: bool) -> None:
+    """Refuse to write over what is there.
+
+    Raises:
+        UserError: It exists, or is no file.
+    """
+    if file.is_dir():
+        raise UserError(f"{file} is a folder; name a file.")
+    if file.exists() and not force:
+        raise UserError(f"{file} exists. Choose another name, or replace it with --force.")
+
+
+def _to_stdout(console: Console, pieces: Iterator[bytes]) -> None:
+    for piece in pieces:
+        if console.is_terminal:
+            # What people wrote must not drive the terminal; a pipe or file gets the exact bytes.
+            for line in piece.decode(errors="backslashreplace").splitlines():
+                console.line(safe(line))
+        else:
+            console.write_bytes(piece)
+
+
+def _to_file(console: Console, file: Path, pieces: Iterator[bytes]) -> int:
+    """Write all of it beside the file, then put it in its place."""
+    # Through a link, and onto a device, there is nothing to rename.
+    file = file.resolve()
+    if file.exists() and not file.is_file():
+        return _write_all(console, file, "wb", pieces)
+    partial = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+    try:
+        size = _write_all(console, partial, "xb", pieces)
+        partial.replace(file)
+    except OSError as error:
+        raise StoreError(f"{file}: {error.strerror or error}. Nothing was written.") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return size
+
+
+def _write_all(console: Console, file: Path, mode: str, pieces: Iterator[bytes]) -> int:
+    size = 0
+    try:
+        with file.open(mode) as stream, console.progress("exporting", unit="bytes") as progress:
+            for piece in pieces:
+                size += stream.write(piece)
+                progress.add(len(piece))
+            stream.flush()
+            if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                os.fsync(stream.fileno())
+    except OSError as error:
+        raise StoreError(f"{file}: {error.strerror or error}. Nothing was written.") from None
+    return size
+
+
+def _name_damaged(console: Console, damaged: list[EntryRow]) -> None:
+    if not damaged:
+        return
+    for row in damaged[:_DAMAGED_LINES]:
+        console.note(f"left out, damaged: position {row.seq}, {row.id.hex()[:8]}")
+    console.note(f"mlog: {len(damaged):,} damaged entries are not in the export; 'mlog verify' names them.")
+    console.exit_code = 4

@@ -1,0 +1,131 @@
+"""Commands that write to a conversation: each prints the id of what it wrote."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from mlog.cli.options import CONVERSATION, TEXT, text_or_stdin, verb
+from mlog.errors import UserError
+
+if TYPE_CHECKING:
+    from mlog.api import Home
+    from mlog.cli.output import Console
+    from mlog.log.ids import EntryId
+
+__all__ = ["edit", "erase", "new", "react", "send", "title"]
+
+
+@verb("new", "mlog new 'Summer trip'")
+@click.argument("title", type=TEXT)
+def new(console: Console, title: str) -> None:
+    """Start a conversation.
+
+    Prints the number under which it stays known, also when it is given another title.
+    """
+    from mlog.cli.lines import Lines
+
+    with console.open_home() as home:
+        conversation = home.new(title)
+        if console.json:
+            console.record("conversation", Lines(home, console).conversation(conversation, None))
+        else:
+            console.line(conversation.topic.hex()[:16])
+            console.note(f"started {conversation.title}")
+
+
+@verb(
+    "send",
+    """mlog send trip 'Who brings the tent?'
+    mlog send trip --reply-to 3f9a 'I do'
+    git log -1 | mlog send work -""",
+)
+@click.argument("conversation", type=CONVERSATION)
+@click.argument("text", type=TEXT)
+@click.option("--reply-to", type=TEXT, metavar="ENTRY", help="The message that this one answers.")
+def send(console: Console, conversation: str, text: str, reply_to: str | None) -> None:
+    """Write a message; it is on the disk when this returns.
+
+    TEXT is one argument: put it in quotes. "-" reads it from standard input.
+    """
+    text = text_or_stdin(text)
+    with console.open_home() as home:
+        chosen = home.conversation(conversation)
+        answered = home.message(reply_to, chosen.n).mid if reply_to is not None else None
+        id_ = home.send(chosen.n, text, reply_to=answered)
+        _written(console, home, id_, "message" if answered is None else "reply", chosen.n)
+
+
+@verb("edit", "mlog edit 3f9a 'Who brings the big tent?'")
+@click.argument("entry", type=TEXT)
+@click.argument("text", type=TEXT)
+def edit(console: Console, entry: str, text: str) -> None:
+    """Replace the text of a message of yours.
+
+    TEXT is one argument; "-" reads it from standard input. The text before stays in the log until the
+    message is erased.
+    """
+    text = text_or_stdin(text)
+    with console.open_home() as home:
+        message = home.message(entry)
+        _written(console, home, home.edit(message, text), "edit", message.log)
+
+
+@verb(
+    "react",
+    """mlog react 3f9a 👍
+    mlog react 3f9a 👍 --remove""",
+)
+@click.argument("entry", type=TEXT)
+@click.argument("emoji", type=TEXT)
+@click.option("--remove", is_flag=True, help="Take the emoji back.")
+def react(console: Console, entry: str, emoji: str, remove: bool) -> None:
+    """Put an emoji on a message, or take it back."""
+    with console.open_home() as home:
+        message = home.message(entry)
+        _written(console, home, home.react(message, emoji, remove=remove), "reaction", message.log)
+
+
+@verb("erase", "mlog erase 3f9a")
+@click.argument("entry", type=TEXT)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def erase(console: Console, entry: str, yes: bool) -> None:
+    """Forget the text of a message of yours, for good.
+
+    The text is overwritten in the file; its place in the log stays, and everything still verifies.
+    Asks first.
+    """
+    from mlog.cli.lines import Lines
+
+    with console.open_home() as home:
+        message = home.message(entry)
+        if not yes:
+            if sys.stdin is None or not sys.stdin.isatty():
+                raise UserError(
+                    "erasing cannot be undone, and nobody is here to be asked. Confirm with --yes."
+                )
+            console.note(Lines(home, console).said(message))
+            click.confirm("Erase this for good?", abort=True, err=True)
+        _written(console, home, home.erase(message), "erasure", message.log)
+
+
+@verb("title", "mlog title trip 'Summer trip 2025'")
+@click.argument("conversation", type=CONVERSATION)
+@click.argument("title", type=TEXT)
+def title(console: Console, conversation: str, title: str) -> None:
+    """Call a conversation something else."""
+    with console.open_home() as home:
+        chosen = home.conversation(conversation)
+        _written(console, home, home.set_title(chosen.n, title), "title", chosen.n)
+
+
+def _written(console: Console, home: Home, id_: EntryId, kind: str, log: int) -> None:
+    if console.json:
+        from mlog.cli.lines import Lines
+
+        fields = {"id": id_.hex(), "kind": kind, **Lines(home, console).place(log)}
+        console.record("written", fields)
+    else:
+        console.line(id_.hex()[:16])

@@ -1,0 +1,72 @@
+"""The demo holds what it claims, leaves nothing behind, and fails when a claim does not hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlog.cli import demo as demo_module
+
+
+def test_the_demo_passes_all_its_checks_and_shows_the_graph(run):
+    result = run("demo")
+    assert result.code == 0
+    assert "✗" not in [line.strip()[:1] for line in result.out.splitlines() if not line.startswith("  ✗ #")]
+    assert result.out.count("✓") >= 15
+    assert "├─" in result.out
+
+
+def test_the_demo_names_both_damaged_entries(run):
+    out = run("demo").out
+    assert "<mara>, position" in out
+    assert "<tomasz>, position" in out
+
+
+def test_the_demo_writes_neither_to_the_home_nor_beside_it(run, home, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    run("demo")
+    assert list(tmp_path.iterdir()) == []
+    assert not home.exists()
+
+
+def test_the_demo_reports_its_checks_as_json(run):
+    records = run("--json", "demo").records
+    assert len(records) >= 15
+    assert all(record["ok"] for record in records)
+
+
+@pytest.mark.parametrize("broken", ["verify", "_flip_bits"])
+def test_a_claim_that_does_not_hold_fails_the_demo(broken, run, monkeypatch):
+    if broken == "verify":
+        from mlog.api import Home
+
+        monkeypatch.setattr(Home, "verify", lambda *_, **__: [])
+    else:
+        monkeypatch.setattr(demo_module, "_flip_bits", lambda *_: None)
+    result = run("demo")
+    assert result.code == 1
+    assert "✗" in result.out
+
+
+def test_the_demo_ends_in_ascii_too(run):
+    result = run("demo", encoding="ascii")
+    assert result.code == 0
+    assert result.out.isascii()
+
+
+def test_the_sample_chat_is_small_enough_to_read():
+    assert 20 <= (demo_module._SAMPLE + demo_module._SAMPLE_LATER).count("\n") <= 30
+
+
+def test_the_demo_is_interrupted_as_a_whole(run, monkeypatch, tmp_path: Path):
+    from mlog.api import Home
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(Home, "search", interrupted)
+    result = run("demo")
+    assert result.code == 130
+    assert "temporary folder" in result.err
