@@ -1,0 +1,374 @@
+"""The vectors of docs/vectors are what the code makes, what it accepts, and what it refuses."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from mlog import errors, limits
+from mlog.formats import identity
+from mlog.log import bodies, crypto, entry, ids
+from mlog.log.crypto import EpochKeys, LogKeys, Vault
+from mlog.log.entry import Header, Sealed
+from mlog.log.ids import DeviceId, EntryId, MessageId
+from mlog.log.merkle import log_root, segment_digest
+from mlog.log.replica import Replica, chat_target, wrap_info
+from mlog.log.store import TimelineQuery
+from mlog.log.verify import Progress, verify_log
+
+_REPO = Path(__file__).resolve().parents[2]
+_FOLDER = _REPO / "docs" / "vectors"
+_FILES = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(_FOLDER.glob("*.json"))}
+
+
+def _load_script() -> ModuleType:
+    path = str(_REPO / "scripts" / "vectors")
+    loader = importlib.machinery.SourceFileLoader("vectors_script", path)
+    spec = importlib.util.spec_from_file_location("vectors_script", path, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+_SCRIPT = _load_script()
+
+
+def _cases(name: str, *path: str) -> list[Any]:
+    found = _FILES[name]
+    for key in path:
+        found = found[key]
+    return [pytest.param(case, id=f"{n}-{case.get('note', '')[:40]}") for n, case in enumerate(found)]
+
+
+def _refused(case: dict[str, Any], call: Callable[[], object]) -> None:
+    with pytest.raises(errors.InvalidInput) as caught:
+        call()
+    assert type(caught.value).__name__ == case["error"]
+
+
+def _body_bytes(body: str | dict[str, Any], *, fewer: int = 0) -> bytes:
+    if isinstance(body, str):
+        return body.encode()
+    return (body["start"] + body["fill"] * (body["count"] - fewer) + body["end"]).encode()
+
+
+def _log_keys(file: dict[str, Any]) -> LogKeys:
+    keys = LogKeys(bytes.fromhex(file["log_secret"]))
+    for number, secret in file["epochs"].items():
+        keys.add_epoch(EpochKeys(int(number), bytes.fromhex(secret)))
+    return keys
+
+
+# -- the files -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def remade() -> dict[str, Any]:
+    return _SCRIPT.make()
+
+
+def test_the_script_makes_every_file_and_no_other(remade: dict[str, Any]) -> None:
+    assert sorted(remade) == sorted(path.name for path in _FOLDER.iterdir())
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_the_script_makes_the_file_again(name: str, remade: dict[str, Any]) -> None:
+    assert _SCRIPT.text_of(remade[name]) == (_FOLDER / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_each_invalid_vector_says_what_it_catches(name: str) -> None:
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            if "error" in value:
+                assert value["catches"]
+                assert value["note"]
+                assert value["error"] in errors.__all__
+            for inner in value.values():
+                walk(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                walk(inner)
+
+    walk(_FILES[name])
+
+
+# -- names and keys --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", _cases("weeks.json", "valid"))
+def test_week(case: dict[str, Any]) -> None:
+    assert ids.week_of(case["time_ms"]) == case["week"]
+
+
+_RULES: dict[str, Callable[..., bytes]] = {
+    "entry": lambda id_: ids.message_id(EntryId(bytes.fromhex(id_))),
+    "id": identity.of_id,
+    "line": identity.of_line,
+    "again": lambda first, nth: identity.again(MessageId(bytes.fromhex(first)), nth),
+    "part": lambda first, nth: identity.part(MessageId(bytes.fromhex(first)), nth),
+    "chat": chat_target,
+}
+
+
+@pytest.mark.parametrize("case", _cases("message_ids.json", "valid"))
+def test_message_id(case: dict[str, Any]) -> None:
+    assert _RULES[case["rule"]](*case["fields"]).hex() == case["message_id"]
+
+
+@pytest.mark.parametrize("case", _cases("keys.json", "logs"))
+def test_keys_of_a_log(case: dict[str, Any]) -> None:
+    keys = LogKeys(bytes.fromhex(case["secret"]))
+    assert keys.topic.hex() == case["topic"]
+    assert keys.epochs[0].secret.hex() == case["epoch_0"]
+    assert keys.mac(bytes.fromhex(case["mac_input"])).hex() == case["mac"]
+
+
+@pytest.mark.parametrize("case", _cases("keys.json", "epochs"))
+def test_keys_of_an_epoch(case: dict[str, Any]) -> None:
+    epoch, salt = EpochKeys(0, bytes.fromhex(case["secret"])), bytes.fromhex(case["salt"])
+    assert crypto.commitment(epoch.secret).hex() == case["commitment"]
+    assert epoch.tag(salt).hex() == case["tag"]
+    assert epoch.header_key(salt).hex() == case["header_key"]
+    assert epoch.body_key(salt).hex() == case["body_key"]
+    assert epoch.signature_key(salt).hex() == case["signature_key"]
+
+
+@pytest.mark.parametrize("case", _cases("keys.json", "devices"))
+def test_keys_of_a_device(case: dict[str, Any]) -> None:
+    seeds = (bytes.fromhex(case[name]) for name in ("signing_seed", "noise_seed", "hpke_seed"))
+    device = crypto.DeviceKeys(*seeds)
+    assert (device.id.hex(), device.noise_public.hex()) == (case["id"], case["noise_public"])
+    assert device.hpke_public.hex() == case["hpke_public"]
+
+
+@pytest.mark.parametrize("case", _cases("keys.json", "vault", "valid"))
+def test_vault_seals_and_opens(case: dict[str, Any]) -> None:
+    vault, secret = Vault(bytes.fromhex(case["storage_key"])), bytes.fromhex(case["secret"])
+    assert vault.seal(case["label"], secret).hex() == case["sealed"]
+    assert vault.open(case["label"], bytes.fromhex(case["sealed"])) == secret
+
+
+@pytest.mark.parametrize("case", _cases("keys.json", "vault", "invalid"))
+def test_vault_refuses(case: dict[str, Any]) -> None:
+    vault = Vault(bytes.fromhex(case["storage_key"]))
+    _refused(case, lambda: vault.open(case["label"], bytes.fromhex(case["sealed"])))
+
+
+@pytest.mark.parametrize("case", _cases("wraps.json", "valid"))
+def test_wrapped_secret_opens(case: dict[str, Any]) -> None:
+    info = wrap_info(
+        ids.Topic(bytes.fromhex(case["topic"])),
+        bytes.fromhex(case["author"]),
+        case["epoch"],
+        bytes.fromhex(case["recipient"]),
+    )
+    assert info.hex() == case["info"]
+    device = crypto.DeviceKeys(bytes(32), bytes(32), bytes.fromhex(case["hpke_seed"]))
+    assert crypto.unwrap(device, bytes.fromhex(case["sealed"]), info).hex() == case["secret"]
+
+
+@pytest.mark.parametrize("case", _cases("wraps.json", "invalid"))
+def test_wrapped_secret_is_refused(case: dict[str, Any]) -> None:
+    device = crypto.DeviceKeys(bytes(32), bytes(32), bytes.fromhex(case["hpke_seed"]))
+    _refused(case, lambda: crypto.unwrap(device, bytes.fromhex(case["sealed"]), bytes.fromhex(case["info"])))
+
+
+def _verify(case: dict[str, Any]) -> None:
+    crypto.verify_signature(
+        DeviceId(bytes.fromhex(case["key"])),
+        "entry",
+        bytes.fromhex(case["message"]),
+        bytes.fromhex(case["signature"]),
+    )
+
+
+@pytest.mark.parametrize("case", _cases("signatures.json", "valid"))
+def test_signature_is_valid(case: dict[str, Any]) -> None:
+    _verify(case)
+
+
+@pytest.mark.parametrize("case", _cases("signatures.json", "invalid"))
+def test_signature_is_refused(case: dict[str, Any]) -> None:
+    _refused(case, lambda: _verify(case))
+
+
+# -- entries and bodies ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", _cases("padding.json", "valid"))
+def test_padding(case: dict[str, Any]) -> None:
+    assert entry.padded_size(case["size"]) == case["padded"]
+
+
+def _header(case: dict[str, Any]) -> Header:
+    plain = case["header"]
+    return Header(
+        plain["kind"],
+        DeviceId(bytes.fromhex(plain["device"])),
+        ids.Incarnation(bytes.fromhex(plain["incarnation"])),
+        plain["seq"],
+        EntryId(bytes.fromhex(plain["prev"])),
+        plain["time_ms"],
+        plain["body_size"],
+        tuple(EntryId(bytes.fromhex(parent)) for parent in plain["parents"]),
+        None if plain["mid"] is None else MessageId(bytes.fromhex(plain["mid"])),
+    )
+
+
+@pytest.mark.parametrize("case", _cases("entries.json", "valid"))
+def test_entry_is_made(case: dict[str, Any]) -> None:
+    file = _FILES["entries.json"]
+    keys, body = _log_keys(file), _body_bytes(case["body"])
+    header = _header(case)
+    assert header.encode().hex() == case["header_bytes"]
+    sealed = entry.seal_entry(keys, keys.epochs[case["epoch"]], case["week"], header, body)
+    assert (sealed.outer.hex(), sealed.id.hex()) == (case["outer"], case["id"])
+    assert sealed.body is not None
+    assert case["sealed_body"] in (None, sealed.body.hex())
+    seed = bytes.fromhex(file["signing_seeds"][case["author"]])
+    signed = entry.sign_entry(
+        crypto.DeviceKeys(seed, bytes(32), bytes(32)), keys.epochs[case["epoch"]], sealed
+    )
+    assert signed.signature is not None
+    assert signed.signature.hex() == case["sealed_signature"]
+
+
+@pytest.mark.parametrize("case", _cases("entries.json", "valid"))
+def test_entry_opens(case: dict[str, Any]) -> None:
+    keys, outer, id_ = (
+        _log_keys(_FILES["entries.json"]),
+        bytes.fromhex(case["outer"]),
+        bytes.fromhex(case["id"]),
+    )
+    assert entry.entry_id(outer) == id_
+    header, epoch = entry.open_header(keys, outer)
+    assert header == _header(case)
+    entry.verify_entry_signature(
+        epoch, header.device, EntryId(id_), outer, bytes.fromhex(case["sealed_signature"])
+    )
+    if case["sealed_body"] is not None:
+        body = entry.open_body(epoch, outer, bytes.fromhex(case["sealed_body"]))
+        assert body == _body_bytes(case["body"])
+        assert entry.seal_body(epoch, outer, body).hex() == case["sealed_body"]
+    if header.kind in set(bodies.Kind):
+        bodies.decode(header.kind, _body_bytes(case["body"]))
+
+
+def test_the_valid_entries_have_every_kind() -> None:
+    assert {case["header"]["kind"] for case in _FILES["entries.json"]["valid"]} > set(bodies.Kind)
+
+
+def _open_part(case: dict[str, Any]) -> object:
+    keys = _log_keys(_FILES["entries.json"])
+    if case["part"] == "header":
+        return Header.decode(bytes.fromhex(case["header"]))
+    outer = bytes.fromhex(case["outer"])
+    if case["part"] == "outer":
+        return entry.parse_outer(outer)
+    entry.parse_outer(outer)
+    if case["part"] == "entry":
+        return entry.open_header(keys, outer)
+    header, epoch = entry.open_header(keys, outer)
+    if case["part"] == "body":
+        return entry.open_body(epoch, outer, bytes.fromhex(case["sealed_body"]))
+    assert case["part"] == "signature"
+    return entry.verify_entry_signature(
+        epoch, header.device, entry.entry_id(outer), outer, bytes.fromhex(case["sealed_signature"])
+    )
+
+
+@pytest.mark.parametrize("case", _cases("entries.json", "invalid"))
+def test_entry_is_refused(case: dict[str, Any]) -> None:
+    _refused(case, lambda: _open_part(case))
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in _cases("entries.json", "invalid") if c.values[0]["part"] != "header"]
+)
+def test_a_replica_does_not_store_a_refused_entry(case: dict[str, Any]) -> None:
+    replica: Replica = _SCRIPT.empty_replica()
+    outer = bytes.fromhex(case["outer"])
+    body = bytes.fromhex(case["sealed_body"]) if "sealed_body" in case else None
+    signature = bytes.fromhex(case["sealed_signature"]) if "sealed_signature" in case else None
+    _refused(case, lambda: replica.admit(1, Sealed(entry.entry_id(outer), outer, body, signature)))
+    assert replica.store.next_n() == 1
+
+
+@pytest.mark.parametrize("case", _cases("bodies.json", "valid"))
+def test_body_is_read(case: dict[str, Any]) -> None:
+    bodies.decode(case["kind"], case["body"].encode())
+
+
+@pytest.mark.parametrize("case", _cases("bodies.json", "invalid"))
+def test_body_is_refused(case: dict[str, Any]) -> None:
+    body = case["body"]
+    encoded = bytes.fromhex(body) if isinstance(body, str) else _body_bytes(body)
+    _refused(case, lambda: bodies.decode(case["kind"], encoded))
+    if isinstance(body, dict):
+        bodies.decode(case["kind"], _body_bytes(body, fewer=1))
+
+
+# -- view and digests ------------------------------------------------------------------------
+
+
+def _seen(replica: Replica, names: dict[bytes, str]) -> dict[str, Any]:
+    store = replica.store
+    query = TimelineQuery(log=1, limit=limits.STORE_ROWS_MAX, kinds=frozenset(), hidden=True)
+    rows = store.timeline(query)
+    edits = store.rows({row.edit for row in rows if row.edit})
+    shown = store.timeline(TimelineQuery(log=1, limit=limits.STORE_ROWS_MAX))
+    return {
+        "order": [{"name": names[row.id], "rank": row.rank} for row in rows],
+        "shown": [names[row.id] for row in shown],
+        "hidden": [names[row.id] for row in rows if row.hidden],
+        "edited": {names[row.id]: names[edits[row.edit].id] for row in rows if row.edit},
+        "erased": [names[row.id] for row in rows if row.body is None],
+        "title": store.logs()[0].title,
+        "heads": sorted(names[id_] for id_ in store.heads(1)),
+    }
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_view_is_the_same_in_any_order_of_arrival(seed: int) -> None:
+    file = _FILES["view.json"]
+    arriving, names = list[Sealed](), dict[bytes, str]()
+    for vector in file["entries"]:
+        outer, body, signature = (
+            bytes.fromhex(vector[part]) for part in ("outer", "sealed_body", "sealed_signature")
+        )
+        arriving.append(Sealed(entry.entry_id(outer), outer, body, signature))
+        names[arriving[-1].id] = vector["name"]
+    if seed:
+        random.Random(seed).shuffle(arriving)
+    replica: Replica = _SCRIPT.empty_replica()
+    for sealed in arriving:
+        assert replica.admit(1, sealed)
+    seen = _seen(replica, names)
+    assert seen == {key: file[key] for key in seen}
+    assert [
+        event for event in verify_log(replica, 1, signatures=True) if not isinstance(event, Progress)
+    ] == []
+
+
+@pytest.mark.parametrize("case", _cases("digests.json", "valid"))
+def test_digests_and_root(case: dict[str, Any]) -> None:
+    digests = [
+        segment_digest(
+            segment["week"], [(EntryId(bytes.fromhex(e["id"])), e["body"]) for e in segment["entries"]]
+        )
+        for segment in case["segments"]
+    ]
+    assert [(d.entries_hash.hex(), d.bodies_hash.hex()) for d in digests] == [
+        (segment["entries_hash"], segment["bodies_hash"]) for segment in case["segments"]
+    ]
+    assert log_root(reversed(digests)).hex() == case["root"]
