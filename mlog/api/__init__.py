@@ -1,8 +1,14 @@
 """What `import mlog` gives, and all that the command line calls."""
 
-from mlog.api.doctor import Check
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from mlog.api.home import Conversation, Entry, Home, LogStatus, default_home, open, restore
-from mlog.api.transfer import ChatReport, ImportReport
+
+if TYPE_CHECKING:
+    from mlog.api.doctor import Check
+    from mlog.api.transfer import ChatReport, ImportReport
 
 __all__ = [
     "ChatReport",
@@ -16,3 +22,13 @@ __all__ = [
     "open",
     "restore",
 ]
+
+_LATE = {"ChatReport": "transfer", "Check": "doctor", "ImportReport": "transfer"}
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name in _LATE:
+        return getattr(importlib.import_module(f"mlog.api.{_LATE[name]}"), name)
+    raise AttributeError(name)

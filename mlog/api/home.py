@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -36,11 +36,7 @@ from mlog.adapters.keystore import (
 )
 from mlog.adapters.locking import ProcessLock
 from mlog.adapters.sqlite import SqliteStore, disk_errors
-from mlog.api import transfer
-from mlog.api.doctor import Check, examine
-from mlog.api.transfer import ImportReport
 from mlog.errors import InvalidInput, LimitExceeded, StoreError, UserError
-from mlog.formats.source import Source
 from mlog.log import bodies, entry, verify, view
 from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.ids import EntryId, Incarnation, MessageId, message_id
@@ -60,6 +56,12 @@ from mlog.log.store import (
 from mlog.log.verify import Finding, Progress
 from mlog.log.view import Message, View
 from mlog.log.words import match_expression
+
+# Import, export and the doctor cost a third of the start of `mlog send`, which needs none of them.
+if TYPE_CHECKING:
+    from mlog.api.doctor import Check
+    from mlog.api.transfer import ImportReport
+    from mlog.formats.source import Source
 
 __all__ = ["Conversation", "Entry", "Home", "LogStatus", "default_home", "open", "restore"]
 
@@ -660,6 +662,8 @@ class Home:
         progress: Callable[[int], None] = lambda _: None,
     ) -> ImportReport:
         """Read another program's chat; as `mlog.api.transfer.import_chat`."""
+        from mlog.api import transfer
+
         return transfer.import_chat(
             self.replica,
             source,
@@ -680,6 +684,8 @@ class Home:
         damaged: Callable[[EntryRow], None] = lambda _: None,
     ) -> Iterator[bytes]:
         """A conversation in a format of its own or of another program; as `transfer.export_chat`."""
+        from mlog.api import transfer
+
         return transfer.export_chat(
             self.view,
             self.replica,
@@ -736,6 +742,8 @@ class Home:
 
     def doctor(self) -> list[Check]:
         """What mlog stands on here, checked; with advice where something is amiss."""
+        from mlog.api.doctor import examine
+
         return examine(self.path, self.store, self.now_ms())
 
     def gaps(self, log: int | None = None) -> list[GapRow]:
