@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from mlog import limits
 from mlog.adapters.locking import ProcessLock
+from mlog.adapters.overwrite import overwrite_gaps, overwrite_wal
 from mlog.errors import Busy, StoreError, UserError
 from mlog.log.bodies import SPOKEN
 from mlog.log.entry import VERSION
@@ -51,7 +52,6 @@ _COLUMNS: Final = (
 )
 _FROM: Final = "FROM entries AS e LEFT JOIN bodies AS b ON b.n = e.n"
 _CONTROL_MAX: Final = 16
-_WAL_HEADER_SIZE: Final = 32
 
 
 class SqliteStore:
@@ -276,7 +276,9 @@ class SqliteStore:
         return self._one("SELECT coalesce(max(n), 0) + 1 FROM chains")
 
     def heads(self, log: int) -> list[EntryId]:
-        return [EntryId(id_) for (id_,) in self._all("SELECT id FROM heads WHERE log = ?", (log,))]
+        return [
+            EntryId(id_) for (id_,) in self._all("SELECT id FROM heads WHERE log = ? ORDER BY id", (log,))
+        ]
 
     def change_heads(self, log: int, add: Collection[EntryId], remove: Collection[EntryId]) -> None:
         self._run_many("DELETE FROM heads WHERE log = ? AND id = ?", ((log, id_) for id_ in remove))
@@ -341,34 +343,32 @@ class SqliteStore:
 
     def by_mid(self, log: int, mids: Collection[MessageId]) -> dict[MessageId, list[EntryRow]]:
         found: dict[MessageId, list[EntryRow]] = {}
+        wanted = set(mids)
         for row in self._lookup("e.mid", mids, "AND e.mid IS NOT NULL"):
             if row.log == log and row.mid is not None:
                 found.setdefault(row.mid, []).append(row)
         for row in self._lookup("substr(e.id, 1, 8)", [mid[:8] for mid in mids], "AND e.mid IS NULL"):
             mid = MessageId(row.id[:16])
-            if row.log == log and mid in mids:
+            if row.log == log and mid in wanted:
                 found.setdefault(mid, []).append(row)
+        for rows in found.values():
+            rows.sort(key=lambda row: row.n)
         return found
 
     def by_prefix(self, log: int | None, prefix: bytes, mask: int, limit: int) -> list[EntryRow]:
-        start, rest = prefix[:-1], prefix[-1] & mask
-        low = (start + bytes([rest]))[:8]
-        high = (start + bytes([rest | (~mask & 0xFF)]))[:8].ljust(16, b"\xff")
-        rows = self._rows(
-            f"WHERE e.n IN (SELECT n FROM (SELECT n FROM entries WHERE substr(id, 1, 8) BETWEEN ? AND ? "
-            f"LIMIT {limit}) UNION SELECT n FROM (SELECT n FROM entries WHERE mid BETWEEN ? AND ? "
-            f"LIMIT {limit})) ORDER BY e.n",
-            (low, high, low, high),
+        low = prefix[:-1] + bytes([prefix[-1] & mask])
+        high = prefix[:-1] + bytes([prefix[-1] | ~mask & 0xFF])
+        # The first range is what an index knows of: 8 bytes of an id, all 16 of a mid.
+        found = (
+            "SELECT n FROM entries WHERE {0} BETWEEN ? AND ? AND substr({1}, 1, ?) BETWEEN ? AND ? "
+            f"AND log = coalesce(?, log) LIMIT {int(limit)}"
         )
-
-        def matches(name: bytes) -> bool:
-            return name[: len(start)] == start and name[len(start)] & mask == rest
-
-        return [
-            row
-            for row in rows
-            if (log is None or row.log == log) and (matches(row.id) or (row.mid and matches(row.mid)))
-        ]
+        whole = (len(prefix), low, high, log)
+        return self._rows(
+            f"WHERE e.n IN (SELECT n FROM ({found.format('substr(id, 1, 8)', 'id')}) "
+            f"UNION SELECT n FROM ({found.format('mid', 'mid')})) ORDER BY e.n LIMIT {int(limit)}",
+            (low[:8], high[:8].ljust(8, b"\xff"), *whole, low[:16], high[:16].ljust(16, b"\xff"), *whole),
+        )
 
     def children(self, log: int, id_: EntryId) -> list[EntryRow]:
         return self._rows(
@@ -384,7 +384,9 @@ class SqliteStore:
 
     def references(self, ns: Collection[int]) -> dict[int, list[MessageId]]:
         found: dict[int, list[MessageId]] = {}
-        for n, target in self._by_numbers("SELECT n, target FROM links", ns):
+        # One in another log than its entry is damage, and not found: so the verification sees it.
+        whole = "SELECT l.n, l.target FROM links AS l JOIN entries AS e ON e.n = l.n AND e.log = l.log"
+        for n, target in self._by_numbers(whole, ns, "l.n"):
             found.setdefault(n, []).append(MessageId(target))
         return found
 
@@ -431,7 +433,7 @@ class SqliteStore:
             if all(kind < _CONTROL_MAX for kind in query.kinds):
                 conditions.append(f"e.kind < {_CONTROL_MAX}")
         elif query.kinds:
-            conditions.append("e.kind BETWEEN 16 AND 31")
+            conditions.append(f"e.kind BETWEEN {min(SPOKEN)} AND {max(SPOKEN)}")
         if not query.hidden:
             conditions.append("NOT e.hidden")
         bounds: list[object] = []
@@ -453,11 +455,13 @@ class SqliteStore:
         return self._rows("WHERE e.chain = ? AND e.seq > ? ORDER BY e.seq LIMIT ?", (chain, after_seq, limit))
 
     def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
-        return self._rows(
+        newest_first = self._rows(
             "WHERE e.log = (SELECT log FROM chains WHERE n = ?) AND e.kind = ? "
-            f"{'AND e.kind < 16 ' if kind < _CONTROL_MAX else ''}AND e.chain = ? ORDER BY e.seq",
+            f"{'AND e.kind < 16 ' if kind < _CONTROL_MAX else ''}AND e.chain = ? "
+            f"ORDER BY e.seq DESC LIMIT {limits.STORE_ROWS_MAX}",
             (chain, kind, chain),
         )
+        return newest_first[::-1]
 
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         return self._rows(
@@ -495,17 +499,17 @@ class SqliteStore:
     def stale_weeks(self, log: int) -> list[int]:
         return [week for (week,) in self._all("SELECT week FROM stale WHERE log = ? ORDER BY week", (log,))]
 
-    def segment(self, log: int, week: int) -> list[tuple[EntryId, bool]]:
-        return [
-            (EntryId(id_), bool(held))
-            for id_, held in self._all(
+    def segment(self, log: int, week: int) -> Iterator[tuple[EntryId, bool]]:
+        with disk_errors(self.path):
+            found = self._db.execute(
                 "SELECT e.id, e.state < 2 AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log "
                 "AND m.id = e.id AND m.part = 'body') FROM entries AS e WHERE e.log = ? AND e.week = ? "
                 "AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log AND m.id = e.id "
                 "AND m.part = 'entry') ORDER BY e.id",
                 (log, week),
             )
-        ]
+            for id_, held in found:
+                yield EntryId(id_), bool(held)
 
     def put_digest(self, log: int, digest: Digest) -> None:
         self._run(
@@ -550,22 +554,33 @@ class SqliteStore:
     # -- care of the file --------------------------------------------------------------------
 
     def scrub(self) -> None:
-        """Overwrite what erased bodies left in the search index, free pages and the WAL.
+        """Overwrite what erased bodies left in the search index, the pages and the WAL.
 
-        SQLite zeroes freed pages itself (secure_delete). The index keeps deleted words until
-        its segments are merged, and the WAL keeps old pages until it is overwritten.
+        SQLite zeroes what is deleted (secure_delete). The index keeps deleted words until its
+        segments are merged; for the rest see mlog/adapters/overwrite.py.
         """
         with disk_errors(self.path), self._lock:
             if self.meta("scrub") is None:
                 return
             with self._begun():
                 self._db.execute("INSERT INTO search (search) VALUES ('optimize')")
-            busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            before = self.data_version()
+            self._db.execute(f"PRAGMA busy_timeout={limits.SCRUB_WAIT_MS}")
+            try:
+                busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            finally:
+                self._db.execute(f"PRAGMA busy_timeout={int(self._timeout_s * 1000)}")
             if busy:
                 # A reader still needs the old pages; the next writer scrubs.
                 return
-            _zero(self.path.with_name(self.path.name + "-wal"))
             with self._begun():
+                if self.data_version() != before:
+                    # Another program wrote without our lock, and the WAL is in use again.
+                    return
+                overwrite_gaps(self.path)
+                overwrite_wal(self.path.with_name(self.path.name + "-wal"))
+                # Pages that are cached still have their gaps.
+                self._db.execute("PRAGMA shrink_memory")
                 self._db.execute("DELETE FROM meta WHERE name = 'scrub'")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -602,9 +617,9 @@ class SqliteStore:
             marks = ",".join("?" * len(part))
             yield from self._rows(f"WHERE {column} IN ({marks}) {also}", part)
 
-    def _by_numbers(self, select: str, ns: Collection[int]) -> Iterator[Any]:
+    def _by_numbers(self, select: str, ns: Collection[int], column: str = "n") -> Iterator[Any]:
         for part in _parts(ns):
-            yield from self._all(f"{select} WHERE n IN ({','.join('?' * len(part))})", part)
+            yield from self._all(f"{select} WHERE {column} IN ({','.join('?' * len(part))})", part)
 
     def _row(self, row: Sequence[Any]) -> EntryRow:
         (
@@ -640,7 +655,7 @@ class SqliteStore:
             time_ms=time_ms,
             rank=rank,
             mid=mid,
-            hidden=bool(hidden),
+            hidden=hidden,
             edit=edit or 0,
         )
 
@@ -680,26 +695,6 @@ def _member(kind: Any, value: bytes) -> Any:
             "the database is damaged: it holds a word that mlog never writes. "
             "Restore a backup: 'mlog restore FILE'."
         ) from None
-
-
-def _zero(path: Path) -> None:
-    """Overwrite a WAL of which everything is in the database, in place."""
-    try:
-        file = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return
-    try:
-        size = os.fstat(file).st_size
-        # The header first, durably: after a power loss amid the rest, SQLite would take the pages
-        # that are left for the newest ones.
-        os.write(file, bytes(min(size, _WAL_HEADER_SIZE)))
-        os.fsync(file)
-        os.lseek(file, 0, os.SEEK_SET)
-        for start in range(0, size, limits.MIB):
-            os.write(file, bytes(min(size - start, limits.MIB)))
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 _FULL: Final[Mapping[str, str]] = {

@@ -33,6 +33,7 @@ __all__ = [
     "commitment",
     "derive",
     "hash_with_context",
+    "hasher",
     "hpke_public_key",
     "hpke_suite",
     "keyed_hash",
@@ -74,13 +75,18 @@ def keyed_hash(key: bytes, data: bytes, size: int = SECRET_SIZE) -> bytes:
 
 def hash_with_context(context: str, data: bytes) -> bytes:
     """BLAKE3 of public bytes, apart from every other use of BLAKE3; 32 bytes."""
-    hasher = _hasher(context).copy()
-    hasher.update(data)
-    return hasher.digest()
+    hash_ = hasher(context)
+    hash_.update(data)
+    return hash_.digest()
+
+
+def hasher(context: str) -> blake3:
+    """`hash_with_context` for bytes that come in parts."""
+    return _fresh_hasher(context).copy()
 
 
 @lru_cache(maxsize=16)
-def _hasher(context: str) -> blake3:
+def _fresh_hasher(context: str) -> blake3:
     return blake3(derive_key_context=f"mlog v1 {context}")
 
 

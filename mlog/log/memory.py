@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 
 import msgspec
 
+from mlog import limits
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.store import (
     BodyState,
@@ -70,7 +71,7 @@ class MemoryStore:
         yield
 
     def logs(self) -> list[LogRow]:
-        return list(self._t.logs.values())
+        return sorted(self._t.logs.values(), key=lambda row: row.n)
 
     def add_log(self, row: LogRow) -> None:
         self._t.logs[row.n] = row
@@ -79,13 +80,14 @@ class MemoryStore:
         self._t.logs[log] = msgspec.structs.replace(self._t.logs[log], title=title)
 
     def epochs(self, log: int) -> list[EpochRow]:
-        return [epoch for epoch in self._t.epochs if epoch.log == log]
+        epochs = [epoch for epoch in self._t.epochs if epoch.log == log]
+        return sorted(epochs, key=lambda epoch: (epoch.number, epoch.secret))
 
     def add_epoch(self, row: EpochRow) -> None:
         self._t.epochs.append(row)
 
     def devices(self) -> list[DeviceRow]:
-        return list(self._t.devices.values())
+        return sorted(self._t.devices.values(), key=lambda row: row.id)
 
     def put_device(self, row: DeviceRow) -> None:
         self._t.devices[row.id] = row
@@ -153,10 +155,11 @@ class MemoryStore:
         return found
 
     def by_prefix(self, log: int | None, prefix: bytes, mask: int, limit: int) -> list[EntryRow]:
-        start, rest = prefix[:-1], prefix[-1] & mask
+        least, size = prefix[:-1] + bytes([prefix[-1] & mask]), len(prefix)
 
         def matches(name: bytes) -> bool:
-            return name[: len(start)] == start and name[len(start)] & mask == rest
+            start = name[:size]
+            return len(start) == size and start[:-1] + bytes([start[-1] & mask]) == least
 
         return [
             self._row(row.n)
@@ -213,7 +216,9 @@ class MemoryStore:
         return [self._row(row.n) for row in sorted(rows, key=lambda row: row.seq)[:limit]]
 
     def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
-        return [row for row in self.scan(chain, -1, len(self._t.entries)) if row.kind == kind]
+        rows = [row for row in self._t.entries.values() if (row.chain, row.kind) == (chain, kind)]
+        newest = sorted(rows, key=lambda row: row.seq)[-limits.STORE_ROWS_MAX :]
+        return [self._row(row.n) for row in newest]
 
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         return [
@@ -242,9 +247,9 @@ class MemoryStore:
     def stale_weeks(self, log: int) -> list[int]:
         return sorted(week for of, week in self._t.stale if of == log)
 
-    def segment(self, log: int, week: int) -> list[tuple[EntryId, bool]]:
+    def segment(self, log: int, week: int) -> Iterator[tuple[EntryId, bool]]:
         absent = {(gap.id, gap.part) for gap in self._t.gaps if gap.log == log}
-        return sorted(
+        yield from sorted(
             (row.id, row.state in (BodyState.OPENED, BodyState.SEALED) and (row.id, "body") not in absent)
             for row in self._t.entries.values()
             if (row.log, row.week) == (log, week) and (row.id, "entry") not in absent

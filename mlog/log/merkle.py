@@ -8,10 +8,12 @@ docs/protocol.md, 7.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import islice
 from struct import Struct
 from typing import Final
 
+from mlog import limits
 from mlog.log import crypto
 from mlog.log.ids import EntryId
 from mlog.log.store import Digest, Store
@@ -21,20 +23,22 @@ __all__ = ["log_root", "refresh_digests", "segment_digest"]
 _SEGMENT: Final = Struct(">HQQ32s32s")
 
 
-def segment_digest(week: int, ids: Sequence[tuple[EntryId, bool]]) -> Digest:
-    """Digest of one segment.
+def segment_digest(week: int, ids: Iterable[tuple[EntryId, bool]]) -> Digest:
+    """Digest of one segment, in bounded memory.
 
     Args:
         ids: Ids in ascending order, each with whether its body is held.
     """
-    held = [id_ for id_, has_body in ids if has_body]
-    return Digest(
-        week,
-        len(ids),
-        len(held),
-        crypto.hash_with_context("segment entries", b"".join(id_ for id_, _ in ids)),
-        crypto.hash_with_context("segment bodies", b"".join(held)),
-    )
+    entries, bodies = crypto.hasher("segment entries"), crypto.hasher("segment bodies")
+    entry_count = body_count = 0
+    remaining = iter(ids)
+    while part := list(islice(remaining, limits.STORE_ROWS_MAX)):
+        held = [id_ for id_, has_body in part if has_body]
+        entries.update(b"".join(id_ for id_, _ in part))
+        bodies.update(b"".join(held))
+        entry_count += len(part)
+        body_count += len(held)
+    return Digest(week, entry_count, body_count, entries.digest(), bodies.digest())
 
 
 def log_root(digests: Iterable[Digest]) -> bytes:

@@ -8,7 +8,7 @@ STORE_ROWS_MAX rows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum, StrEnum
 from typing import Protocol
@@ -258,7 +258,10 @@ class Store(Protocol):
     def at(self, chain: int, seq: int) -> EntryRow | None: ...
     def by_mid(self, log: int, mids: Collection[MessageId]) -> dict[MessageId, list[EntryRow]]: ...
     def by_prefix(self, log: int | None, prefix: bytes, mask: int, limit: int) -> list[EntryRow]:
-        """Entries whose id or mid starts with these bytes; of the last one only the bits in mask."""
+        """Entries whose id or mid starts with these bytes; of the last one only the bits in mask.
+
+        Oldest arrivals first; `prefix` has a byte at least.
+        """
         ...
 
     def children(self, log: int, id_: EntryId) -> list[EntryRow]:
@@ -287,7 +290,11 @@ class Store(Protocol):
 
     def timeline(self, query: TimelineQuery) -> list[EntryRow]: ...
     def scan(self, chain: int, after_seq: int, limit: int) -> list[EntryRow]: ...
-    def chain_kind(self, chain: int, kind: int) -> list[EntryRow]: ...
+
+    def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
+        """The entries of a kind in a chain, by `seq`; of more than STORE_ROWS_MAX the last ones."""
+        ...
+
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]: ...
     def count(self, log: int, kinds: frozenset[int]) -> int: ...
 
@@ -302,8 +309,11 @@ class Store(Protocol):
         ...
 
     def stale_weeks(self, log: int) -> list[int]: ...
-    def segment(self, log: int, week: int) -> list[tuple[EntryId, bool]]:
-        """Ids of a segment, ascending, and whether the body is held; corrupt ones left out."""
+    def segment(self, log: int, week: int) -> Iterator[tuple[EntryId, bool]]:
+        """Ids of a segment, ascending, and whether the body is held; corrupt ones left out.
+
+        The one reading that is not bounded by STORE_ROWS_MAX: the store yields them one by one.
+        """
         ...
 
     def put_digest(self, log: int, digest: Digest) -> None: ...

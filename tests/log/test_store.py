@@ -1,0 +1,597 @@
+"""One conformance suite for every store: same calls, same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from mlog import limits
+from mlog.adapters.sqlite import SqliteStore
+from mlog.log.bodies import SPOKEN, Kind
+from mlog.log.entry import VERSION
+from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic
+from mlog.log.memory import MemoryStore
+from mlog.log.store import (
+    BodyState,
+    ChainRow,
+    DeviceRow,
+    Digest,
+    EntryRow,
+    EpochRow,
+    GapRow,
+    LogKind,
+    LogRow,
+    Position,
+    Reason,
+    Reference,
+    Store,
+    TimelineQuery,
+)
+
+OUTER = bytes([VERSION]) + bytes(16)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Store]:
+    if request.param == "memory":
+        yield MemoryStore()
+    else:
+        store = SqliteStore(tmp_path / "mlog.db")
+        yield store
+        store.close()
+
+
+@pytest.fixture
+def store(empty: Store) -> Store:
+    """With two logs of one chain each."""
+    with empty.transaction():
+        for n in (1, 2):
+            empty.add_log(LogRow(n, Topic(bytes([0] * 15 + [n])), LogKind.CONVERSATION, b"sealed"))
+            empty.put_chain(chain(n))
+    return empty
+
+
+def chain(n: int, **fields: Any) -> ChainRow:
+    row = ChainRow(n, n, DeviceId(b"d" * 32), Incarnation(bytes([n] * 8)), -1, id_of(0), 0)
+    return msgspec.structs.replace(row, **fields)
+
+
+def id_of(*start: int) -> EntryId:
+    return EntryId(bytes(start).ljust(32, b"\x77"))
+
+
+def mid_of(*start: int) -> MessageId:
+    return MessageId(bytes(start).ljust(16, b"\x99"))
+
+
+def row(n: int, **fields: Any) -> EntryRow:
+    """An opened message; its id begins with `n`."""
+    log = fields.get("log", 1)
+    made = EntryRow(
+        n=n,
+        log=1,
+        id=id_of(n) if n < 256 else EntryId(n.to_bytes(32, "big")),
+        week=1000,
+        outer=OUTER[:-1] + bytes([log]) + b"tail %d" % n,
+        signature=None,
+        body=b'{"text":"said %d"}' % n,
+        state=BodyState.OPENED,
+        kind=Kind.MESSAGE,
+        chain=log,
+        seq=n,
+        time_ms=n * 1000,
+        rank=n * 10,
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
+def put(
+    store: Store,
+    *rows: EntryRow,
+    parents: Iterable[tuple[int, EntryId]] = (),
+    references: Iterable[Reference] = (),
+    words: Iterable[tuple[int, str]] = (),
+) -> None:
+    with store.transaction():
+        store.insert(rows, parents, references, words)
+
+
+def write(store: Store, call: Callable[[], None]) -> None:
+    with store.transaction():
+        call()
+
+
+def ns(rows: Iterable[EntryRow]) -> list[int]:
+    return [found.n for found in rows]
+
+
+# -- transactions ----------------------------------------------------------------------------
+
+
+def test_a_failed_transaction_changes_nothing(store: Store):
+    put(store, row(1), words=[(1, "before")])
+
+    def fail() -> None:
+        store.insert([row(2)], [(2, id_of(1))], [Reference(2, 1, mid_of(1))], [(2, "after")])
+        store.set_title(1, "never")
+        store.set_rank(1, 99)
+        store.erase_body(1, "before")
+        store.change_heads(1, [id_of(2)], [])
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write(store, fail)
+    assert store.rows([1, 2]) == {1: row(1)}
+    assert store.logs()[0].title == ""
+    assert store.heads(1) == []
+    assert store.parents([2]) == {}
+    assert store.references([2]) == {}
+    assert store.search('"after"', None, 10) == []
+    assert store.search('"before"', None, 10) == [1]
+    assert store.stale_weeks(1) == [1000]
+
+
+def test_nested_transactions_are_one(store: Store):
+    def fail() -> None:
+        write(store, lambda: store.set_title(1, "inner"))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write(store, fail)
+    assert store.logs()[0].title == ""
+    with store.transaction():
+        with store.transaction():
+            store.set_title(1, "inner")
+        store.set_title(2, "outer")
+    assert [log.title for log in store.logs()] == ["inner", "outer"]
+
+
+def test_a_transaction_sees_its_own_writes(store: Store):
+    with store.transaction():
+        store.insert([row(1)], [], [], [])
+        assert store.next_n() == 2
+        assert store.find(1, [id_of(1)]).keys() == {id_of(1)}
+
+
+def test_reading_may_nest_and_surround_transactions_of_its_own(store: Store):
+    with store.reading(), store.reading():
+        assert len(store.logs()) == 2
+    with store.transaction(), store.reading():
+        store.set_title(1, "seen")
+        assert store.logs()[0].title == "seen"
+
+
+# -- logs, keys, chains ----------------------------------------------------------------------
+
+
+def test_logs_keep_what_they_were_given(empty: Store):
+    rows = [
+        LogRow(2, Topic(b"b" * 16), LogKind.PRIVATE, b"\0\xff", "Ünïcode 你好 \x00 end"),
+        LogRow(1, Topic(b"a" * 16), LogKind.PERSON, b"secret"),
+    ]
+    with empty.transaction():
+        for added in rows:
+            empty.add_log(added)
+    assert empty.logs() == rows[::-1]
+
+
+def test_epochs_belong_to_their_log(store: Store):
+    rows = [EpochRow(1, 2, b"c"), EpochRow(1, 1, b"b"), EpochRow(1, 1, b"a"), EpochRow(2, 1, b"a")]
+    with store.transaction():
+        for added in rows:
+            store.add_epoch(added)
+    assert store.epochs(1) == [rows[2], rows[1], rows[0]]
+    assert store.epochs(2) == [rows[3]]
+
+
+def test_a_device_is_replaced(store: Store):
+    write(store, lambda: store.put_device(DeviceRow(DeviceId(b"2" * 32), "laptop", "Ann")))
+    write(store, lambda: store.put_device(DeviceRow(DeviceId(b"1" * 32), "phone", "Ann")))
+    write(store, lambda: store.put_device(DeviceRow(DeviceId(b"2" * 32), "desktop", "Anna")))
+    assert store.devices() == [
+        DeviceRow(DeviceId(b"1" * 32), "phone", "Ann"),
+        DeviceRow(DeviceId(b"2" * 32), "desktop", "Anna"),
+    ]
+
+
+def test_a_chain_moves_on(store: Store):
+    assert store.next_chain() == 3
+    write(store, lambda: store.put_chain(chain(1, seq=4, id=id_of(4), week=7)))
+    write(store, lambda: store.put_chain(chain(3, log=1)))
+    assert store.chains(1) == [chain(1, seq=4, id=id_of(4), week=7), chain(3, log=1)]
+    assert store.chains(2) == [chain(2)]
+    assert store.next_chain() == 4
+
+
+def test_heads_are_a_set_for_each_log(store: Store):
+    with store.transaction():
+        store.change_heads(1, [id_of(2), id_of(1)], [])
+        store.change_heads(2, [id_of(9)], [])
+    assert store.heads(1) == [id_of(1), id_of(2)]
+    with store.transaction():
+        store.change_heads(1, [id_of(3), id_of(2)], [id_of(1), id_of(9)])
+    assert store.heads(1) == [id_of(2), id_of(3)]
+    assert store.heads(2) == [id_of(9)]
+
+
+def test_what_is_both_added_and_removed_is_added(store: Store):
+    with store.transaction():
+        store.change_heads(1, [id_of(1)], [id_of(1)])
+    assert store.heads(1) == [id_of(1)]
+
+
+# -- entries ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"signature": bytes(80), "rank": 2**53, "time_ms": 2**53 - 1, "week": 8191},
+        {"body": None, "state": BodyState.NOT_FETCHED},
+        {"body": b"\0\xff sealed", "state": BodyState.SEALED},
+        {"body": b"not UTF-8: \xff\xfe"},
+        {"body": b'{"text":"a\0b"}\0'},
+        {"body": b""},
+        {"mid": mid_of(5), "hidden": True, "edit": 7},
+        {"kind": 255, "body": "äöü 😀".encode()},
+        {"chain": 0, "kind": 0, "seq": 0},
+    ],
+)
+def test_an_entry_comes_back_as_it_was_put(store: Store, fields: dict[str, Any]):
+    put(store, row(1, **fields))
+    assert store.rows([1, 2]) == {1: row(1, **fields)}
+
+
+def test_a_row_that_was_read_is_a_copy(store: Store):
+    put(store, row(1))
+    store.rows([1])[1].rank = 99
+    assert store.rows([1]) == {1: row(1)}
+
+
+def test_n_counts_over_all_logs(store: Store):
+    assert store.next_n() == 1
+    put(store, row(1), row(7, log=2))
+    assert store.next_n() == 8
+
+
+def test_find_looks_in_one_log(store: Store):
+    # Ids that differ only after the bytes that an index holds.
+    twin = EntryId(id_of(1)[:31] + b"\0")
+    put(store, row(1), row(2, id=twin), row(3, log=2))
+    assert store.find(1, [id_of(1), id_of(3), id_of(4)]) == {id_of(1): row(1)}
+    assert store.find(1, {twin}) == {twin: row(2, id=twin)}
+    assert store.find(2, [id_of(1)]) == {}
+    assert store.find(1, []) == {}
+
+
+def test_a_call_takes_more_than_a_statement_can(store: Store):
+    many = 3 * limits.STORE_ROWS_MAX
+    rows = [row(n) for n in range(1, many + 1)]
+    references = [Reference(n, 1, mid_of(n % 256)) for n in range(1, many + 1)]
+    put(store, *rows, parents=[(n, id_of(1)) for n in range(1, many + 1)], references=references)
+    numbers = range(1, many + 1)
+    assert len(store.rows(numbers)) == many
+    assert len(store.find(1, [added.id for added in rows])) == many
+    assert len(store.parents(numbers)) == len(store.references(numbers)) == many
+    assert len(store.references_to(1, [mid_of(n) for n in range(256)])) == many
+
+
+def test_at_finds_a_place_in_a_chain(store: Store):
+    put(store, row(1, seq=0), row(2, seq=5), row(3, log=2, seq=5))
+    assert store.at(1, 5) == row(2, seq=5)
+    assert store.at(2, 5) == row(3, log=2, seq=5)
+    assert store.at(1, 1) is None
+    assert store.at(3, 0) is None
+
+
+def test_by_mid_finds_native_and_imported_entries(store: Store):
+    native = MessageId(id_of(1)[:16])
+    put(
+        store,
+        row(1),
+        row(2, mid=native),
+        row(3, mid=mid_of(3)),
+        row(4, log=2, mid=native),
+        row(5, id=EntryId(id_of(1)[:9] + bytes(23))),
+    )
+    assert {mid: ns(rows) for mid, rows in store.by_mid(1, [native, mid_of(3), mid_of(8)]).items()} == {
+        native: [1, 2],
+        mid_of(3): [3],
+    }
+    # An imported entry's own id does not name its message.
+    assert store.by_mid(1, [MessageId(id_of(3)[:16])]) == {}
+    assert ns(store.by_mid(2, {native})[native]) == [4]
+
+
+@pytest.mark.parametrize(
+    ("log", "prefix", "mask", "found"),
+    [
+        (None, "01", 0xFF, [1]),
+        (None, "10", 0xF0, [16, 17, 30]),
+        (None, "1f", 0xF0, [16, 17, 30]),
+        (1, "10", 0xF0, [16, 30]),
+        (2, "10", 0xF0, [17]),
+        (None, "12", 0xFF, [30]),
+        (None, "1299999999999999", 0xFF, [30]),
+        (None, "12" + 15 * "99", 0xFF, [30]),
+        (None, "12" + 16 * "99", 0xFF, []),
+        (None, "01" + 31 * "77", 0xFF, [1]),
+        (None, "01" + 31 * "77", 0xF0, [1]),
+        (None, "01" + 32 * "77", 0xFF, []),
+        (None, "0178", 0xFF, []),
+        (None, "ff", 0xFF, [255]),
+        (None, "ff80", 0xF0, []),
+    ],
+)
+def test_by_prefix_finds_ids_and_mids(
+    store: Store, log: int | None, prefix: str, mask: int, found: list[int]
+):
+    put(store, row(1), row(16), row(17, log=2), row(30, mid=mid_of(0x12)), row(255))
+    assert ns(store.by_prefix(log, bytes.fromhex(prefix), mask, 10)) == found
+
+
+def test_by_prefix_is_bounded_and_counts_only_its_log(store: Store):
+    rows = [row(n, id=EntryId(b"ab" + bytes([n]) * 30), log=1 + n // 21) for n in range(1, 25)]
+    put(store, *rows)
+    assert ns(store.by_prefix(None, b"ab", 0xFF, 5)) == [1, 2, 3, 4, 5]
+    assert ns(store.by_prefix(2, b"ab", 0xFF, 5)) == [21, 22, 23, 24]
+
+
+def test_children_are_those_that_name_a_parent(store: Store):
+    put(store, row(1), row(2), row(3), row(4, log=2), parents=[(2, id_of(1)), (3, id_of(1)), (4, id_of(1))])
+    assert sorted(ns(store.children(1, id_of(1)))) == [2, 3]
+    assert store.children(1, id_of(2)) == []
+
+
+def test_parents_and_references_are_found_by_number(store: Store):
+    put(
+        store,
+        row(1),
+        row(2),
+        row(3, log=2, kind=Kind.EDIT),
+        parents=[(1, id_of(8)), (1, id_of(9)), (2, id_of(9))],
+        references=[
+            Reference(1, 1, mid_of(1)),
+            Reference(1, 1, mid_of(2)),
+            Reference(1, 1, mid_of(1)),
+            Reference(3, 2, mid_of(1)),
+        ],
+    )
+    assert {n: sorted(found) for n, found in store.parents([1, 2, 3]).items()} == {
+        1: [id_of(8), id_of(9)],
+        2: [id_of(9)],
+    }
+    assert {n: sorted(found) for n, found in store.references([1, 2, 3]).items()} == {
+        1: [mid_of(1), mid_of(2)],
+        3: [mid_of(1)],
+    }
+    assert sorted(r.n for r in store.references_to(None, [mid_of(1), mid_of(9)])) == [1, 3]
+    assert store.references_to(1, {mid_of(1)}) == [Reference(1, 1, mid_of(1))]
+    assert store.references_to(None, [mid_of(1)], frozenset({Kind.EDIT})) == [Reference(3, 2, mid_of(1))]
+    assert store.references_to(None, []) == []
+
+
+def test_rank_hidden_and_edit_are_set(store: Store):
+    put(store, row(1), row(2))
+    with store.transaction():
+        store.set_rank(1, 77)
+        store.set_hidden(1, True)
+        store.set_edit(1, 2)
+    assert store.rows([1, 2]) == {1: row(1, rank=77, hidden=True, edit=2), 2: row(2)}
+    with store.transaction():
+        store.set_hidden(1, False)
+        store.set_edit(1, 0)
+    assert store.rows([1]) == {1: row(1, rank=77)}
+
+
+def test_an_erased_body_takes_its_words_and_references_with_it(store: Store):
+    put(
+        store,
+        row(1),
+        row(2),
+        references=[Reference(1, 1, mid_of(9)), Reference(2, 1, mid_of(1))],
+        words=[(1, "secret words"), (2, "other words")],
+    )
+    with store.transaction():
+        store.put_digest(1, Digest(1000, 2, 2, bytes(32), bytes(32)))
+    assert store.stale_weeks(1) == []
+    with store.transaction():
+        store.erase_body(1, "secret words")
+    assert store.rows([1]) == {1: row(1, body=None, state=BodyState.ERASED)}
+    assert store.references([1, 2]) == {2: [mid_of(1)]}
+    assert store.search('"secret"', None, 10) == []
+    assert store.search('"words"', None, 10) == [2]
+    assert store.stale_weeks(1) == [1000]
+
+
+def test_a_body_without_words_is_erased(store: Store):
+    put(store, row(1, body=None, state=BodyState.NOT_FETCHED), row(2), words=[(2, "kept")])
+    with store.transaction():
+        store.erase_body(1, None)
+    assert store.rows([1])[1].state == BodyState.ERASED
+    assert store.search('"kept"', None, 10) == [2]
+
+
+# -- pages -----------------------------------------------------------------------------------
+
+ASKED: dict[str, tuple[dict[str, Any], list[int]]] = {
+    "all": ({}, [1, 2, 3, 4]),
+    "newest first": ({"newest_first": True}, [4, 3, 2, 1]),
+    "the first": ({"limit": 2}, [1, 2]),
+    "the last": ({"limit": 2, "newest_first": True}, [4, 3]),
+    "none": ({"limit": 0}, []),
+    "since": ({"since_ms": 3000}, [3, 4]),
+    "until": ({"until_ms": 3000}, [1, 2]),
+    "hidden too": ({"hidden": True}, [1, 2, 3, 4, 5]),
+    "any kind": ({"kinds": frozenset[int]()}, [7, 1, 2, 3, 6, 4]),
+    "control": ({"kinds": frozenset({int(Kind.TITLE)})}, [7]),
+    "two kinds": ({"kinds": frozenset({int(Kind.TITLE), int(Kind.EDIT)})}, [7, 6]),
+    "other log": ({"log": 2}, [8]),
+    "after": ({"after": Position(20, id_of(2))}, [3, 4]),
+    "before": ({"before": Position(20, id_of(3))}, [1, 2]),
+    "between": ({"after": Position(10, id_of(1)), "before": Position(40, id_of(4))}, [2, 3]),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_timeline_gives_what_is_asked_for(store: Store, name: str):
+    asked, found = ASKED[name]
+    put(
+        store,
+        row(4),
+        row(3, rank=20),
+        row(1),
+        row(2),
+        row(5, hidden=True),
+        row(6, kind=Kind.EDIT, rank=30),
+        row(7, kind=Kind.TITLE, rank=0),
+        row(8, log=2),
+        # Kinds that a later version may know: kept, not read.
+        row(9, kind=31, hidden=True),
+    )
+    if "kinds" not in asked and not asked.get("hidden"):
+        put(store, row(10, kind=31))
+    elif name == "hidden too":
+        put(store, row(10, kind=24))
+    fields: dict[str, Any] = {"log": 1, "limit": 100, **asked}
+    assert ns(store.timeline(TimelineQuery(**fields))) == found
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("limit", [1, 2, 3, 7])
+def test_pages_miss_nothing_among_equal_ranks(store: Store, limit: int, newest_first: bool):
+    rows = [row(n, rank=n // 4) for n in range(1, 20)]
+    put(store, *rows)
+    found: list[int] = []
+    last: Position | None = None
+    while True:
+        query = TimelineQuery(
+            log=1,
+            limit=limit,
+            newest_first=newest_first,
+            before=last if newest_first else None,
+            after=None if newest_first else last,
+        )
+        page = store.timeline(query)
+        if not page:
+            break
+        found += ns(page)
+        last = page[-1].position
+    assert found == ns(sorted(rows, key=lambda r: r.position, reverse=newest_first))
+
+
+def test_scan_walks_a_chain(store: Store):
+    put(store, row(3), row(1), row(2), row(4, log=2), row(5, seq=9))
+    assert ns(store.scan(1, -1, 2)) == [1, 2]
+    assert ns(store.scan(1, 2, 10)) == [3, 5]
+    assert store.scan(1, 9, 10) == []
+
+
+@pytest.mark.parametrize("kind", [Kind.IMPORT, Kind.EDIT])
+def test_chain_kind_gives_the_last_ones_of_a_kind(store: Store, kind: Kind):
+    put(store, row(2, kind=kind), row(1, kind=kind), row(3), row(4, log=2, kind=kind))
+    assert ns(store.chain_kind(1, kind)) == [1, 2]
+    put(store, *(row(n, kind=kind) for n in range(5, 1006)))
+    assert ns(store.chain_kind(1, kind)) == list(range(6, 1006))
+
+
+def test_scan_unopened_walks_what_is_not_read(store: Store):
+    put(store, row(1), row(2, chain=0), row(3, chain=0), row(4, chain=0, log=2))
+    assert ns(store.scan_unopened(1, 0, 10)) == [2, 3]
+    assert ns(store.scan_unopened(1, 2, 10)) == [3]
+    assert ns(store.scan_unopened(1, 0, 1)) == [2]
+
+
+def test_count_leaves_out_what_is_hidden(store: Store):
+    put(store, row(1), row(2, hidden=True), row(3, kind=Kind.EDIT), row(4, log=2))
+    assert store.count(1, frozenset(SPOKEN)) == 1
+    assert store.count(1, frozenset({Kind.EDIT, Kind.MESSAGE})) == 2
+    assert store.count(1, frozenset()) == 0
+
+
+def test_search_gives_the_newest_arrivals(store: Store):
+    put(
+        store,
+        row(1),
+        row(2),
+        row(3, log=2),
+        row(4),
+        words=[(1, "ten green bottles"), (2, "green ten"), (3, "ten green"), (4, "nothing")],
+    )
+    assert store.search('"ten"', None, 10) == [3, 2, 1]
+    assert store.search('"ten"', 1, 10) == [2, 1]
+    assert store.search('"ten"', None, 2) == [3, 2]
+    assert store.search('"ten green"', None, 10) == [3, 1]
+    assert store.search('"green" "bottles"', None, 10) == [1]
+    assert store.search('"bott"*', None, 10) == [1]
+    assert store.search('"absent"', None, 10) == []
+
+
+# -- segments and gaps -----------------------------------------------------------------------
+
+
+def gap(id_: EntryId, part: str = "body", **fields: Any) -> GapRow:
+    made = GapRow(1, id_, part, Reason.CORRUPT, 1, 0, 0, 5, "says what")
+    return msgspec.structs.replace(made, **fields)
+
+
+def test_segments_are_the_weeks_of_a_log(store: Store):
+    put(
+        store,
+        row(2, week=5),
+        row(1, week=5, body=None, state=BodyState.NOT_FETCHED),
+        row(3, week=6, chain=0),
+        row(4, week=5, log=2),
+        row(5, week=5, body=b"sealed", state=BodyState.SEALED),
+    )
+    assert list(store.segment(1, 5)) == [(id_of(1), False), (id_of(2), True), (id_of(5), True)]
+    assert list(store.segment(1, 6)) == [(id_of(3), True)]
+    assert list(store.segment(1, 7)) == []
+    assert store.stale_weeks(1) == [5, 6]
+    assert store.stale_weeks(2) == [5]
+
+
+def test_a_digest_is_fresh_until_its_week_changes(store: Store):
+    put(store, row(1, week=5), row(2, week=6))
+    digests = [Digest(6, 1, 1, b"e" * 32, b"b" * 32), Digest(5, 1, 0, b"\0" * 32, b"b" * 32)]
+    with store.transaction():
+        for digest in digests:
+            store.put_digest(1, digest)
+    assert store.stale_weeks(1) == []
+    assert store.digests(1) == digests[::-1]
+    assert store.digests(2) == []
+    put(store, row(3, week=6))
+    assert store.stale_weeks(1) == [6]
+
+
+def test_a_gap_leaves_the_digests(store: Store):
+    put(store, row(1, week=5), row(2, week=5), row(3, week=6), row(4, log=2, week=7))
+    with store.transaction():
+        store.put_digest(1, Digest(5, 2, 2, bytes(32), bytes(32)))
+        store.put_digest(1, Digest(6, 1, 1, bytes(32), bytes(32)))
+        store.replace_gaps(1, [gap(id_of(1), "entry"), gap(id_of(2)), gap(EntryId(b""), "entry", seq=9)])
+    assert list(store.segment(1, 5)) == [(id_of(2), False)]
+    assert store.stale_weeks(1) == [5]
+    with store.transaction():
+        store.put_digest(1, Digest(5, 1, 0, bytes(32), bytes(32)))
+        store.replace_gaps(1, [])
+    assert list(store.segment(1, 5)) == [(id_of(1), True), (id_of(2), True)]
+    assert store.stale_weeks(1) == [5]
+
+
+def test_gaps_are_listed_by_log_and_time(store: Store):
+    of_one = [gap(id_of(1), time_ms=9), gap(id_of(2), time_ms=3, seq=2), gap(id_of(3), time_ms=3, seq=1)]
+    other = gap(id_of(4), log=2, reason=Reason.LOST, detail="ünï\0code")
+    with store.transaction():
+        store.replace_gaps(1, of_one)
+        store.replace_gaps(2, [other])
+    assert store.gaps(1) == of_one[::-1]
+    assert store.gaps(None) == [*of_one[::-1], other]
+    with store.transaction():
+        store.replace_gaps(1, [])
+    assert store.gaps(None) == [other]
