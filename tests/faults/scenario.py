@@ -52,7 +52,7 @@ def words(seed: object) -> Iterator[str]:
     """Words that no other seed gives, and that no message holds by chance."""
     rng = random.Random(f"words {seed}")
     while True:
-        yield "q" + "".join(rng.choices("bcdfghjklmnpqrstvwxz", k=13))
+        yield "q" + "".join(rng.choices("bcdfghjklmnpqrstvwz", k=13))
 
 
 def template(folder: Path) -> Path:

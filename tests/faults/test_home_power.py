@@ -73,9 +73,7 @@ def test_no_acknowledged_entry_is_lost_by_power_loss(
         assert in_scrub
 
 
-def test_power_loss_amid_an_erasure_leaves_the_log_whole(
-    request: pytest.FixtureRequest, ram: Path
-) -> None:
+def test_power_loss_amid_an_erasure_leaves_the_log_whole(request: pytest.FixtureRequest, ram: Path) -> None:
     # Overwriting the WAL must not leave a part of it that SQLite still reads: its old pages would come back.
     count = 2_000 if request.config.getoption("--slow") else 302
     before = scenario.template(ram / "before")
