@@ -558,8 +558,11 @@ class SqliteStore:
         SQLite zeroes what is deleted (secure_delete). The index keeps deleted words until its
         segments are merged; for the rest see mlog/adapters/overwrite.py.
         """
+        if self.meta("scrub") is None:
+            return
         with disk_errors(self.path), self._lock:
             if self.meta("scrub") is None:
+                # Another process was faster.
                 return
             with self._begun():
                 self._db.execute("INSERT INTO search (search) VALUES ('optimize')")
