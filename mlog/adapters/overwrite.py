@@ -58,6 +58,8 @@ def overwrite_gaps(path: Path) -> None:
     page_size = 65_536 if page_size == 1 else page_size
     if len(head) < _FILE_HEADER_SIZE or page_size < 512:
         return
+    # Beyond this, 128 GiB, the number that another page begins with could pass for a type.
+    assert os.fstat(file).st_size // page_size < min(_POINTERS_AT) << 24
     start = 0
     os.lseek(file, 0, os.SEEK_SET)
     while pages := os.read(file, limits.MIB):
