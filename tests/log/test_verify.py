@@ -1,0 +1,338 @@
+"""Verification: silent on what is whole, and never on one changed bit."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from mlog.adapters.sqlite import SqliteStore
+from mlog.errors import InvalidInput, StoreError
+from mlog.log import bodies, verify
+from mlog.log.bodies import Kind
+from mlog.log.ids import EntryId
+from mlog.log.memory import MemoryStore
+from mlog.log.merkle import refresh_digests
+from mlog.log.replica import Draft, Replica
+from mlog.log.store import BodyState, EntryRow, LogKind, Reason, Store
+from mlog.log.verify import Finding, Progress
+
+from .support import (
+    LOG,
+    START_MS,
+    History,
+    deliver,
+    device_keys,
+    findings,
+    histories,
+    make_log,
+    make_replica,
+    message,
+    rows_of,
+    seal_again,
+)
+
+STEPS = [
+    ("say", 0, 0, 30),
+    ("say", 1, 0, 31),
+    ("hear", 1, 0, 40),
+    ("reply", 1, 0, 33),
+    ("react", 1, 0, 35),
+    ("edit", 0, 0, 36),
+    ("import", 0, 0, 4),
+    ("import", 1, 0, 7),
+    ("hear", 0, 1, 40),
+    ("say", 0, 0, 25),
+    ("file", 0, 3, 25),
+    ("say", 0, 0, 26),
+    ("erase", 0, 9, 28),
+    ("edit", 0, 9, 29),
+    ("title", 1, 0, 30),
+    ("say", 1, 0, 31),
+]
+
+
+def full(store: Store) -> Replica:
+    """A replica with every kind of entry, a person log, and a week that has no digest yet."""
+    history = History(2).run(STEPS)
+    with store.transaction():
+        replica = deliver(history, history.entries.values(), store)
+        record = bodies.Device(
+            name="desktop",
+            person="Ann",
+            noise=device_keys(0).noise_public,
+            hpke=device_keys(0).hpke_public,
+        )
+        make_log(replica, LogKind.PERSON, Draft(Kind.DEVICE, record, START_MS))
+        for log in (LOG, LOG + 1):
+            refresh_digests(store, log)
+        later = START_MS + 3 * 7 * 24 * 3600_000
+        replica.write(LOG, [message("since the digests", later)], later)
+    return replica
+
+
+@given(histories())
+def test_healthy_histories_have_no_findings(history: History):
+    with (store := MemoryStore()).transaction():
+        replica = deliver(history, history.entries.values(), store)
+    for signatures in (False, True):
+        assert findings(replica, signatures=signatures) == []
+
+
+def test_every_kind_of_entry_is_looked_at_once():
+    replica = full(MemoryStore())
+    for log in (LOG, LOG + 1):
+        events = list(verify.verify_log(replica, log, signatures=True))
+        assert [event for event in events if isinstance(event, Finding)] == []
+        assert sum(event.entries for event in events if isinstance(event, Progress)) == len(
+            rows_of(replica.store, log)
+        )
+    kinds = {row.kind for row in rows_of(replica.store, LOG)}
+    assert kinds >= {
+        Kind.KEY,
+        Kind.TITLE,
+        Kind.IMPORT,
+        Kind.MANIFEST,
+        Kind.MESSAGE,
+        Kind.REPLY,
+        Kind.EDIT,
+        Kind.REACTION,
+        Kind.ERASURE,
+    }
+
+
+# -- one changed bit -------------------------------------------------------------------------
+
+UNCHECKED = {
+    "entries.n": "the order of arrival here; where anything refers to it, that is found",
+    "meta": "facts about this copy: another database id or incarnation starts new chains (test_marker.py)",
+    "missing": "the findings of the last verification, which each verification replaces",
+    "search": "words, from which the stored text is not told; a finding shows them beside the text",
+    "sqlite": "SQLite's own tables, and those of sqlite-utils",
+    "_sqlite": "the names of the migrations that were applied",
+}
+"""Tables and columns, by the start of their names, that verification does not check; and why."""
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Generator[SqliteStore]:
+    store = SqliteStore(tmp_path_factory.mktemp("verify") / "mlog.db")
+    full(store)
+    yield store
+    store.close()
+
+
+def tables(db: sqlite3.Connection) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Each table that holds content, with its key and with all columns that are checked."""
+    for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        table = name.decode()
+        if not table.startswith(tuple(UNCHECKED)):
+            info = db.execute(f"PRAGMA table_info({table})").fetchall()
+            key = [column[1].decode() for column in info if column[5]]
+            columns = [column[1].decode() for column in info]
+            yield table, key or ["rowid"], [name for name in columns if f"{table}.{name}" not in UNCHECKED]
+
+
+def flipped(value: Any, bit: int) -> Any:
+    if isinstance(value, int):
+        return value ^ 1 << bit % 40
+    changed = bytearray(value)
+    changed[bit // 8 % len(changed)] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def problems(store: SqliteStore) -> list[object]:
+    """What a program that opens the store now says of it."""
+    try:
+        replica = make_replica(store)
+        return [finding for state in replica.logs() for finding in findings(replica, state.n)]
+    except StoreError as error:
+        return [error]
+
+
+def is_seen(store: SqliteStore, statement: str, parameters: list[object]) -> bool:
+    """Whether verification has anything to say after this change, which is taken back."""
+    db = store._db
+    db.execute("BEGIN")
+    try:
+        db.execute(statement, parameters)
+        return problems(store) != []
+    except sqlite3.IntegrityError:
+        return True
+    finally:
+        db.execute("ROLLBACK")
+        store._prefixes.clear()
+
+
+def test_every_changed_bit_is_found(database: SqliteStore, request: pytest.FixtureRequest):
+    assert problems(database) == []
+    step = 1 if request.config.getoption("--slow") else 5
+    number, unseen = 0, list[tuple[str, str, object, object]]()
+    for table, key, columns in tables(database._db):
+        where = " AND ".join(f"{name} = ?" for name in key)
+        for column in columns:
+            select = f"SELECT typeof({column}), {column}, {','.join(key)} FROM {table}"
+            for kind, value, *of_row in database._db.execute(select).fetchall():
+                number += 1
+                if value is None or value == b"" or number % step:
+                    continue
+                changed = flipped(value, 11 * number)
+                mark = "CAST(? AS TEXT)" if kind == b"text" else "?"
+                change = f"UPDATE {table} SET {column} = {mark} WHERE {where}"
+                if not is_seen(database, change, [changed, *of_row]):
+                    unseen.append((table, column, value, changed))
+    assert unseen == []
+    assert number > 500
+
+
+def test_every_lost_row_is_found(database: SqliteStore):
+    unseen: list[tuple[object, ...]] = []
+    for table, key, _ in tables(database._db):
+        where = " AND ".join(f"{name} = ?" for name in key)
+        for of_row in database._db.execute(f"SELECT {','.join(key)} FROM {table}").fetchall():
+            # Without its row in `logs` nothing tells that there was a log: of a whole log that is
+            # lost, other replicas know.
+            if table != "logs" and not is_seen(database, f"DELETE FROM {table} WHERE {where}", [*of_row]):
+                unseen.append((table, *of_row))
+    assert unseen == []
+
+
+# -- what is said of damage ------------------------------------------------------------------
+
+
+def whole() -> tuple[MemoryStore, Replica, list[EntryRow]]:
+    """A chain of six entries: key, then five messages."""
+    store = MemoryStore()
+    replica = make_replica(store)
+    make_log(replica, LogKind.CONVERSATION, *(message(f"number {n}", START_MS + n) for n in range(5)))
+    refresh_digests(store, LOG)
+    return store, replica, store.scan(1, -1, 10)
+
+
+def lose(store: MemoryStore, *rows: EntryRow) -> None:
+    for row in rows:
+        del store._t.entries[row.n], store._t.by_id[row.id], store._t.by_place[row.chain, row.seq]
+        store._t.by_mid[row.message].remove(row.n)
+
+
+def told(
+    replica: Replica, part: str, *, signatures: bool = False
+) -> list[tuple[int, EntryId | bytes, Reason]]:
+    found = findings(replica, signatures=signatures)
+    return [(finding.seq, finding.id, finding.reason) for finding in found if finding.part == part]
+
+
+def test_a_hole_names_its_last_entry_which_the_next_one_knows():
+    store, replica, rows = whole()
+    lose(store, *rows[2:4])
+    assert told(replica, "entry") == [(2, b"", Reason.LOST), (3, rows[3].id, Reason.LOST)]
+
+
+def test_a_lost_end_is_named_by_the_chain_s_record():
+    store, replica, rows = whole()
+    lose(store, *rows[4:])
+    assert told(replica, "entry") == [(4, b"", Reason.LOST), (5, rows[5].id, Reason.LOST)]
+
+
+def test_an_entry_that_only_others_name_is_missed():
+    store, replica, rows = whole()
+    other = make_replica(store, 1)
+    [named] = other.write(LOG, [message("of a chain that is lost")], START_MS)
+    replica.write(LOG, [message("names it", START_MS + 10)], START_MS)
+    lose(store, named)
+    del store._t.chains[named.chain]
+    assert told(replica, "entry") == [(0, named.id, Reason.LOST)]
+
+
+def test_each_damaged_entry_is_named_with_what_is_wrong():
+    store, replica, rows = whole()
+    entries = store._t.entries
+    entries[rows[1].n].body = b'{"text":"forged"}'
+    entries[rows[2].n].outer = rows[2].outer[:-1] + bytes([rows[2].outer[-1] ^ 1])
+    entries[rows[3].n].time_ms += 1
+    entries[rows[4].n].body = None
+    found = {(f.seq, f.part, f.detail) for f in findings(replica)}
+    assert found == {
+        (1, "body", "the text does not match its hash"),
+        (2, "entry", "the entry does not match its hash"),
+        (3, "entry", "the index does not match the entry"),
+        (4, "body", "the text is lost"),
+    }
+
+
+def test_a_damaged_signature_is_found_without_verifying_signatures():
+    store, replica, rows = whole()
+    assert rows[3].signature is not None
+    store._t.entries[rows[3].n].signature = rows[3].signature[:-1] + bytes([rows[3].signature[-1] ^ 1])
+    assert told(replica, "signature") == [(3, rows[3].id, Reason.CORRUPT)]
+
+
+def test_a_signature_of_another_device_is_found_by_verifying_signatures():
+    store, replica, rows = whole()
+    other = make_replica(store, 1)
+    other._sign(replica.log(LOG).keys.current, row := store._t.entries[rows[3].n])
+    assert row.signature is not None
+    assert told(replica, "signature") == []
+    assert told(replica, "signature", signatures=True) == [(3, rows[3].id, Reason.CORRUPT)]
+
+
+def test_an_unsigned_end_is_found():
+    store, replica, rows = whole()
+    store._t.entries[rows[5].n].signature = None
+    assert told(replica, "signature") == [(5, rows[5].id, Reason.LOST)]
+
+
+@pytest.mark.parametrize("state", [BodyState.ERASED, BodyState.NOT_FETCHED])
+def test_a_body_that_nobody_erased_is_missed(state: BodyState):
+    store, replica, rows = whole()
+    store._t.entries[rows[2].n].state = state
+    assert told(replica, "body") == [(2, rows[2].id, Reason.CORRUPT)]
+
+
+def test_an_erased_text_stays_recorded_as_erased():
+    store, replica, rows = whole()
+    mid = rows[2].message
+    replica.write(LOG, [Draft(Kind.ERASURE, bodies.Erasure(of=mid.hex()), START_MS)], START_MS)
+    assert findings(replica) == []
+    store._t.entries[rows[2].n].state = BodyState.NOT_FETCHED
+    assert told(replica, "body") == [(2, rows[2].id, Reason.CORRUPT)]
+
+
+def test_a_branch_of_a_fork_is_checked_though_it_is_not_read():
+    store, replica, rows = whole()
+    twin_store = MemoryStore()
+    twin = make_replica(twin_store)
+    history = History(1)
+    history.keys = replica.log(LOG).keys
+    deliver(history, [], twin_store)
+    [first] = twin.write(LOG, [message("the same place")], START_MS)
+    assert replica.admit(LOG, seal_again(history.keys, first))
+    assert findings(replica) == []
+    [kept] = store.scan_unopened(LOG, 0, 10)
+    assert (kept.id, kept.kind, kept.rank) == (first.id, 0, 0)
+    store._t.entries[kept.n].body = b"changed"
+    assert [finding.part for finding in findings(replica)] == ["body"]
+
+
+def test_what_is_said_of_an_entry_becomes_a_gap():
+    store, replica, rows = whole()
+    lose(store, rows[2])
+    [finding] = [f for f in findings(replica) if f.part == "entry"]
+    gap = verify.gap_of(finding, since_ms=77)
+    assert (gap.id, gap.seq, gap.reason, gap.since_ms) == (rows[2].id, 2, Reason.LOST, 77)
+
+
+def test_a_record_without_entries_is_refused_by_its_checks():
+    _, replica, rows = whole()
+    keys = replica.log(LOG).keys
+    rows[1].state = BodyState.SEALED
+    with pytest.raises(InvalidInput):
+        verify.check_body(keys, rows[1])
+    rows[2].week += 1
+    with pytest.raises(InvalidInput):
+        verify.check_header(keys, rows[2], device_keys(0).id)
+    with pytest.raises(InvalidInput):
+        verify.check_header(keys, rows[3], device_keys(1).id)
