@@ -363,9 +363,7 @@ def _show_entry(console: Console, lines: Lines, entry: Entry, message: Message |
     _show_field(console, "signed", "yes" if entry.signed else "by a later entry of its chain")
     _show_field(console, "size", f"{entry.outer_size} bytes of header, {entry.body_size} of body")
     _show_field(console, "body", entry.state)
-    _show_field(
-        console, "intact", f"no: {entry.damage}" if entry.damage else "yes: every byte matches its hash"
-    )
+    _show_field(console, "intact", f"no: {entry.damage}" if entry.damage else "yes: all bytes match its hash")
     if message is not None:
         for target in message.to:
             _show_field(console, "answers", target.hex())

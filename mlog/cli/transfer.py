@@ -6,7 +6,7 @@ import os
 import secrets
 import stat
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -106,8 +106,10 @@ def _import_one(
 
 def _counting(progress: Progress, stream: BinaryIO) -> Callable[[int], None]:
     """Counts messages, and draws how much of the file is read where its size is known."""
-    status = os.fstat(stream.fileno())
-    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+    size = 0
+    with suppress(OSError):
+        status = os.fstat(stream.fileno())
+        size = status.st_size if stat.S_ISREG(status.st_mode) else 0
 
     def count(messages: int) -> None:
         progress.add(messages)

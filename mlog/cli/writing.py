@@ -107,7 +107,8 @@ def erase(console: Console, entry: str, yes: bool) -> None:
                     "erasing cannot be undone, and nobody is here to be asked. Confirm with --yes."
                 )
             console.note(Lines(home, console).said(message))
-            click.confirm("Erase this for good?", abort=True, err=True)
+            if not click.confirm("Erase this for good?", err=True):
+                raise UserError("nothing was erased.")
         _written(console, home, home.erase(message), "erasure", message.log)
 
 

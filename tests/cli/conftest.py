@@ -81,9 +81,7 @@ def spawn(home: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
                 "env": {**os.environ, "MLOG_HOME": str(home), "PYTHONIOENCODING": "utf-8"},
                 **options,
             }
-            process: subprocess.Popen[bytes] = subprocess.Popen(
-                [sys.executable, "-m", "mlog", *map(str, args)], **options_
-            )
+            process = subprocess.Popen[bytes]([sys.executable, "-m", "mlog", *map(str, args)], **options_)
             stack.enter_context(process)
             stack.callback(process.kill)
             return process

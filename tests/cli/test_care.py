@@ -1,0 +1,121 @@
+"""verify, gaps, status, doctor: what they find and how they end."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def damaged(run, home: Path) -> dict[str, str]:
+    """A home with a flipped text of one's own and a lost header of an imported message."""
+    log = home.parent / "#boat.log"
+    log.write_text("[2024-05-01 10:00:00] <ada> who sails?\n[2024-05-01 10:00:30] <bo> me\n")
+    run("import", log)
+    run("new", "x")
+    own = run("--json", "send", "x", "hello").records[0]["id"]
+    imported = run("--json", "search", "sails").records[0]["id"]
+    with closing(sqlite3.connect(home / "mlog.db")) as db, db:
+        db.execute(
+            "UPDATE bodies SET body = replace(body, 'hello', 'hellp') "
+            "WHERE n = (SELECT n FROM entries WHERE id = ?)",
+            (bytes.fromhex(own),),
+        )
+        header = bytes.fromhex(imported)
+        db.execute("UPDATE entries SET tail = zeroblob(length(tail)) WHERE id = ?", (header,))
+    return {"own": own, "imported": imported}
+
+
+def test_verify_of_a_whole_home_exits_0(run, chat):
+    run("import", chat)
+    result = run("verify", "--signatures")
+    assert result.code == 0
+    assert "entries are whole, signatures included" in result.out
+
+
+def test_verify_names_each_damage_and_exits_4(run, damaged):
+    result = run("verify")
+    assert result.code == 4
+    assert "x, today" in result.out
+    assert "#boat, 2024-05-01, <ada>, position 1" in result.out
+    records = run("--json", "verify").records
+    found = {record["id"]: record for record in records if record["type"] == "finding"}
+    assert found[damaged["own"]]["part"] == "body"
+    assert found[damaged["imported"]]["part"] == "entry"
+    assert found[damaged["imported"]]["author"] == "ada"
+
+
+def test_verify_of_one_conversation_looks_at_no_other(run, damaged):
+    assert "#boat" not in run("verify", "x").out
+    run("new", "whole")
+    assert run("verify", "whole").code == 0
+
+
+def test_damaged_text_is_shown_as_damaged(run, damaged):
+    out = run("log", "x").out
+    assert "hellp" not in out
+    assert "[damaged: the text does not match its hash]" in out
+    assert run("show", damaged["own"]).code == 0
+
+
+def test_gaps_lists_what_verify_found_and_check_exits_4(run, damaged):
+    before = run("gaps", "--check")
+    assert (before.code, before.out) == (0, "")
+    run("verify")
+    assert run("gaps").code == 0
+    assert len(run("gaps").out.splitlines()) == 2
+    assert run("gaps", "--check").code == 4
+    assert run("--json", "gaps", "x").records[0]["id"] == damaged["own"]
+    assert "2 damaged or missing" in run().out
+
+
+def test_verify_shows_progress_on_a_terminal(run, chat):
+    run("import", chat)
+    assert "verifying" in run("verify", tty=True).err
+
+
+def test_status_counts_what_is_here(run, chat):
+    run("import", chat)
+    record = run("--json", "status", "#boat").records[0]
+    assert (record["messages"], record["gaps"], record["kind"]) == (3, 0, "conversation")
+    out = run("status").out
+    assert "3 messages" in out
+    assert "your devices" in out
+
+
+def test_doctor_marks_each_check(run):
+    run("new", "x")
+    result = run("doctor")
+    assert result.code in (0, 1)
+    assert "✓ python" in result.out
+
+
+def test_doctor_tells_what_keeps_a_home_from_opening(run, home: Path):
+    run("new", "x")
+    (home / "keys.json").write_text("{")
+    result = run("doctor")
+    assert result.code == 6
+    assert "keys.json" in result.out
+
+
+def test_doctor_exits_1_where_something_needs_a_hand(run, monkeypatch):
+    from mlog.api import Check, Home
+
+    checks = [Check(name="clock", ok=False, detail="it is 1970", advice="Set it.")]
+    monkeypatch.setattr(Home, "doctor", lambda _: checks)
+    result = run("doctor")
+    assert result.code == 1
+    assert result.out.splitlines() == ["✗ clock: it is 1970", "    Set it."]
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, but long enough to be read as one" * 9])
+def test_a_database_of_something_else_is_left_alone(content, run, home: Path):
+    run("new", "x")
+    (home / "mlog.db").write_bytes(content)
+    result = run("log", "x")
+    assert result.code == 6
+    assert "Traceback" not in result.err
+    assert (home / "mlog.db").read_bytes() == content

@@ -1,0 +1,159 @@
+"""JSON lines have exactly the documented fields; progress, colour and marks."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mlog.cli import output
+from mlog.cli.app import COMMANDS
+from mlog.cli.output import Console, Progress
+from tests.cli.conftest import Run, Stream
+
+
+def documented() -> dict[str, set[str]]:
+    """The table in the docstring of mlog/cli/output.py."""
+    table = (output.__doc__ or "").split("type          fields\n")[1].split("\n\n")[0]
+    fields: dict[str, set[str]] = {}
+    type_ = ""
+    for line in table.splitlines():
+        name, words = line[:18].strip(), line[18:].split()
+        type_ = name or type_
+        fields.setdefault(type_, set()).update(words)
+    return fields
+
+
+@pytest.fixture
+def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[dict[str, object]]]:
+    """What every command prints as JSON, by command."""
+    password = tmp_path / "pass"
+    password.write_text("secret\n")
+    lines: dict[str, list[dict[str, object]]] = {}
+
+    def keep(*args: str | Path) -> list[dict[str, object]]:
+        result = run("--json", *args)
+        assert "Traceback" not in result.err
+        name = next((str(arg) for arg in args if arg in COMMANDS), "")
+        lines.setdefault(name, []).extend(result.records)
+        return result.records
+
+    keep()
+    keep("new", "x")
+    first = str(keep("send", "x", "hello\nworld")[0]["id"])
+    keep("send", "x", "--reply-to", first, "yes")
+    keep("edit", first, "hello there")
+    keep("react", first, "👍")
+    second = str(keep("send", "x", "oops")[0]["id"])
+    keep("erase", second, "--yes")
+    keep("title", "x", "y")
+    keep("import", chat)
+    keep("import", chat, "--dry-run")
+    keep()
+    keep("log", "y")
+    keep("log", "#boat", "--graph")
+    keep("tail", "y")
+    keep("search", "hello")
+    keep("show", first)
+    keep("show", str(keep("search", "sails")[0]["id"]))
+    keep("status")
+    keep("export", "y", "--output", tmp_path / "y.jsonl")
+    for name in ("db", "home", "snapshot"):
+        keep("path", name)
+    keep("backup", tmp_path / "backup", "--passphrase-file", password)
+    keep("--home", tmp_path / "new", "restore", tmp_path / "backup", "--passphrase-file", password)
+    keep("verify")
+    with closing(sqlite3.connect(home / "mlog.db")) as db, db:
+        db.execute("UPDATE entries SET tail = zeroblob(length(tail)) WHERE id = ?", (bytes.fromhex(first),))
+    keep("verify", "--signatures")
+    keep("gaps")
+    keep("doctor")
+    keep("demo")
+    return lines
+
+
+def test_every_json_line_has_exactly_the_documented_fields(printed):
+    fields = documented()
+    for name, records in printed.items():
+        for record in records:
+            type_ = record.pop("type")
+            assert set(record) == fields[type_], f"{name}: {type_}"
+
+
+def test_every_documented_type_is_printed_by_some_command(printed):
+    types = {record["type"] for records in printed.values() for record in records}
+    assert types == set(documented())
+
+
+def test_every_command_that_prints_data_prints_json(printed):
+    # `export` to standard output and `completion` print files of their own format.
+    assert set(printed) - {""} == set(COMMANDS) - {"completion"}
+
+
+def test_times_are_utc_and_ids_hexadecimal(printed):
+    for record in printed["log"]:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", str(record["time"]))
+        assert re.fullmatch(r"[0-9a-f]{64}", str(record["id"]))
+
+
+def test_the_latest_message_of_a_conversation_is_a_message(printed):
+    latest = [record["latest"] for record in printed[""] if record["type"] == "conversation"]
+    assert [set(message) for message in latest if message] == [documented()["message"]] * 2
+
+
+def test_json_on_a_terminal_is_ascii_and_in_a_pipe_is_not(run):
+    run("new", "x")
+    run("send", "x", "\u202egrüße")
+    assert run("--json", "log", "x", tty=True).out.isascii()
+    piped = run("--json", "log", "x")
+    assert "grüße" in piped.out
+    assert piped.records == run("--json", "log", "x", tty=True).records
+
+
+def test_there_is_no_colour_where_nobody_looks_or_it_is_refused(run, monkeypatch):
+    run("new", "x")
+    assert "\x1b[" in run(tty=True).out
+    assert "\x1b[" not in run().out
+    assert "\x1b[" not in run("--no-colour", tty=True).out
+    assert "\x1b[" not in run("--json", "status", tty=True).out
+
+
+def test_no_color_is_respected(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("sys.stdout", Stream(tty=True))
+    assert Console().bold("x") == "x"
+
+
+def test_progress_says_how_much_how_fast_and_how_far():
+    progress = Progress(Stream(tty=True), "importing", 4000, "messages")
+    progress.add(1000)
+    assert progress.text(2.0) == f"importing {'█' * 6}{'░' * 18}  25%  1,000 messages, 500/s"
+
+
+def test_progress_without_a_total_has_no_bar():
+    progress = Progress(Stream(tty=True), "importing", None, "messages")
+    progress.add(1000)
+    assert progress.text(2.0) == "importing  1,000 messages, 500/s"
+
+
+def test_progress_is_drawn_on_a_terminal_only_and_wiped_at_the_end():
+    terminal, pipe = Stream(tty=True), Stream()
+    for stream in (terminal, pipe):
+        with Progress(stream, "x", 2, "y") as progress:
+            progress.add(1)
+            progress.at(1.0)
+    assert pipe.text() == ""
+    assert "1 y" in terminal.text()
+    assert terminal.text().endswith("\r\x1b[K")
+
+
+def test_progress_survives_a_terminal_that_goes_away():
+    class Gone(Stream):
+        def write(self, _: str) -> int:
+            raise OSError
+
+    with Progress(Gone(tty=True), "x", 2, "y") as progress:
+        progress.add(1)
