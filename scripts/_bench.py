@@ -269,7 +269,10 @@ def _rounded(value: float) -> float:
 def _child(work: str, *arguments: Path) -> dict[str, float]:
     """Seconds and peak memory of work in a process of its own."""
     command = [sys.executable, __file__, "--child", work, *map(str, arguments)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{work} of {arguments[0].name} failed:\n{done.stderr}")
+    return json.loads(done.stdout)
 
 
 def _run_child(work: str, home_path: Path, *paths: Path) -> None:
@@ -507,7 +510,11 @@ def bench_startup(bench: Bench) -> Iterator[Result]:
     """Milliseconds of a whole process, from the shell's view."""
     mlog = Path(sys.executable).with_name("mlog")
     home = bench.folder / "home-startup"
-    environment = {**os.environ, "MLOG_HOME": str(home)}
+    # Compiled files are kept, as after any installation, whatever this shell has set.
+    kept = {"MLOG_HOME": str(home), "PYTHONPYCACHEPREFIX": str(bench.folder / "compiled")}
+    environment = {**os.environ, **kept}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    _quiet([sys.executable, "-c", "pass"], environment)
     with Home(home) as opened:
         log = opened.new("startup").n
         for text in bench.sent_texts()[:50]:
