@@ -57,7 +57,7 @@ BUSY_TIMEOUT_MS: Final = 10_000
 """How long a writer waits for another process before it gives up with exit code 5."""
 
 SCRUB_WAIT_MS: Final = 250
-"""How long an erasure waits for readers of what it overwrites, with the lock held; then the next writer's turn."""
+"""How long an erasure, with the lock held, waits for readers of what it overwrites; then a later one does."""
 
 SEARCH_CANDIDATES_MAX: Final = 1000
 """Newest stored hits that a search puts in order: keeps it near 10 ms in 1,000,000 messages."""

@@ -8,6 +8,7 @@ breaking the read.
 
 from __future__ import annotations
 
+import errno
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
@@ -171,6 +172,8 @@ class SqliteStore:
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+            # A log that was started inside is gone, and its number may become another's.
+            self._prefixes.clear()
             raise
         finally:
             self._in_transaction = False
@@ -699,14 +702,25 @@ def _member(kind: Any, value: bytes) -> Any:
         ) from None
 
 
+_NO_ROOM: Final = "the disk is full. Make room, then try again: nothing that was confirmed is lost."
 _FULL: Final[Mapping[str, str]] = {
-    "SQLITE_FULL": "the disk is full. Make room, then try again: nothing that was confirmed is lost.",
+    "SQLITE_FULL": _NO_ROOM,
+    "SQLITE_IOERR_SHMSIZE": _NO_ROOM,  # The index of the WAL cannot grow.
     "SQLITE_READONLY": "it cannot be written. Check the permissions of the file and its folder.",
     "SQLITE_CANTOPEN": "it cannot be opened. Check that the folder exists and can be read and written.",
     "SQLITE_PERM": "it cannot be opened. Check the permissions of the file and its folder.",
     "SQLITE_IOERR": "the disk reports an error. Check the disk; 'mlog verify' shows what is damaged.",
     "SQLITE_CORRUPT": "the file is damaged. Restore a backup with 'mlog restore', or run 'mlog doctor'.",
     "SQLITE_NOTADB": "it is not an mlog database, or its start is damaged. Restore a backup, or move it.",
+}
+
+
+_SYSTEM: Final[Mapping[int, str]] = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EACCES: _FULL["SQLITE_PERM"],
+    errno.EPERM: _FULL["SQLITE_PERM"],
+    errno.EROFS: _FULL["SQLITE_READONLY"],
 }
 
 
@@ -733,4 +747,5 @@ def disk_errors(path: Path) -> Generator[None]:
     except UnicodeDecodeError:
         raise StoreError(f"{path}: {_FULL['SQLITE_CORRUPT']}") from None
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}") from None
+        advice = _SYSTEM.get(error.errno or 0) or f"{error.strerror or error}. Check the disk and the folder."
+        raise StoreError(f"{path}: {advice}") from None

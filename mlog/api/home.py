@@ -292,7 +292,7 @@ class Home:
             noise=device.noise_public,
             hpke=device.hpke_public,
         )
-        with self.store.transaction():
+        with self.replica.transaction():
             if not self.store.logs():
                 self.replica.create_log(LogKind.PERSON, [Draft(Kind.DEVICE, record, now)], now)
                 self.replica.create_log(LogKind.PRIVATE, [], now)
@@ -344,7 +344,7 @@ class Home:
         """
         title = _checked_title(title)
         now = self.now_ms()
-        with self.store.transaction():
+        with self.replica.transaction():
             if any(known.title == title for known in self.conversations()):
                 raise UserError(f"there is a conversation {title!r} already. Choose another title.")
             n = self.replica.create_log(

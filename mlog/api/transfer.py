@@ -169,7 +169,7 @@ class _Target:
         if self._dry_run:
             self._count_only(drafts)
         else:
-            with self._replica.store.transaction():
+            with self._replica.transaction():
                 self._write(drafts)
         self._progress(len(drafts))
 

@@ -18,7 +18,8 @@ docs/protocol.md, 6.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from heapq import heappop, heappush
 from statistics import median_low
 from typing import Final, NamedTuple
@@ -178,25 +179,32 @@ class Replica:
             raise StoreError("the record of a log is damaged. Restore a backup: 'mlog restore FILE'.")
         return LogState(row.n, row.kind, keys)
 
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """As the store's; what was learned of logs inside is forgotten if it fails."""
+        try:
+            with self.store.transaction():
+                yield
+        except BaseException:
+            # A log that was started inside is gone, and another process may give its number to another.
+            self._logs.clear()
+            raise
+
     def create_log(self, kind: LogKind, drafts: Sequence[Draft], now_ms: int) -> int:
         """Start a log: its key entry, then `drafts`; gives its number. All in one transaction."""
         secret = self._entropy.random(crypto.SECRET_SIZE)
         epoch_secret = self._entropy.random(crypto.SECRET_SIZE)
         keys = LogKeys(secret)
         first = Draft(Kind.KEY, self._key_body(keys, kind, epoch_secret), now_ms)
-        with self.store.transaction():
+        with self.transaction():
             n = 1 + max((row.n for row in self.store.logs()), default=0)
             self.store.add_log(LogRow(n, keys.topic, kind, self._vault.seal("log", secret)))
             self.store.add_epoch(EpochRow(n, 1, self._vault.seal("epoch", epoch_secret)))
             state = self._logs[n] = LogState(n, kind, keys)
-            try:
-                self._write(state, self.incarnation, [first], now_ms)
-                keys.add_epoch(EpochKeys(1, epoch_secret))
-                if drafts:
-                    self._write(state, self.incarnation, drafts, now_ms)
-            except BaseException:
-                del self._logs[n]
-                raise
+            self._write(state, self.incarnation, [first], now_ms)
+            keys.add_epoch(EpochKeys(1, epoch_secret))
+            if drafts:
+                self._write(state, self.incarnation, drafts, now_ms)
         return n
 
     def _key_body(self, keys: LogKeys, kind: LogKind, secret: bytes) -> bodies.Key:

@@ -46,7 +46,7 @@ def examine(image: Image, folder: Path, keys: bytes) -> None:
     if image.number % 2 and marker.load_marker(folder / "marker.json"):
         (folder / "mlog.db").touch()
         scenario.refit_marker(folder)
-    scenario.assert_kept(folder, image.acknowledged)
+    scenario.assert_kept(folder, [str(label) for label in image.acknowledged])
 
 
 def test_no_acknowledged_entry_is_lost_by_power_loss(
