@@ -13,7 +13,6 @@ from mlog.adapters.sqlite import SqliteStore
 from mlog.errors import InvalidInput, StoreError
 from mlog.log import bodies, verify
 from mlog.log.bodies import Kind
-from mlog.log.ids import EntryId
 from mlog.log.memory import MemoryStore
 from mlog.log.merkle import refresh_digests
 from mlog.log.replica import Draft, Replica
@@ -189,15 +188,16 @@ def test_every_changed_bit_is_found(database: SqliteStore, request: pytest.Fixtu
 
 
 def test_every_lost_row_is_found(database: SqliteStore):
-    unseen: list[tuple[object, ...]] = []
+    lost: list[tuple[str, str, list[Any]]] = []
     for table, key, _ in tables(database._db):
         where = " AND ".join(f"{name} = ?" for name in key)
-        for of_row in database._db.execute(f"SELECT {','.join(key)} FROM {table}").fetchall():
-            # Without its row in `logs` nothing tells that there was a log: of a whole log that is
-            # lost, other replicas know.
-            if table != "logs" and not is_seen(database, f"DELETE FROM {table} WHERE {where}", [*of_row]):
-                unseen.append((table, *of_row))
-    assert unseen == []
+        if table != "logs":
+            # Without its row there nothing tells that there was a log: other replicas know.
+            of_rows = database._db.execute(f"SELECT {','.join(key)} FROM {table}").fetchall()
+            lost += [(table, where, list(of_row)) for of_row in of_rows]
+    assert len(lost) > 50
+    for table, where, of_row in lost:
+        assert is_seen(database, f"DELETE FROM {table} WHERE {where}", of_row), (table, of_row)
 
 
 # -- what is said of damage ------------------------------------------------------------------
@@ -218,9 +218,7 @@ def lose(store: MemoryStore, *rows: EntryRow) -> None:
         store._t.by_mid[row.message].remove(row.n)
 
 
-def told(
-    replica: Replica, part: str, *, signatures: bool = False
-) -> list[tuple[int, EntryId | bytes, Reason]]:
+def told(replica: Replica, part: str, *, signatures: bool = False) -> list[tuple[int, bytes, Reason]]:
     found = findings(replica, signatures=signatures)
     return [(finding.seq, finding.id, finding.reason) for finding in found if finding.part == part]
 
@@ -238,8 +236,8 @@ def test_a_lost_end_is_named_by_the_chain_s_record():
 
 
 def test_an_entry_that_only_others_name_is_missed():
-    store, replica, rows = whole()
-    other = make_replica(store, 1)
+    store, replica, _ = whole()
+    other = make_replica(store, 0, "another incarnation")
     [named] = other.write(LOG, [message("of a chain that is lost")], START_MS)
     replica.write(LOG, [message("names it", START_MS + 10)], START_MS)
     lose(store, named)
@@ -289,7 +287,7 @@ def test_an_unsigned_end_is_found():
 def test_a_body_that_nobody_erased_is_missed(state: BodyState):
     store, replica, rows = whole()
     store._t.entries[rows[2].n].state = state
-    assert told(replica, "body") == [(2, rows[2].id, Reason.CORRUPT)]
+    assert {(seq, id_) for seq, id_, _ in told(replica, "body")} == {(2, rows[2].id)}
 
 
 def test_an_erased_text_stays_recorded_as_erased():
@@ -302,7 +300,7 @@ def test_an_erased_text_stays_recorded_as_erased():
 
 
 def test_a_branch_of_a_fork_is_checked_though_it_is_not_read():
-    store, replica, rows = whole()
+    store, replica, _ = whole()
     twin_store = MemoryStore()
     twin = make_replica(twin_store)
     history = History(1)
