@@ -7,10 +7,11 @@ included, passes `terminal.safe` here. Loaded by commands that show something; i
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from mlog.cli.output import iso_or_none
-from mlog.cli.terminal import safe, safe_block, shorten, when, width
+from mlog.cli.terminal import iso, safe, safe_block, shorten, when, width
 from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.ids import DeviceId, EntryId
 from mlog.log.store import LogKind
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from mlog.log.verify import Finding
     from mlog.log.view import Message
 
-__all__ = ["ID_DIGITS", "Lines", "kind_name"]
+__all__ = ["ID_DIGITS", "Lines", "kind_name", "stamp"]
 
 ID_DIGITS: Final = 8
 """Digits of an id that are shown: in 100,000 messages one pair may share them, and is then listed."""
@@ -33,6 +34,24 @@ _LOG_NAMES: Final = {LogKind.PERSON: "your devices", LogKind.PRIVATE: "your sett
 def kind_name(kind: int) -> str:
     """What a kind of entry is called."""
     return Kind(kind).name.lower() if kind in Kind else f"kind {kind}"
+
+
+_WHEN_WIDTH: Final = 11
+"""`today 14:05`; a year with its day takes ten."""
+
+_STAMP_WIDTH: Final = 16
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def stamp(time_ms: int) -> str:
+    """Day and minute on this person's clock, in 16 columns that sort: `2024-05-12 14:05`."""
+    if time_ms == 0:
+        return "no date".ljust(_STAMP_WIDTH)
+    try:
+        return f"{(_EPOCH + timedelta(milliseconds=time_ms)).astimezone():%Y-%m-%d %H:%M}"
+    except (OverflowError, ValueError, OSError):
+        return iso(time_ms)[:_STAMP_WIDTH]
 
 
 class Lines:
@@ -105,8 +124,8 @@ class Lines:
 
     def message_line(self, message: Message, *, titled: bool = False) -> str:
         """A message as people read it; further lines of its text are indented."""
-        head = f"{self._console.dim(message.mid.hex()[:ID_DIGITS])}  {self._when(message.time_ms)}  "
-        indent = ID_DIGITS + 2 + _WHEN_WIDTH + 2
+        head = f"{self._console.dim(message.mid.hex()[:ID_DIGITS])}  {stamp(message.time_ms)}  "
+        indent = ID_DIGITS + 2 + _STAMP_WIDTH + 2
         if titled:
             title = self.title(message.log)
             head += f"{self._console.bold(title)}  "
@@ -232,7 +251,7 @@ class Lines:
         """Something damaged or missing as people read it: where, when, whose, which, what."""
         parts = [self._console.bold(self.title(found.log))]
         if found.chain:
-            parts += [when(found.time_ms, self._now_ms, None), self._author_of(found)[1]]
+            parts += [stamp(found.time_ms).strip(), self._author_of(found)[1]]
             parts.append(f"position {found.seq}")
         if found.id:
             parts.append(found.id.hex()[:ID_DIGITS])
@@ -262,7 +281,3 @@ def _claimed_author(row: EntryRow) -> str | None:
         return None
     name = cast("dict[str, object]", body).get("by") if isinstance(body, dict) else None
     return name if isinstance(name, str) and name else None
-
-
-_WHEN_WIDTH: Final = 11
-"""`today 14:05`; a year with its day takes ten."""

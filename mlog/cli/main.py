@@ -131,7 +131,9 @@ def _say_interrupted(console: Console) -> int:
     # A second Ctrl-C, a moment after the first, has nothing left to interrupt.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if console.interrupted:
-        console.note(f"\nmlog: {console.interrupted}")
+        # A terminal has just echoed ^C.
+        line_end = "\n" if sys.stderr is not None and sys.stderr.isatty() else ""
+        console.note(f"{line_end}mlog: {console.interrupted}")
     return _INTERRUPTED
 
 

@@ -94,7 +94,7 @@ def test_a_home_that_is_a_file_exits_6(run, home):
 def test_ctrl_c_exits_130_and_says_what_stays(failing, monkeypatch):
     monkeypatch.setattr("signal.signal", lambda *_: None)
     result = failing(KeyboardInterrupt())
-    assert result == (130, "", "\nmlog: interrupted.\n")
+    assert result == (130, "", "mlog: interrupted.\n")
 
 
 def test_a_failed_system_call_exits_6_with_the_file(failing):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 import mlog
 from mlog.cli.graph import Node
+from mlog.cli.lines import stamp
 from mlog.cli.reading import _children_first
 
 
@@ -71,6 +74,21 @@ def test_since_and_until_choose_by_the_claimed_time(run, chat, monkeypatch):
     assert run("log", "#boat", "--since", "2024-05-02").out == ""
     assert len(run("log", "#boat", "--until", "2024-05-02").out.splitlines()) == 3
     assert run("log", "#boat", "--since", "1d").out == ""
+
+
+def test_a_line_tells_day_and_minute_on_this_persons_clock(run, chat, monkeypatch):
+    run("import", chat)
+    monkeypatch.setenv("TZ", "XYZ-3")
+    time.tzset()
+    line = run("log", "#boat").out.splitlines()[1]
+    monkeypatch.undo()
+    time.tzset()
+    assert line.endswith("  2024-05-01 13:00  <bo> me")
+
+
+@pytest.mark.parametrize("time_ms", [0, 1, 1_700_000_000_123, 2**53 - 1])
+def test_any_time_that_an_entry_can_claim_has_a_stamp_of_one_width(time_ms):
+    assert len(stamp(time_ms)) == 16
 
 
 def test_an_imported_name_stands_in_angle_brackets(run, chat):
