@@ -68,8 +68,8 @@ SPOKEN: Final = frozenset(
 )
 """Kinds that stand in a conversation as a line of their own."""
 
-_Hex16 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
-_Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+_Hex16 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+_Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=limits.SEQ_MAX)]
 _Name = Annotated[str, msgspec.Meta(max_length=limits.NAME_SIZE_MAX_BYTES)]
 
@@ -145,7 +145,7 @@ class Import(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     format: _Name
     chat: _Name
     name: _Name = ""
-    hash: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    hash: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
     src: _Count = 0
     time_ms: _Count = 0
 
@@ -225,8 +225,12 @@ def encode(body: Body) -> bytes:
 
     Raises:
         LimitExceeded: Longer than BODY_SIZE_MAX_BYTES.
+        InvalidInput: A text in it is not Unicode (half of a surrogate pair).
     """
-    encoded = _ENCODER.encode(body)
+    try:
+        encoded = _ENCODER.encode(body)
+    except UnicodeEncodeError:
+        raise InvalidInput("the text is not valid Unicode") from None
     if len(encoded) > limits.BODY_SIZE_MAX_BYTES:
         raise LimitExceeded(
             f"too long: {len(encoded):,} bytes, and a message may have at most "
