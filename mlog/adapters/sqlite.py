@@ -13,6 +13,8 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,6 +52,7 @@ _COLUMNS: Final = (
     "e.n, e.log, e.week, e.id, e.tail, e.signature, e.state, e.kind, e.chain, e.seq, e.time_ms, "
     "e.rank, e.mid, e.hidden, e.edit, b.body"
 )
+_SHAPE: Final = "iiibbBiiIiiiBiIB"
 _FROM: Final = "FROM entries AS e LEFT JOIN bodies AS b ON b.n = e.n"
 _CONTROL_MAX: Final = 16
 
@@ -191,9 +194,14 @@ class SqliteStore:
             finally:
                 self._db.execute("ROLLBACK")
 
-    def _all(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
+    def _all(self, sql: str, parameters: Sequence[object] = (), shape: str = "") -> list[Any]:
+        """Rows. `shape` has a letter for each column: i for int, b for bytes, capitals where null may be."""
         with disk_errors(self.path):
-            return self._db.execute(sql, parameters).fetchall()
+            rows = self._db.execute(sql, parameters).fetchall()
+        allowed = _types_of(shape)
+        if allowed and any(tuple(map(type, row)) not in allowed for row in rows):
+            return [tuple(map(_coerced, row, shape)) for row in rows]
+        return rows
 
     def _run(self, sql: str, parameters: Sequence[object] = ()) -> None:
         assert self._in_transaction
@@ -216,8 +224,8 @@ class SqliteStore:
 
     def meta(self, name: str) -> bytes | None:
         """A named value of this database."""
-        rows = self._all("SELECT value FROM meta WHERE name = ?", (name,))
-        return bytes(rows[0][0]) if rows else None
+        rows = self._all("SELECT value FROM meta WHERE name = ?", (name,), "b")
+        return rows[0][0] if rows else None
 
     def set_meta(self, name: str, value: bytes) -> None:
         self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
@@ -228,7 +236,7 @@ class SqliteStore:
         return [
             LogRow(n, Topic(topic), _member(LogKind, kind), secret, _text(title))
             for n, topic, kind, secret, title in self._all(
-                "SELECT n, topic, kind, secret, title FROM logs ORDER BY n"
+                "SELECT n, topic, kind, secret, title FROM logs ORDER BY n", shape="ibbbb"
             )
         ]
 
@@ -244,7 +252,7 @@ class SqliteStore:
     def epochs(self, log: int) -> list[EpochRow]:
         return [
             EpochRow(*row)
-            for row in self._all("SELECT log, number, secret FROM epochs WHERE log = ?", (log,))
+            for row in self._all("SELECT log, number, secret FROM epochs WHERE log = ?", (log,), "iib")
         ]
 
     def add_epoch(self, row: EpochRow) -> None:
@@ -253,7 +261,7 @@ class SqliteStore:
     def devices(self) -> list[DeviceRow]:
         return [
             DeviceRow(DeviceId(id_), _text(name), _text(person))
-            for id_, name, person in self._all("SELECT id, name, person FROM devices")
+            for id_, name, person in self._all("SELECT id, name, person FROM devices", shape="bbb")
         ]
 
     def put_device(self, row: DeviceRow) -> None:
@@ -263,7 +271,9 @@ class SqliteStore:
         return [
             ChainRow(n, log, DeviceId(device), Incarnation(incarnation), seq, EntryId(id_), week)
             for n, device, incarnation, seq, id_, week in self._all(
-                "SELECT n, device, incarnation, seq, id, week FROM chains WHERE log = ? ORDER BY n", (log,)
+                "SELECT n, device, incarnation, seq, id, week FROM chains WHERE log = ? ORDER BY n",
+                (log,),
+                "ibbibi",
             )
         ]
 
@@ -279,7 +289,8 @@ class SqliteStore:
 
     def heads(self, log: int) -> list[EntryId]:
         return [
-            EntryId(id_) for (id_,) in self._all("SELECT id FROM heads WHERE log = ? ORDER BY id", (log,))
+            EntryId(id_)
+            for (id_,) in self._all("SELECT id FROM heads WHERE log = ? ORDER BY id", (log,), "b")
         ]
 
     def change_heads(self, log: int, add: Collection[EntryId], remove: Collection[EntryId]) -> None:
@@ -405,6 +416,7 @@ class SqliteStore:
                 f"SELECT l.n, l.target, l.log FROM links AS l {of_kind} "
                 f"WHERE substr(l.target, 1, 8) IN ({marks})",
                 [target[:8] for target in part],
+                "ibi",
             ):
                 if target in targets and log in (None, in_log):
                     found.append(Reference(n, in_log, MessageId(target)))
@@ -495,11 +507,14 @@ class SqliteStore:
                 "SELECT week, entries, bodies, entries_hash, bodies_hash FROM digests "
                 "WHERE log = ? ORDER BY week",
                 (log,),
+                "iiibb",
             )
         ]
 
     def stale_weeks(self, log: int) -> list[int]:
-        return [week for (week,) in self._all("SELECT week FROM stale WHERE log = ? ORDER BY week", (log,))]
+        return [
+            week for (week,) in self._all("SELECT week FROM stale WHERE log = ? ORDER BY week", (log,), "i")
+        ]
 
     def segment(self, log: int, week: int) -> Iterator[tuple[EntryId, bool]]:
         with disk_errors(self.path):
@@ -511,7 +526,7 @@ class SqliteStore:
                 (log, week),
             )
             for id_, held in found:
-                yield EntryId(id_), bool(held)
+                yield EntryId(id_ if isinstance(id_, bytes) else b""), bool(held)
 
     def put_digest(self, log: int, digest: Digest) -> None:
         self._run(
@@ -536,6 +551,7 @@ class SqliteStore:
                 "SELECT log, id, part, reason, chain, seq, time_ms, since_ms, detail FROM missing "
                 "WHERE log = coalesce(?, log) ORDER BY log, time_ms, seq",
                 (log,),
+                "ibbbiiiib",
             )
         ]
 
@@ -593,7 +609,7 @@ class SqliteStore:
         """What SQLite itself finds wrong with the file; empty if nothing."""
         try:
             with disk_errors(self.path):
-                found = [_text(line) for (line,) in self._db.execute("PRAGMA quick_check(20)")]
+                found = [_text(line) for (line,) in self._db.execute("PRAGMA integrity_check(20)")]
                 with self.transaction():
                     self._db.execute("INSERT INTO search (search) VALUES ('integrity-check')")
         except StoreError as error:
@@ -615,7 +631,9 @@ class SqliteStore:
     # -- rows --------------------------------------------------------------------------------
 
     def _rows(self, condition: str, parameters: Sequence[object]) -> list[EntryRow]:
-        return [self._row(row) for row in self._all(f"SELECT {_COLUMNS} {_FROM} {condition}", parameters)]
+        return [
+            self._row(row) for row in self._all(f"SELECT {_COLUMNS} {_FROM} {condition}", parameters, _SHAPE)
+        ]
 
     def _lookup(self, column: str, values: Collection[object], also: str = "") -> Iterator[EntryRow]:
         for part in _parts(values):
@@ -624,7 +642,7 @@ class SqliteStore:
 
     def _by_numbers(self, select: str, ns: Collection[int], column: str = "n") -> Iterator[Any]:
         for part in _parts(ns):
-            yield from self._all(f"{select} WHERE {column} IN ({','.join('?' * len(part))})", part)
+            yield from self._all(f"{select} WHERE {column} IN ({','.join('?' * len(part))})", part, "ib")
 
     def _row(self, row: Sequence[Any]) -> EntryRow:
         (
@@ -666,7 +684,7 @@ class SqliteStore:
 
     def _prefix(self, log: int) -> bytes:
         if log not in self._prefixes:
-            rows = self._all("SELECT topic FROM logs WHERE n = ?", (log,))
+            rows = self._all("SELECT topic FROM logs WHERE n = ?", (log,), "b")
             self._prefixes[log] = bytes([VERSION]) + (rows[0][0] if rows else b"")
         return self._prefixes[log]
 
@@ -686,6 +704,22 @@ def _as_text(row: EntryRow) -> str | bytes:
         except UnicodeDecodeError:
             pass
     return row.body
+
+
+@cache
+def _types_of(shape: str) -> frozenset[tuple[type, ...]]:
+    """The types that a row of this shape may have."""
+    null = type(None)
+    letters = {"i": (int,), "b": (bytes,), "I": (int, null), "B": (bytes, null)}
+    return frozenset(product(*(letters[letter] for letter in shape))) if shape else frozenset()
+
+
+def _coerced(value: object, letter: str) -> object:
+    """A value of the type it should have; what a flipped bit gave another type never fits then."""
+    if letter in "ib" or value is not None:
+        wanted, never = (int, -1) if letter in "iI" else (bytes, b"")
+        return value if isinstance(value, wanted) else never
+    return None
 
 
 def _text(value: bytes) -> str:
