@@ -21,6 +21,9 @@ BODY_SIZE_MAX_BYTES: Final = 256 * KIB
 TEXT_SIZE_MAX_BYTES: Final = 128 * KIB
 """Longest message text in UTF-8: fits a body with room for escapes of its other fields."""
 
+BODY_DEPTH_MAX: Final = 64
+"""Nesting of a body, unknown fields included: far below any parser's stack."""
+
 TITLE_SIZE_MAX_BYTES: Final = 1 * KIB
 """Longest title of a conversation in UTF-8: it stands in every list."""
 

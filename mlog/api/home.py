@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -38,13 +38,12 @@ from mlog.adapters.locking import ProcessLock
 from mlog.adapters.sqlite import SqliteStore, disk_errors
 from mlog.errors import InvalidInput, LimitExceeded, StoreError, UserError
 from mlog.log import bodies, entry, verify, view
-from mlog.log.bodies import SPOKEN, Kind
+from mlog.log.bodies import SPOKEN, Kind, kind_name
 from mlog.log.ids import EntryId, Incarnation, MessageId, message_id
 from mlog.log.merkle import log_root, refresh_digests
 from mlog.log.replica import Draft, Replica
 from mlog.log.store import (
     BodyState,
-    ChainRow,
     Digest,
     EntryRow,
     GapRow,
@@ -64,6 +63,8 @@ if TYPE_CHECKING:
     from mlog.formats.source import Source
 
 __all__ = ["Conversation", "Entry", "Home", "LogStatus", "default_home", "open", "restore"]
+
+_STATES: Final = {int(state): state.name.lower() for state in BodyState}
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +93,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     id: EntryId
     log: int
-    kind: Kind
+    kind: int
     device: bytes
     incarnation: bytes
     seq: int
@@ -370,9 +371,11 @@ class Home:
         """Replace the text of a message of one's own.
 
         Raises:
-            UserError: Somebody else's, or erased.
+            UserError: Somebody else's, imported, or erased.
         """
         self._require_own(message, "edit")
+        if message.author.claimed:
+            raise UserError("an imported message says what was said elsewhere; it can be erased, not edited.")
         return self._write(
             message.log, Kind.EDIT, bodies.Edit(of=message.mid.hex(), text=_checked_text(text))
         )
@@ -533,7 +536,7 @@ class Home:
     def _entry(self, row: EntryRow, heads: set[EntryId]) -> Entry:
         damage, header, body = "", None, None
         try:
-            header = verify.check_header(self.replica.log(row.log).keys, row, self._chain(row).device)
+            header = verify.check_header(self.replica.log(row.log).keys, row, self.view.device_of(row))
             encoded = verify.check_body(self.replica.log(row.log).keys, row)
             body = None if encoded is None else msgspec.json.decode(encoded, type=dict[str, Any])
         except (InvalidInput, msgspec.DecodeError) as error:
@@ -542,7 +545,7 @@ class Home:
         return Entry(
             id=row.id,
             log=row.log,
-            kind=Kind(row.kind),
+            kind=row.kind,
             device=header.device if header is not None else b"",
             incarnation=header.incarnation if header is not None else b"",
             seq=row.seq,
@@ -556,16 +559,10 @@ class Home:
             head=row.id in heads,
             outer_size=len(row.outer),
             body_size=len(row.body or b""),
-            state=BodyState(row.state).name.lower(),
+            state=_STATES.get(row.state, "damaged"),
             body=body,
             damage=damage,
         )
-
-    def _chain(self, row: EntryRow) -> ChainRow:
-        for chain in self.store.chains(row.log):
-            if chain.n == row.chain:
-                return chain
-        raise InvalidInput("the record of the entry's chain is lost")
 
     def find_entry(self, prefix: str, log: int | None = None) -> EntryRow:
         """The entry that an id, or the unique start of one, means: of an entry or of a message.
@@ -591,7 +588,7 @@ class Home:
 
     def _described(self, row: EntryRow) -> str:
         text = "".join(m.text for m in self.view.of_rows(row.log, [row])) if row.kind in SPOKEN else ""
-        return f"{row.id.hex()[:16]}  {Kind(row.kind).name.lower()}  {text[:50]}".rstrip()
+        return f"{row.id.hex()[:16]}  {kind_name(row.kind)}  {text[:50]}".rstrip()
 
     def entry(self, prefix: str, log: int | None = None) -> Entry:
         """One node of a DAG by its id; as `find_entry`."""
@@ -607,7 +604,7 @@ class Home:
         row = self.find_entry(prefix, log)
         if row.kind not in SPOKEN:
             raise UserError(
-                f"{prefix} is {Kind(row.kind).name.lower()}, not a message. 'mlog show {prefix}' shows it."
+                f"{prefix} is {kind_name(row.kind)}, not a message. 'mlog show {prefix}' shows it."
             )
         return self.view.of_rows(row.log, [row])[0]
 

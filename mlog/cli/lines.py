@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from mlog.cli.output import iso_or_none
 from mlog.cli.terminal import iso, safe, safe_block, shorten, when, width
-from mlog.log.bodies import SPOKEN, Kind
+from mlog.log.bodies import SPOKEN, Kind, kind_name
 from mlog.log.ids import DeviceId, EntryId
 from mlog.log.store import LogKind
 
@@ -23,17 +23,12 @@ if TYPE_CHECKING:
     from mlog.log.verify import Finding
     from mlog.log.view import Message
 
-__all__ = ["ID_DIGITS", "Lines", "kind_name", "stamp"]
+__all__ = ["ID_DIGITS", "Lines", "stamp"]
 
 ID_DIGITS: Final = 8
 """Digits of an id that are shown: in 100,000 messages one pair may share them, and is then listed."""
 
 _LOG_NAMES: Final = {LogKind.PERSON: "your devices", LogKind.PRIVATE: "your settings"}
-
-
-def kind_name(kind: int) -> str:
-    """What a kind of entry is called."""
-    return Kind(kind).name.lower() if kind in Kind else f"kind {kind}"
 
 
 _WHEN_WIDTH: Final = 11
@@ -221,7 +216,7 @@ class Lines:
             return f"{about}{speaker}{text}"
         of = str(body.get("of", ""))[:ID_DIGITS]
         reacts = "takes back from" if body.get("removed") else "reacts to"
-        said = {
+        said_by_kind: dict[int, str] = {
             Kind.TITLE: f"title: {body.get('title', '')}",
             Kind.EDIT: f"edits {of}: {body.get('text', '[erased]')}",
             Kind.REACTION: f"{reacts} {of}: {body.get('emoji', '')}",
@@ -229,7 +224,8 @@ class Lines:
             Kind.IMPORT: f"import of {body.get('name') or 'a pipe'} ({body.get('format', '')})",
             Kind.KEY: f"key of epoch {body.get('epoch', '?')}",
             Kind.DEVICE: f"device {body.get('name', '')} of {body.get('person', '')}",
-        }.get(entry.kind, kind_name(entry.kind))
+        }
+        said = said_by_kind.get(entry.kind, kind_name(entry.kind))
         return f"{about}{safe(f'{name} {said}' if name else said)}"
 
     # -- damage ------------------------------------------------------------------------------

@@ -339,6 +339,8 @@ def show(console: Console, entry: str) -> None:
 
 
 def _show_entry(console: Console, lines: Lines, entry: Entry, message: Message | None) -> None:
+    from mlog.log.bodies import kind_name
+
     author = lines.author(entry) or "?"
     if entry.imported:
         author = f"<{author}>, as the device below says, which imported it"
@@ -346,7 +348,7 @@ def _show_entry(console: Console, lines: Lines, entry: Entry, message: Message |
     if message is not None and message.mid.hex() != entry.id.hex()[:32]:
         _show_field(console, "message", message.mid.hex())
     _show_field(console, "conversation", lines.title(entry.log))
-    _show_field(console, "kind", entry.kind.name.lower())
+    _show_field(console, "kind", kind_name(entry.kind))
     _show_field(console, "author", author)
     _show_field(console, "time", f"{iso(entry.time_ms)} (a claim)")
     _show_field(console, "device", entry.device.hex() or "not readable")

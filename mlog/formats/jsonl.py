@@ -8,8 +8,8 @@ number of conversations, each a line of kind "conversation" and then its events 
 
 | field    | in          | meaning                                                                   |
 |----------|-------------|---------------------------------------------------------------------------|
-| kind     | all         | message, action, notice, join, part, rename, event, title, edit, reaction,|
-|          |             | erasure or manifest                                                       |
+| kind     | all         | message, action, notice, join, part, rename, event, title, edit, reaction |
+|          |             | or erasure                                                                |
 | id       | all         | identity of the message, 32 hexadecimal digits                            |
 | author   | all         | who said it                                                               |
 | time_ms  | all         | milliseconds since 1970 UTC, as its author claims                         |
@@ -59,18 +59,17 @@ _KINDS: Final = {
         Kind.EDIT,
         Kind.REACTION,
         Kind.ERASURE,
-        Kind.MANIFEST,
     )
 } | {"reply": Kind.MESSAGE}
 _NAMES: Final = {kind: name for name, kind in _KINDS.items() if name != "reply"} | {Kind.REPLY: "message"}
 
-_Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+_Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
 
 
 class _Source(msgspec.Struct, frozen=True, omit_defaults=True):
     format: str
-    file_hash: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    file_hash: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
     name: str = ""
 
 

@@ -56,8 +56,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One line, message or event of a chat.
 
     Attributes:
-        kind: MESSAGE, ACTION, NOTICE, JOIN, PART, RENAME, EVENT, TITLE, EDIT, REACTION,
-            ERASURE or MANIFEST. A message that replies is a MESSAGE with `to`; the log makes it a REPLY.
+        kind: MESSAGE, ACTION, NOTICE, JOIN, PART, RENAME, EVENT, TITLE, EDIT, REACTION
+            or ERASURE. A message that replies is a MESSAGE with `to`; the log makes it a REPLY.
         mid: Identity of the message.
         author: Who said it, as the file writes it; "" where it names nobody.
         text: What was said; the title, emoji or event text for other kinds. Never has lone surrogates.

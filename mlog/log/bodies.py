@@ -6,6 +6,8 @@ are tolerated, so that later versions can add some. Specified in docs/protocol.m
 
 from __future__ import annotations
 
+import json
+import re
 from enum import IntEnum
 from typing import Annotated, Final, TypeAlias
 
@@ -30,6 +32,7 @@ __all__ = [
     "Wrap",
     "decode",
     "encode",
+    "kind_name",
 ]
 
 
@@ -52,6 +55,14 @@ class Kind(IntEnum):
     EDIT = 32
     REACTION = 33
     ERASURE = 34
+
+
+_KIND_NAMES: Final = {int(kind): kind.name.lower() for kind in Kind}
+
+
+def kind_name(kind: int) -> str:
+    """The word for a kind, in lower case; a kind of a later version goes by its number."""
+    return _KIND_NAMES.get(kind, f"kind {kind}")
 
 
 SPOKEN: Final = frozenset(
@@ -216,7 +227,7 @@ _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.ERASURE: Erasure,
     **dict.fromkeys(SPOKEN, Text),
 }
-_DECODERS: Final = {kind: msgspec.json.Decoder(type_) for kind, type_ in _TYPES.items()}
+_DECODERS: Final = {int(kind): msgspec.json.Decoder(type_) for kind, type_ in _TYPES.items()}
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -244,18 +255,67 @@ def decode(kind: int, encoded: bytes) -> Body:
 
     Raises:
         LimitExceeded: Longer than BODY_SIZE_MAX_BYTES.
-        InvalidInput: Not JSON of this kind's form, or an unknown kind.
+        InvalidInput: Not JSON of this kind's form and bounds, a field twice, or an unknown kind.
     """
     if len(encoded) > limits.BODY_SIZE_MAX_BYTES:
         raise LimitExceeded(f"body of {len(encoded)} bytes")
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        raise InvalidInput(f"unknown kind {kind}")
+    _check_depth(encoded)
     try:
-        body = _DECODERS[Kind(kind)].decode(encoded)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        body = decoder.decode(encoded)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"body: {error}") from None
-    except ValueError:
-        raise InvalidInput(f"unknown kind {kind}") from None
+    if _ENCODER.encode(body) != encoded:
+        _check_unlike_ours(encoded)
+    _check_sizes(body, encoded)
     if isinstance(body, Text) and (
         (kind == Kind.REPLY and not body.to) or (kind == Kind.MESSAGE and body.to)
     ):
         raise InvalidInput("a reply names what it answers, and a message does not")
     return body
+
+
+def _check_depth(encoded: bytes) -> None:
+    """Bound the nesting of fields that this version does not know."""
+    if encoded.count(b"[") + encoded.count(b"{") <= limits.BODY_DEPTH_MAX:
+        return
+    depth = 0
+    for mark in _STRING.sub(b"", encoded):
+        depth += (mark in b"[{") - (mark in b"]}")
+        if depth > limits.BODY_DEPTH_MAX:
+            raise InvalidInput(f"body nested deeper than {limits.BODY_DEPTH_MAX}")
+
+
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+
+
+def _check_unlike_ours(encoded: bytes) -> None:
+    """Refuse a field that stands twice: readers differ in which of the two they take."""
+
+    def once(pairs: list[tuple[str, object]]) -> None:
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise InvalidInput("body: a field stands twice")
+
+    try:
+        json.loads(encoded.decode(), object_pairs_hook=once, parse_int=str, parse_float=str)
+    except ValueError as error:
+        raise InvalidInput(f"body: {error}") from None
+
+
+def _check_sizes(body: Body, encoded: bytes) -> None:
+    """Bounds are in bytes of UTF-8; the types above count characters."""
+    if len(encoded) <= limits.EMOJI_SIZE_MAX_BYTES:
+        return
+    for field, size_max in _SIZES_MAX.items():
+        value = getattr(body, field, "")
+        if len(value) * 4 > size_max and len(value.encode()) > size_max:
+            raise InvalidInput(f"body: {field} of more than {size_max} bytes")
+
+
+_SIZES_MAX: Final = {
+    "emoji": limits.EMOJI_SIZE_MAX_BYTES,
+    "title": limits.TITLE_SIZE_MAX_BYTES,
+    **dict.fromkeys(("by", "name", "person", "format", "chat", "type"), limits.NAME_SIZE_MAX_BYTES),
+}

@@ -269,6 +269,8 @@ def open_body(epoch: EpochKeys, outer: bytes, sealed_body: bytes) -> bytes:
         InvalidInput: Not this entry's body, or one that its author sealed against the rules.
     """
     fields = parse_outer(outer)
+    if len(sealed_body) != fields.body_size:
+        raise InvalidInput(f"sealed body of {len(sealed_body)} bytes, not {fields.body_size}")
     if crypto.hash_with_context("sealed body", sealed_body) != fields.body_hash:
         raise InvalidInput("body does not match its hash")
     inner = crypto.open_sealed(

@@ -242,8 +242,8 @@ class Replica:
     ) -> Written:
         """Append a batch of an import, at most STORE_ROWS_MAX; durable on return.
 
-        What this device has imported or written already is left out. Only the last entry and
-        the last of each week are signed: they vouch for the others.
+        What this device has imported or written already is left out. Only the first entry of the
+        run and the last of each batch and week are signed: they vouch for the others.
 
         Args:
             after: The known entry with which the batch before ended (`Written.after`).
@@ -336,7 +336,7 @@ class Replica:
             )
             if opened and sparse and opened[-1].row.week != week:
                 self._sign(epoch, opened[-1].row)
-            if not sparse or index + 1 == len(drafts):
+            if not sparse or seq == 0 or index + 1 == len(drafts):
                 self._sign(epoch, row)
             opened.append(_Opened(row, header, draft.body, _text_of(draft.body)))
             n, seq, prev = n + 1, seq + 1, sealed.id

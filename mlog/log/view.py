@@ -115,7 +115,7 @@ class View:
             InvalidInput: Damaged.
         """
         state = self._replica.log(row.log)
-        check_header(state.keys, row, self._device(row))
+        check_header(state.keys, row, self.device_of(row))
         encoded = check_body(state.keys, row)
         return None if encoded is None else bodies.decode(row.kind, encoded)
 
@@ -139,10 +139,11 @@ class View:
 
     def name_of(self, row: EntryRow) -> str:
         """What people call the person whose device wrote an entry."""
-        device = self._device(row)
+        device = self.device_of(row)
         return self._names.get(device, device.hex()[:8])
 
-    def _device(self, row: EntryRow) -> DeviceId:
+    def device_of(self, row: EntryRow) -> DeviceId:
+        """The device that wrote an entry, or empty where the record of its chain is lost."""
         if row.chain not in self._devices:
             for chain in self._store.chains(row.log):
                 self._devices[chain.n] = chain.device
@@ -156,7 +157,7 @@ class View:
         edit: EntryRow | None,
         reactions: tuple[Reacted, ...],
     ) -> Message:
-        device = self._device(row)
+        device = self.device_of(row)
         damage, body, edited = "", None, None
         try:
             check_header(state.keys, row, device)

@@ -11,6 +11,7 @@ import mlog
 from mlog.api.home import Home
 from mlog.errors import LimitExceeded, StoreError, UserError
 from mlog.limits import TEXT_SIZE_MAX_BYTES
+from mlog.log.bodies import Kind
 from mlog.log.ids import message_id
 from mlog.log.store import LogKind
 
@@ -131,7 +132,7 @@ def test_entries_are_the_dag_with_one_head(opened: Home) -> None:
     n = opened.new("Garden").n
     opened.send(n, "one")
     entries = list(opened.entries(n))
-    assert [entry.kind.name for entry in entries] == ["KEY", "TITLE", "MESSAGE"]
+    assert [entry.kind for entry in entries] == [Kind.KEY, Kind.TITLE, Kind.MESSAGE]
     assert [entry.head for entry in entries] == [False, False, True]
     assert [entry.prev for entry in entries] == [None, entries[0].id, entries[1].id]
 
