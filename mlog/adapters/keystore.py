@@ -9,6 +9,7 @@ import base64
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -18,6 +19,7 @@ from mlog.log.crypto import DeviceKeys, Vault, hpke_public_key, hpke_suite
 __all__ = ["Keys", "SystemEntropy", "load_keys", "make_keys", "save_keys", "write_private"]
 
 _SEED_SIZE = 32
+_VERSION = 1
 
 
 class SystemEntropy:
@@ -37,7 +39,7 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     noise: bytes
     hpke: bytes
     storage: bytes
-    version: int = 1
+    version: int = _VERSION
 
     @property
     def device(self) -> DeviceKeys:
@@ -49,6 +51,10 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return "Keys(...)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # A struct has one of its own, which would show every field.
+        return []
 
 
 def make_keys(entropy: SystemEntropy) -> Keys:
@@ -73,9 +79,11 @@ def load_keys(path: Path) -> Keys | None:
         return None
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}. Your keys are in this file: make it readable.") from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # The cause is left out on purpose: it could quote the file.
         raise StoreError(f"{path} is damaged. Restore a backup: 'mlog restore FILE'.") from None
+    if keys.version != _VERSION:
+        raise StoreError(f"{path} was written by a newer mlog. Install that one; nothing was changed.")
     if any(len(seed) != _SEED_SIZE for seed in (keys.signing, keys.noise, keys.hpke, keys.storage)):
         raise StoreError(f"{path} is damaged. Restore a backup: 'mlog restore FILE'.")
     return keys

@@ -53,7 +53,7 @@ def load_marker(path: Path) -> Marker | None:
     """The marker, or None where there is none that can be read."""
     try:
         return msgspec.json.decode(path.read_bytes().rstrip(), type=Marker)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
