@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from mlog.errors import StoreError
-from mlog.log.crypto import DeviceKeys, Vault, hpke_public_key, hpke_suite
+from mlog.log.crypto import DeviceKeys, Vault, hash_with_context, hpke_public_key, hpke_suite
 
 __all__ = ["Keys", "SystemEntropy", "load_keys", "make_keys", "save_keys", "write_private"]
 
@@ -33,12 +33,17 @@ class SystemEntropy:
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
-    """What the key file holds: seeds of 32 bytes each, in base64."""
+    """What the key file holds: seeds of 32 bytes each, in base64.
+
+    Attributes:
+        check: Hash over the seeds: a flipped bit would else make another device of this one.
+    """
 
     signing: bytes
     noise: bytes
     hpke: bytes
     storage: bytes
+    check: bytes = b""
     version: int = _VERSION
 
     @property
@@ -84,7 +89,7 @@ def load_keys(path: Path) -> Keys | None:
         raise StoreError(f"{path} is damaged. Restore a backup: 'mlog restore FILE'.") from None
     if keys.version != _VERSION:
         raise StoreError(f"{path} was written by a newer mlog. Install that one; nothing was changed.")
-    if any(len(seed) != _SEED_SIZE for seed in (keys.signing, keys.noise, keys.hpke, keys.storage)):
+    if any(len(seed) != _SEED_SIZE for seed in _seeds(keys)) or keys.check != _check_of(keys):
         raise StoreError(f"{path} is damaged. Restore a backup: 'mlog restore FILE'.")
     return keys
 
@@ -95,12 +100,20 @@ def save_keys(path: Path, keys: Keys) -> None:
     Raises:
         StoreError: It cannot be written.
     """
-    write_private(path, msgspec.json.encode(keys))
+    write_private(path, encode_keys(keys))
 
 
 def encode_keys(keys: Keys) -> bytes:
-    """The key file's bytes, for a sealed backup."""
-    return msgspec.json.encode(keys)
+    """The key file's bytes; a sealed backup holds them too."""
+    return msgspec.json.encode(msgspec.structs.replace(keys, check=_check_of(keys)))
+
+
+def _seeds(keys: Keys) -> tuple[bytes, bytes, bytes, bytes]:
+    return keys.signing, keys.noise, keys.hpke, keys.storage
+
+
+def _check_of(keys: Keys) -> bytes:
+    return hash_with_context("key file", b"".join(_seeds(keys)))[:8]
 
 
 def write_private(path: Path, content: bytes) -> None:

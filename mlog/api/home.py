@@ -39,7 +39,8 @@ from mlog.adapters.sqlite import SqliteStore, disk_errors
 from mlog.errors import InvalidInput, LimitExceeded, StoreError, UserError
 from mlog.log import bodies, entry, verify, view
 from mlog.log.bodies import SPOKEN, Kind, kind_name
-from mlog.log.ids import EntryId, Incarnation, MessageId, message_id
+from mlog.log.crypto import Vault
+from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, message_id
 from mlog.log.merkle import log_root, refresh_digests
 from mlog.log.replica import Draft, Replica
 from mlog.log.store import (
@@ -222,7 +223,9 @@ class Home:
         self.store = SqliteStore(self.database, busy_timeout_ms=busy_timeout_ms, on_commit=self._save_marker)
         try:
             self._database_id = self.store.meta("database") or b""
-            self.replica = Replica(self.store, keys.device, keys.vault, self._entropy, self._incarnation())
+            device = keys.device
+            self._require_own_keys(device.id, keys.vault)
+            self.replica = Replica(self.store, device, keys.vault, self._entropy, self._incarnation())
             if not self.store.logs():
                 self._found_person(person or _login_name())
             self.view = View(self.replica, {row.id: row.person for row in self.store.devices()})
@@ -260,6 +263,22 @@ class Home:
                     keys = make_keys(self._entropy)
                     save_keys(path, keys)
         return keys
+
+    def _require_own_keys(self, device: DeviceId, vault: Vault) -> None:
+        """Refuse the keys of another home before anything is written with them."""
+        first = next(iter(self.store.logs()), None)
+        if first is None:
+            return
+        try:
+            vault.open("log", first.secret)
+            known = {chain.device for chain in self.store.chains(first.n)}
+        except InvalidInput:
+            known = set[DeviceId]()
+        if device not in known:
+            raise StoreError(
+                f"{self.path / config.KEYS_NAME} belongs to another home than {self.database}, or that is "
+                "damaged. Put the right key file there, or restore a backup: 'mlog restore FILE'."
+            )
 
     def _incarnation(self) -> Incarnation:
         """The incarnation to write under: the last one, if the marker shows nothing came between."""
@@ -714,11 +733,13 @@ class Home:
                 continue
             here: list[Finding] = []
             try:
-                for event in verify.verify_log(self.replica, state.n, signatures=signatures):
-                    if isinstance(event, Progress):
-                        progress(event.entries)
-                    else:
-                        here.append(event)
+                # One state of the log: another process may be writing to it.
+                with self.store.reading():
+                    for event in verify.verify_log(self.replica, state.n, signatures=signatures):
+                        if isinstance(event, Progress):
+                            progress(event.entries)
+                        else:
+                            here.append(event)
                 self._record_gaps(state.n, here)
             except StoreError as error:
                 # Pages that SQLite cannot read: what else is damaged is still worth telling.

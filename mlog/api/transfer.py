@@ -193,7 +193,9 @@ class _Target:
 
     def _write(self, drafts: Sequence[Draft]) -> None:
         if self._run is None:
-            self._join(self._create())
+            # Another process may have begun the same chat meanwhile; none can now.
+            begun = find_chat(self._replica, self._chat.key)
+            self._join(self._create() if begun is None else begun)
         assert self._run is not None
         written = self._replica.write_run(
             self._run, drafts, self._now_ms(), after=self._after, preface=self._preface
