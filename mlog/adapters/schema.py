@@ -147,7 +147,7 @@ CREATE VIRTUAL TABLE search USING fts5(
 
 _KIND_NAMES: Final = """CASE e.kind
         WHEN 16 THEN 'message' WHEN 17 THEN 'reply' WHEN 18 THEN 'action' WHEN 19 THEN 'notice'
-        WHEN 20 THEN 'join' WHEN 21 THEN 'part' WHEN 22 THEN 'rename' ELSE 'event' END"""
+        WHEN 20 THEN 'join' WHEN 21 THEN 'part' WHEN 22 THEN 'rename' WHEN 23 THEN 'event' END"""
 
 _VIEWS: Final = f"""
 CREATE VIEW messages AS
@@ -165,7 +165,7 @@ SELECT
     e.mid IS NOT NULL AS imported,
     CASE WHEN json_valid(t.body) THEN json_extract(t.body, '$.text') END AS text,
     e.edit IS NOT NULL AS edited,
-    e.state = 2 AS erased,
+    e.state = 2 OR (json_valid(b.body) AND coalesce(json_extract(b.body, '$.erased'), 0)) AS erased,
     CASE WHEN json_valid(b.body) THEN json_extract(b.body, '$.to[0]') END AS reply_to,
     e.rank AS position
 FROM entries AS e
@@ -174,17 +174,17 @@ LEFT JOIN chains AS c ON c.n = e.chain
 LEFT JOIN devices AS d ON d.id = c.device
 LEFT JOIN bodies AS b ON b.n = e.n
 LEFT JOIN bodies AS t ON t.n = coalesce(e.edit, e.n)
-WHERE e.kind BETWEEN 16 AND 31 AND NOT e.hidden;
+WHERE e.kind BETWEEN 16 AND 23 AND NOT e.hidden;
 
 CREATE VIEW conversations AS
 SELECT
     l.n AS n,
     l.title AS title,
     lower(hex(l.topic)) AS topic,
-    (SELECT count(*) FROM entries AS e WHERE e.log = l.n AND e.kind BETWEEN 16 AND 31 AND NOT e.hidden)
+    (SELECT count(*) FROM entries AS e WHERE e.log = l.n AND e.kind BETWEEN 16 AND 23 AND NOT e.hidden)
         AS messages,
     (SELECT count(*) FROM entries AS e WHERE e.log = l.n) AS entries,
-    (SELECT max(e.time_ms) FROM entries AS e WHERE e.log = l.n AND e.kind BETWEEN 16 AND 31)
+    (SELECT max(e.time_ms) FROM entries AS e WHERE e.log = l.n AND e.kind BETWEEN 16 AND 23)
         AS latest_ms,
     (SELECT count(*) FROM missing AS m WHERE m.log = l.n) AS gaps
 FROM logs AS l
