@@ -64,12 +64,13 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_keys(entropy: SystemEntropy) -> Keys:
     """New secrets for a new device."""
-    return Keys(
+    keys = Keys(
         signing=entropy.random(_SEED_SIZE),
         noise=entropy.random(_SEED_SIZE),
         hpke=entropy.random(_SEED_SIZE),
         storage=entropy.random(_SEED_SIZE),
     )
+    return msgspec.structs.replace(keys, check=_check_of(keys))
 
 
 def load_keys(path: Path) -> Keys | None:
@@ -105,7 +106,7 @@ def save_keys(path: Path, keys: Keys) -> None:
 
 def encode_keys(keys: Keys) -> bytes:
     """The key file's bytes; a sealed backup holds them too."""
-    return msgspec.json.encode(msgspec.structs.replace(keys, check=_check_of(keys)))
+    return msgspec.json.encode(keys)
 
 
 def _seeds(keys: Keys) -> tuple[bytes, bytes, bytes, bytes]:
