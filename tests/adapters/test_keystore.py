@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
 from mlog.adapters import keystore
-from mlog.adapters.keystore import SystemEntropy, load_keys, make_keys, save_keys, write_private
+from mlog.adapters.keystore import Keys, SystemEntropy, load_keys, make_keys, save_keys, write_private
 from mlog.errors import StoreError
 
 
@@ -26,7 +26,9 @@ def path(tmp_path: Path) -> Path:
 def test_keys_come_back(path: Path):
     keys = make_keys(SystemEntropy())
     save_keys(path, keys)
-    assert load_keys(path) == keys
+    loaded = load_keys(path)
+    assert loaded is not None
+    assert (loaded.device, loaded.storage) == (keys.device, keys.storage)
     assert load_keys(path.with_name("absent")) is None
     assert path.read_bytes() == keystore.encode_keys(keys)
 
@@ -89,10 +91,11 @@ def test_a_folder_in_its_place_is_a_store_error(path: Path):
         load_keys(path)
 
 
+WHOLE = Keys(signing=bytes(32), noise=bytes(32), hpke=bytes(32), storage=bytes(32))
+
+
 def encoded(**fields: object) -> bytes:
-    seed = base64.b64encode(bytes(32)).decode()
-    whole = {"signing": seed, "noise": seed, "hpke": seed, "storage": seed, "version": 1}
-    return msgspec.json.encode({**whole, **fields})
+    return msgspec.json.encode({**msgspec.json.decode(keystore.encode_keys(WHOLE)), **fields})
 
 
 @pytest.mark.parametrize(
@@ -106,12 +109,14 @@ def encoded(**fields: object) -> bytes:
         encoded(signing="c2hvcnQ="),
         encoded(signing="not base64!"),
         encoded(hpke=None),
+        encoded(check=""),
+        encoded(noise=base64.b64encode(bytes(31) + b"\1").decode()),
         encoded(storage=base64.b64encode(bytes(33)).decode()),
         b'{"signing":"\xff"}',
         b"[" * 100_000,
         b'{"x":' * 100_000,
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_a_damaged_file_is_named_and_never_quoted(path: Path, content: bytes):
     path.write_bytes(content)
@@ -135,8 +140,9 @@ def test_any_changed_file_is_keys_or_a_store_error(
         keys = load_keys(path)
     except StoreError:
         return
+    assert keys == load_keys(path)
     assert keys is not None
-    assert len(keys.signing) == len(keys.storage) == 32
+    assert (keys.device, keys.storage) == (WHOLE.device, WHOLE.storage)
 
 
 def test_a_file_of_a_newer_mlog_is_not_read_wrong(path: Path):
