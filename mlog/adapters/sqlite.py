@@ -741,7 +741,7 @@ _FULL: Final[Mapping[str, str]] = {
     "SQLITE_FULL": _NO_ROOM,
     "SQLITE_IOERR_SHMSIZE": _NO_ROOM,  # The index of the WAL cannot grow.
     "SQLITE_READONLY": "it cannot be written. Check the permissions of the file and its folder.",
-    "SQLITE_CANTOPEN": "it cannot be opened. Check that the folder exists and can be read and written.",
+    "SQLITE_CANTOPEN": "it cannot be opened. Check that it and its folder can be read and written.",
     "SQLITE_PERM": "it cannot be opened. Check the permissions of the file and its folder.",
     "SQLITE_IOERR": "the disk reports an error. Check the disk; 'mlog verify' shows what is damaged.",
     "SQLITE_CORRUPT": "the file is damaged. Restore a backup with 'mlog restore', or run 'mlog doctor'.",

@@ -167,28 +167,80 @@ def test_a_database_that_is_a_folder_is_refused(home: Path) -> None:
         scenario.opened(home)
 
 
-def without_permission(path: Path, mode: int) -> Callable[[], None]:
-    if os.geteuid() == 0:
-        pytest.skip("PERMISSIONS ARE NOT TESTED HERE: they do not bind root")
-    before = path.stat().st_mode
-    path.chmod(mode)
-    return lambda: path.chmod(before)
+NOBODY = 65_534
+
+
+def as_nobody(folder: Path, attempt: Callable[[], None]) -> str:
+    """What a process says that has the folder, and no more rights than its modes give."""
+    if os.geteuid() != 0:
+        return _attempted(attempt)
+    # Permissions do not bind root: a child gives its rights up.
+    folder.parent.chmod(0o711)
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, NOBODY, NOBODY)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            os.write(writer, _attempted(attempt).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        said = pipe.read()
+    os.waitpid(pid, 0)
+    return said
+
+
+def _attempted(attempt: Callable[[], None]) -> str:
+    try:
+        attempt()
+    except StoreError as error:
+        return f"StoreError: {error}"
+    except BaseException as error:  # noqa: BLE001 - shown by the assertion
+        return f"{error!r}"
+    return "nothing"
 
 
 @pytest.mark.parametrize("name", ["mlog.db", "keys.json"])
 def test_a_file_that_may_not_be_read_is_named(home: Path, name: str) -> None:
-    restore = without_permission(home / name, 0)
-    try:
-        with pytest.raises(StoreError, match=name):
-            scenario.opened(home)
-    finally:
-        restore()
+    before = contents(home)
+    (home / name).chmod(0)
+    said = as_nobody(home, lambda: scenario.opened(home).close())
+    assert said.startswith(f"StoreError: {home / name}: ")
+    assert "can be read and written" in said or "make it readable" in said
+    (home / name).chmod(0o600)
+    assert contents(home) == before
 
 
-def test_a_folder_that_may_not_be_written_is_named(home: Path) -> None:
-    restore = without_permission(home, 0o500)
-    try:
-        with pytest.raises(StoreError, match=str(home)), scenario.opened(home) as opened:
+@pytest.mark.parametrize("mode", [0o500, 0o000])
+def test_a_folder_that_may_not_be_used_is_named(home: Path, mode: int) -> None:
+    before = contents(home)
+
+    def send() -> None:
+        with scenario.opened(home) as opened:
             opened.send(opened.conversation(scenario.TITLE).n, "now")
-    finally:
-        restore()
+
+    home.chmod(mode)
+    said = as_nobody(home, send)
+    home.chmod(0o700)
+    assert said.startswith(f"StoreError: {home}")
+    assert "heck the permissions" in said or "ermission denied" in said or "can be read and written" in said
+    assert contents(home) == before
+
+
+def test_a_database_that_may_only_be_read_is_named(home: Path) -> None:
+    before = contents(home)
+
+    def send() -> None:
+        with scenario.opened(home) as opened:
+            opened.send(opened.conversation(scenario.TITLE).n, "now")
+
+    (home / "mlog.db").chmod(0o400)
+    said = as_nobody(home, send)
+    assert said.startswith(f"StoreError: {home / 'mlog.db'}: ")
+    assert "ermissions" in said
+    assert contents(home) == before
