@@ -222,7 +222,7 @@ class Replica:
     def write(self, log: int, drafts: Sequence[Draft], now_ms: int) -> list[EntryRow]:
         """Append to this device's chain in a log; durable on return.
 
-        Every entry is signed, and the first one names all heads.
+        Every entry is signed, and the first one names all heads, or PARENTS_MAX of them.
         """
         with self.store.transaction():
             return self._write(self.log(log), self.incarnation, drafts, now_ms)
@@ -532,6 +532,8 @@ def fold_message(
         authors: Who writes each chain.
     """
     said = [row for row in rows if row.kind in SPOKEN]
+    if len(said) <= 1 and not changes:
+        return Folded(set(), set(), {})
     erasers = {authors.get(row.chain) for row in changes if row.kind == Kind.ERASURE}
     erased = {
         row.n
