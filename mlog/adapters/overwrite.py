@@ -84,8 +84,18 @@ def _gaps(pages: bytes, page_size: int, header: int) -> Iterator[tuple[int, int]
         cells = int.from_bytes(pages[at + 3 : at + 5], "big")
         content = int.from_bytes(pages[at + 5 : at + 7], "big") or 65_536
         begin, end = at + pointers + 2 * cells, page + min(content, page_size)
-        if begin < end and pages[begin:end].strip(b"\0"):
+        if (
+            begin < end
+            and pages[begin:end].strip(b"\0")
+            and _cells_start(pages, at + pointers, begin) >= content
+        ):
             yield begin, end
+
+
+def _cells_start(pages: bytes, begin: int, end: int) -> int:
+    """The least of the cell pointers; in a damaged page the header may say that cells are a gap."""
+    pointers = (int.from_bytes(pages[at : at + 2], "big") or 65_536 for at in range(begin, end, 2))
+    return min(pointers, default=65_536)
 
 
 def _database_file(path: Path) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import random
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from itertools import count
 from pathlib import Path
@@ -184,7 +184,7 @@ def ids_of(home: Home) -> set[str]:
     return {id_.hex() for (id_,) in home.store._all("SELECT id FROM entries")}
 
 
-def assert_kept(folder: Path, acknowledged: Iterable[str], *, lines: Collection[bytes] = ()) -> None:
+def assert_kept(folder: Path, acknowledged: Iterable[str]) -> None:
     """Open a home after a fault: all that was acknowledged is there, all of it verifies, and it goes on."""
     promised = [line.split() for line in acknowledged]
     with opened(folder) as home:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mlog.adapters.overwrite import overwrite_gaps
 from mlog.api.home import Home
 from mlog.log import bodies
 from mlog.log.bodies import Kind
@@ -198,3 +199,21 @@ def test_the_next_writer_overwrites_what_a_killed_one_left(ram: Path) -> None:
     with scenario.opened(ram / "home") as home:
         assert home.verify(signatures=True) == []
     assert_gone(ram / "home", word)
+
+
+def test_overwriting_gaps_spares_the_rows_of_a_damaged_page(ram: Path) -> None:
+    path = ram / "plain.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, body TEXT)")
+        db.executemany("INSERT INTO t (body) VALUES (?)", [(f"row {n}",) for n in range(100)])
+        db.commit()
+    whole = path.read_bytes()
+    page = 4096  # The table's only one; bytes 5 and 6 say where its cells start.
+    for bit in range(8 * (page + 5), 8 * (page + 7)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        overwrite_gaps(path)
+        changed = bytearray(path.read_bytes())
+        changed[bit // 8] ^= 1 << bit % 8
+        assert bytes(changed) == whole, f"bit {bit % 16}"
