@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -68,7 +68,10 @@ def save_marker(path: Path, marker: Marker) -> None:
             os.close(file)
 
 
+@cache
 def _machine() -> str:
+    import platform
+
     for name in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         try:
             known = Path(name).read_bytes().strip()

@@ -78,7 +78,7 @@ CREATE TABLE entries (
 );
 -- 8 of 32 bytes of an id tell entries apart well enough for a lookup, at a third of the size.
 CREATE INDEX entries_id ON entries (substr(id, 1, 8));
-CREATE INDEX entries_mid ON entries (mid) WHERE mid IS NOT NULL;
+CREATE INDEX entries_mid ON entries (substr(mid, 1, 8)) WHERE mid IS NOT NULL;
 CREATE UNIQUE INDEX entries_chain ON entries (chain, seq) WHERE chain IS NOT NULL;
 CREATE INDEX entries_rank ON entries (log, rank);
 CREATE INDEX entries_week ON entries (log, week);

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import product
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 from mlog import limits
@@ -33,6 +34,7 @@ from mlog.log.store import (
     EntryRow,
     EpochRow,
     GapRow,
+    Hit,
     LogKind,
     LogRow,
     Reason,
@@ -208,8 +210,10 @@ class SqliteStore:
         with disk_errors(self.path):
             self._db.execute(sql, parameters)
 
-    def _run_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+    def _run_many(self, sql: str, rows: Collection[Sequence[object]]) -> None:
         assert self._in_transaction
+        if not rows:
+            return
         with disk_errors(self.path):
             self._db.executemany(sql, rows)
 
@@ -294,8 +298,8 @@ class SqliteStore:
         ]
 
     def change_heads(self, log: int, add: Collection[EntryId], remove: Collection[EntryId]) -> None:
-        self._run_many("DELETE FROM heads WHERE log = ? AND id = ?", ((log, id_) for id_ in remove))
-        self._run_many("INSERT OR IGNORE INTO heads VALUES (?, ?)", ((log, id_) for id_ in add))
+        self._run_many("DELETE FROM heads WHERE log = ? AND id = ?", [(log, id_) for id_ in remove])
+        self._run_many("INSERT OR IGNORE INTO heads VALUES (?, ?)", [(log, id_) for id_ in add])
 
     # -- entries -----------------------------------------------------------------------------
 
@@ -336,11 +340,11 @@ class SqliteStore:
             "INSERT INTO bodies VALUES (?, ?)",
             [(row.n, _as_text(row)) for row in rows if row.body is not None],
         )
-        self._run_many("INSERT INTO parents VALUES (?, ?)", parents)
+        self._run_many("INSERT INTO parents VALUES (?, ?)", list(parents))
         self._run_many(
-            "INSERT OR IGNORE INTO links VALUES (?, ?, ?)", ((r.n, r.target, r.log) for r in references)
+            "INSERT OR IGNORE INTO links VALUES (?, ?, ?)", [(r.n, r.target, r.log) for r in references]
         )
-        self._run_many("INSERT INTO search (rowid, words) VALUES (?, ?)", words)
+        self._run_many("INSERT INTO search (rowid, words) VALUES (?, ?)", list(words))
         self._run_many("INSERT OR IGNORE INTO stale VALUES (?, ?)", {(row.log, row.week) for row in rows})
 
     def find(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, EntryRow]:
@@ -357,7 +361,7 @@ class SqliteStore:
     def by_mid(self, log: int, mids: Collection[MessageId]) -> dict[MessageId, list[EntryRow]]:
         found: dict[MessageId, list[EntryRow]] = {}
         wanted = set(mids)
-        for row in self._lookup("e.mid", mids, "AND e.mid IS NOT NULL"):
+        for row in self._lookup("substr(e.mid, 1, 8)", [mid[:8] for mid in mids], "AND e.mid IS NOT NULL"):
             if row.log == log and row.mid is not None:
                 found.setdefault(row.mid, []).append(row)
         for row in self._lookup("substr(e.id, 1, 8)", [mid[:8] for mid in mids], "AND e.mid IS NULL"):
@@ -371,16 +375,16 @@ class SqliteStore:
     def by_prefix(self, log: int | None, prefix: bytes, mask: int, limit: int) -> list[EntryRow]:
         low = prefix[:-1] + bytes([prefix[-1] & mask])
         high = prefix[:-1] + bytes([prefix[-1] | ~mask & 0xFF])
-        # The first range is what an index knows of: 8 bytes of an id, all 16 of a mid.
+        # The first range is what an index knows of: 8 bytes.
         found = (
-            "SELECT n FROM entries WHERE {0} BETWEEN ? AND ? AND substr({1}, 1, ?) BETWEEN ? AND ? "
-            f"AND log = coalesce(?, log) LIMIT {int(limit)}"
+            "SELECT n FROM entries WHERE {0} IS NOT NULL AND substr({0}, 1, 8) BETWEEN ? AND ? "
+            f"AND substr({{0}}, 1, ?) BETWEEN ? AND ? AND log = coalesce(?, log) LIMIT {int(limit)}"
         )
-        whole = (len(prefix), low, high, log)
+        bounds = (low[:8], high[:8].ljust(8, b"\xff"), len(prefix), low, high, log)
         return self._rows(
-            f"WHERE e.n IN (SELECT n FROM ({found.format('substr(id, 1, 8)', 'id')}) "
-            f"UNION SELECT n FROM ({found.format('mid', 'mid')})) ORDER BY e.n LIMIT {int(limit)}",
-            (low[:8], high[:8].ljust(8, b"\xff"), *whole, low[:16], high[:16].ljust(16, b"\xff"), *whole),
+            f"WHERE e.n IN (SELECT n FROM ({found.format('id')}) "
+            f"UNION SELECT n FROM ({found.format('mid')})) ORDER BY e.n LIMIT {int(limit)}",
+            (*bounds, *bounds),
         )
 
     def children(self, log: int, id_: EntryId) -> list[EntryRow]:
@@ -498,6 +502,18 @@ class SqliteStore:
         )
         return [n for (n,) in self._all(sql, (words, log, limit))]
 
+    def hits(self, ns: Collection[int]) -> list[Hit]:
+        found: list[Hit] = []
+        for part in _parts(ns):
+            columns = "SELECT n, log, id, mid, kind, rank, hidden, edit FROM entries"
+            marks = ",".join("?" * len(part))
+            rows = self._all(f"{columns} WHERE n IN ({marks})", part, "iibBiiiI")
+            found += [
+                Hit(n, log, id_, mid, kind, rank, bool(hidden), edit or 0)
+                for n, log, id_, mid, kind, rank, hidden, edit in rows
+            ]
+        return found
+
     # -- segments and gaps -------------------------------------------------------------------
 
     def digests(self, log: int) -> list[Digest]:
@@ -562,10 +578,10 @@ class SqliteStore:
         self._run("DELETE FROM missing WHERE log = ?", (log,))
         self._run_many(
             "INSERT INTO missing VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
+            [
                 (g.log, g.id, g.part, g.reason.value, g.chain, g.seq, g.time_ms, g.since_ms, g.detail)
                 for g in gaps
-            ),
+            ],
         )
         self._run(changed, (log,))
 
@@ -758,28 +774,44 @@ _SYSTEM: Final[Mapping[int, str]] = {
 }
 
 
-@contextmanager
-def disk_errors(path: Path) -> Generator[None]:
+class disk_errors:  # noqa: N801 (used like contextlib's)
     """Turn what SQLite and the system raise into errors that say what to do.
+
+    A class and not a generator, which would cost 1 us more: it stands around every statement.
 
     Raises:
         Busy: Another process holds the database.
         StoreError: Anything else.
     """
-    try:
-        yield
-    except sqlite3.Error as error:
-        name = getattr(error, "sqlite_errorname", "") or ""
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            raise Busy(
-                f"{path} is in use by another process, which did not finish in time. Try again."
-            ) from None
-        for start, advice in _FULL.items():
-            if name.startswith(start):
-                raise StoreError(f"{path}: {advice}") from None
-        raise StoreError(f"{path}: {error}") from error
-    except UnicodeDecodeError:
-        raise StoreError(f"{path}: {_FULL['SQLITE_CORRUPT']}") from None
-    except OSError as error:
-        advice = _SYSTEM.get(error.errno or 0) or f"{error.strerror or error}. Check the disk and the folder."
-        raise StoreError(f"{path}: {advice}") from None
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        if isinstance(error, sqlite3.Error):
+            raise _told(self._path, error) from None
+        if isinstance(error, UnicodeDecodeError):
+            raise StoreError(f"{self._path}: {_FULL['SQLITE_CORRUPT']}") from None
+        if isinstance(error, OSError):
+            advice = _SYSTEM.get(error.errno or 0)
+            advice = advice or f"{error.strerror or error}. Check the disk and the folder."
+            raise StoreError(f"{self._path}: {advice}") from None
+
+
+def _told(path: Path, error: sqlite3.Error) -> Busy | StoreError:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return Busy(f"{path} is in use by another process, which did not finish in time. Try again.")
+    for start, advice in _FULL.items():
+        if name.startswith(start):
+            return StoreError(f"{path}: {advice}")
+    return StoreError(f"{path}: {error}")

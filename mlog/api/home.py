@@ -40,7 +40,7 @@ from mlog.errors import InvalidInput, LimitExceeded, StoreError, UserError
 from mlog.log import bodies, entry, verify, view
 from mlog.log.bodies import SPOKEN, Kind, kind_name
 from mlog.log.crypto import Vault
-from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, message_id
+from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
 from mlog.log.merkle import log_root, refresh_digests
 from mlog.log.replica import Draft, Replica
 from mlog.log.store import (
@@ -48,6 +48,7 @@ from mlog.log.store import (
     Digest,
     EntryRow,
     GapRow,
+    Hit,
     LogKind,
     Position,
     Reason,
@@ -223,6 +224,11 @@ class Home:
         self.store = SqliteStore(self.database, busy_timeout_ms=busy_timeout_ms, on_commit=self._save_marker)
         try:
             self._database_id = self.store.meta("database") or b""
+            if not self._database_id:
+                raise StoreError(
+                    f"{self.database} is damaged: it has lost its name. Restore a backup into another "
+                    "folder: 'mlog --home FOLDER restore FILE'."
+                )
             device = keys.device
             self._require_own_keys(device.id, keys.vault)
             self.replica = Replica(self.store, device, keys.vault, self._entropy, self._incarnation())
@@ -649,18 +655,24 @@ class Home:
         """
         expression = match_expression(query)
         ns = self.store.search(expression, log, limits.SEARCH_CANDIDATES_MAX)
-        found: dict[tuple[int, MessageId], EntryRow] = {}
-        for row in self.store.rows(ns).values():
-            if row.kind == Kind.EDIT:
+        found: dict[tuple[int, MessageId], Hit | EntryRow] = {}
+        for hit in self.store.hits(ns):
+            if hit.kind == Kind.EDIT:
                 # An edit's words count for the message that reads so now.
-                for mid in self.store.references([row.n]).get(row.n, []):
-                    for target in self.store.by_mid(row.log, [mid]).get(mid, []):
-                        if target.edit == row.n and not target.hidden:
-                            found[row.log, mid] = target
-            elif row.kind in SPOKEN and not row.edit and not row.hidden:
-                found[row.log, row.mid or message_id(row.id)] = row
-        newest = sorted(found.values(), key=lambda row: row.position, reverse=True)[:limit]
-        return [message for row in newest for message in self.view.of_rows(row.log, [row])]
+                for mid in self.store.references([hit.n]).get(hit.n, []):
+                    for target in self.store.by_mid(hit.log, [mid]).get(mid, []):
+                        if target.edit == hit.n and not target.hidden:
+                            found[hit.log, mid] = target
+            elif hit.kind in SPOKEN and not hit.edit and not hit.hidden:
+                found[hit.log, hit.message] = hit
+        newest = sorted(found.values(), key=lambda hit: hit.position, reverse=True)[:limit]
+        # The bytes of those that are shown, read at once for each log.
+        rows = self.store.rows({hit.n for hit in newest})
+        by_log: dict[int, list[EntryRow]] = {}
+        for hit in newest:
+            by_log.setdefault(hit.log, []).append(rows[hit.n])
+        shown = {m.id: m for n, part in by_log.items() for m in self.view.of_rows(n, part)}
+        return [shown[hit.id] for hit in newest]
 
     def data_version(self) -> int:
         """A number that differs once another process has written; asking is cheap."""

@@ -18,6 +18,7 @@ from mlog.log.store import (
     EntryRow,
     EpochRow,
     GapRow,
+    Hit,
     LogRow,
     Reference,
     TimelineQuery,
@@ -240,6 +241,10 @@ class MemoryStore:
             if log in (None, self._t.entries[n].log)
             and all(phrase in " ".join(text.lower().split()) for phrase in phrases)
         ][:limit]
+
+    def hits(self, ns: Collection[int]) -> list[Hit]:
+        rows = [self._t.entries[n] for n in ns]
+        return [Hit(r.n, r.log, r.id, r.mid, r.kind, r.rank, r.hidden, r.edit) for r in rows]
 
     def digests(self, log: int) -> list[Digest]:
         return [digest for (of, _), digest in sorted(self._t.digests.items()) if of == log]

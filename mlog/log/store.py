@@ -26,6 +26,7 @@ __all__ = [
     "EntryRow",
     "EpochRow",
     "GapRow",
+    "Hit",
     "LogKind",
     "LogRow",
     "Position",
@@ -190,6 +191,29 @@ class GapRow(msgspec.Struct, frozen=True, gc=False):
     detail: str
 
 
+class Hit(msgspec.Struct, frozen=True, gc=False):
+    """An entry whose words a search found, without its bytes; fields as in EntryRow."""
+
+    n: int
+    log: int
+    id: EntryId
+    mid: MessageId | None
+    kind: int
+    rank: int
+    hidden: bool
+    edit: int
+
+    @property
+    def message(self) -> MessageId:
+        """The message that it says."""
+        return self.mid or message_id(self.id)
+
+    @property
+    def position(self) -> Position:
+        """Its place in the view."""
+        return Position(self.rank, self.id)
+
+
 class TimelineQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which entries of a log, in the order of the view.
 
@@ -300,6 +324,10 @@ class Store(Protocol):
 
     def search(self, words: str, log: int | None, limit: int) -> list[int]:
         """`n` of the newest stored entries that match an FTS5 expression."""
+        ...
+
+    def hits(self, ns: Collection[int]) -> list[Hit]:
+        """Of these entries, what it takes to choose and order them; fast, for no bytes are read."""
         ...
 
     # -- segments and gaps -------------------------------------------------------------------
