@@ -223,12 +223,7 @@ class Home:
         self._keys = keys = self._load_keys(busy_timeout_ms)
         self.store = SqliteStore(self.database, busy_timeout_ms=busy_timeout_ms, on_commit=self._save_marker)
         try:
-            self._database_id = self.store.meta("database") or b""
-            if not self._database_id:
-                raise StoreError(
-                    f"{self.database} is damaged: it has lost its name. Restore a backup into another "
-                    "folder: 'mlog --home FOLDER restore FILE'."
-                )
+            self._database_id = self._name_of_database()
             device = keys.device
             self._require_own_keys(device.id, keys.vault)
             self.replica = Replica(self.store, device, keys.vault, self._entropy, self._incarnation())
@@ -253,6 +248,15 @@ class Home:
             self.store.scrub()
         finally:
             self.store.close()
+
+    def _name_of_database(self) -> bytes:
+        name = self.store.meta("database")
+        if name is None:
+            raise StoreError(
+                f"{self.database} is damaged: it has lost its name. Restore a backup into another "
+                "folder: 'mlog --home FOLDER restore FILE'."
+            )
+        return name
 
     def _load_keys(self, busy_timeout_ms: int) -> Keys:
         path = self.path / config.KEYS_NAME

@@ -201,6 +201,7 @@ class Reader:
     def row(self, text: str, name: str) -> None:
         columns = text[::2]
         assert set(text[1::2]) <= {" "}
+        found: int | None = None
         for column, mark in enumerate(columns.ljust(max(self.lanes, default=0) + 1)):
             if mark in "●◉◆◈*@oO":
                 above = self.lanes.pop(column, frozenset())
@@ -222,7 +223,7 @@ class Reader:
             else:
                 assert mark in "│|"
                 assert column in self.lanes, "a lane comes from nowhere"
-        self.last = found if name else None
+        self.last = found
 
     def link(self, text: str) -> None:
         ways = {k // 2: directions(text, k) for k in range(0, len(text), 2)}
