@@ -464,13 +464,24 @@ class SqliteStore:
                 conditions.append(f"e.time_ms {sign} ?")
                 bounds.append(time_ms)
         direction = "DESC" if query.newest_first else "ASC"
-        return self._rows(
+        rows = self._rows(
             f"WHERE {' AND '.join(conditions)} ORDER BY e.rank {direction}, e.id {direction} LIMIT ?",
             [*parameters, *bounds, query.limit],
         )
+        if rows:
+            last, after, before = rows[-1].position, query.after, query.before
+            self._require_progress((after is None or last > after) and (before is None or last < before))
+        return rows
 
     def scan(self, chain: int, after_seq: int, limit: int) -> list[EntryRow]:
-        return self._rows("WHERE e.chain = ? AND e.seq > ? ORDER BY e.seq LIMIT ?", (chain, after_seq, limit))
+        rows = self._rows("WHERE e.chain = ? AND e.seq > ? ORDER BY e.seq LIMIT ?", (chain, after_seq, limit))
+        self._require_progress(not rows or rows[-1].seq > after_seq)
+        return rows
+
+    def _require_progress(self, progress: bool) -> None:
+        """A place that is no number sorts after all that are: whoever walks on from it would never end."""
+        if not progress:
+            raise StoreError(f"{self.path}: {_FULL['SQLITE_CORRUPT']}")
 
     def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
         newest_first = self._rows(

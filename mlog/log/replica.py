@@ -159,9 +159,15 @@ class Replica:
         return [self._logs[row.n] for row in rows if kind is None or row.kind == kind]
 
     def log(self, n: int) -> LogState:
-        """One log by its number."""
+        """One log by its number.
+
+        Raises:
+            InvalidInput: There is none; an entry that names it is damaged.
+        """
         if n not in self._logs:
             self.logs()
+        if n not in self._logs:
+            raise InvalidInput(f"there is no log {n} here")
         return self._logs[n]
 
     def _load(self, row: LogRow) -> LogState:

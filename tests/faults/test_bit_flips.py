@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from mlog import limits
 from mlog.errors import MlogError
 
 from . import scenario
@@ -92,6 +93,7 @@ class Patient:
                     for conversation in home.conversations():
                         list(home.messages(conversation.n))
                         list(home.entries(conversation.n))
+                        list(home.entries(conversation.n, newest_first=True))
                         list(home.export_chat(conversation.n))
                         home.search("again", log=conversation.n)
                     home.status()
@@ -203,6 +205,23 @@ def test_every_flipped_bit_of_the_file_that_changes_a_row_is_found(
                 missed.append(f"flip {number}: bit {bit} changed {changed}")
         assert not missed, f"seed {SEED}, {len(missed)} not found:\n" + "\n".join(missed)
     assert mattered > count // 10
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("column", ["seq", "rank", "id", "time_ms", "chain", "log", "kind", "state", "week"])
+def test_a_value_of_another_type_ends_every_walk(
+    patient: Patient, column: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A flipped bit in the head of a row changes a type, and such a value sorts after or before all others.
+    monkeypatch.setattr(limits, "STORE_ROWS_MAX", 5)
+    with closing(sqlite3.connect(patient.path)) as db:
+        ns = [n for (n,) in db.execute("SELECT n FROM entries ORDER BY n")]
+    for n in ns[::5]:
+        for cast in ("CAST(x'7171' AS TEXT)", "x'7171'", "-1.5e300"):
+            patient.reset(patient.healthy)
+            with closing(sqlite3.connect(patient.path, isolation_level=None)) as db:
+                db.execute(f"UPDATE entries SET {column} = {cast} WHERE n = ?", (n,))
+            assert patient.diagnosis(), f"entry {n}, {column} = {cast}"
 
 
 def differing(patient: Patient) -> list[str]:
