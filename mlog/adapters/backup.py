@@ -19,7 +19,7 @@ from nacl import bindings as sodium
 from nacl.exceptions import CryptoError
 
 from mlog import limits
-from mlog.adapters.sqlite import disk_errors
+from mlog.adapters.disk import disk_errors
 from mlog.errors import InvalidInput, UserError
 
 __all__ = ["open_backup", "seal_backup"]

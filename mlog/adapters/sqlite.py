@@ -8,21 +8,20 @@ breaking the read.
 
 from __future__ import annotations
 
-import errno
 import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import product
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 from mlog import limits
+from mlog.adapters.disk import DAMAGED, disk_errors
 from mlog.adapters.locking import ProcessLock
 from mlog.adapters.overwrite import overwrite_gaps, overwrite_wal
-from mlog.errors import Busy, StoreError, UserError
+from mlog.errors import StoreError, UserError
 from mlog.log.bodies import SPOKEN
 from mlog.log.entry import VERSION
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic
@@ -42,7 +41,7 @@ from mlog.log.store import (
     TimelineQuery,
 )
 
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "SqliteStore", "disk_errors"]
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "SqliteStore"]
 
 APPLICATION_ID: Final = 0x6D6C6F67
 """'mlog', at offset 68 of the file, tells it from other programs' databases."""
@@ -481,7 +480,7 @@ class SqliteStore:
     def _require_progress(self, progress: bool) -> None:
         """A place that is no number sorts after all that are: whoever walks on from it would never end."""
         if not progress:
-            raise StoreError(f"{self.path}: {_FULL['SQLITE_CORRUPT']}")
+            raise StoreError(f"{self.path}: {DAMAGED}")
 
     def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
         newest_first = self._rows(
@@ -761,68 +760,3 @@ def _member(kind: Any, value: bytes) -> Any:
             "the database is damaged: it holds a word that mlog never writes. "
             "Restore a backup: 'mlog restore FILE'."
         ) from None
-
-
-_NO_ROOM: Final = "the disk is full. Make room, then try again: nothing that was confirmed is lost."
-_FULL: Final[Mapping[str, str]] = {
-    "SQLITE_FULL": _NO_ROOM,
-    "SQLITE_IOERR_SHMSIZE": _NO_ROOM,  # The index of the WAL cannot grow.
-    "SQLITE_READONLY": "it cannot be written. Check the permissions of the file and its folder.",
-    "SQLITE_CANTOPEN": "it cannot be opened. Check that it and its folder can be read and written.",
-    "SQLITE_PERM": "it cannot be opened. Check the permissions of the file and its folder.",
-    "SQLITE_IOERR": "the disk reports an error. Check the disk; 'mlog verify' shows what is damaged.",
-    "SQLITE_CORRUPT": "the file is damaged. Restore a backup with 'mlog restore', or run 'mlog doctor'.",
-    "SQLITE_NOTADB": "it is not an mlog database, or its start is damaged. Restore a backup, or move it.",
-}
-
-
-_SYSTEM: Final[Mapping[int, str]] = {
-    errno.ENOSPC: _NO_ROOM,
-    errno.EDQUOT: _NO_ROOM,
-    errno.EACCES: _FULL["SQLITE_PERM"],
-    errno.EPERM: _FULL["SQLITE_PERM"],
-    errno.EROFS: _FULL["SQLITE_READONLY"],
-}
-
-
-class disk_errors:  # noqa: N801 (used like contextlib's)
-    """Turn what SQLite and the system raise into errors that say what to do.
-
-    A class and not a generator, which would cost 1 us more: it stands around every statement.
-
-    Raises:
-        Busy: Another process holds the database.
-        StoreError: Anything else.
-    """
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: Path):
-        self._path = path
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            return
-        if isinstance(error, sqlite3.Error):
-            raise _told(self._path, error) from None
-        if isinstance(error, UnicodeDecodeError):
-            raise StoreError(f"{self._path}: {_FULL['SQLITE_CORRUPT']}") from None
-        if isinstance(error, OSError):
-            advice = _SYSTEM.get(error.errno or 0)
-            advice = advice or f"{error.strerror or error}. Check the disk and the folder."
-            raise StoreError(f"{self._path}: {advice}") from None
-
-
-def _told(path: Path, error: sqlite3.Error) -> Busy | StoreError:
-    name = getattr(error, "sqlite_errorname", "") or ""
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Busy(f"{path} is in use by another process, which did not finish in time. Try again.")
-    for start, advice in _FULL.items():
-        if name.startswith(start):
-            return StoreError(f"{path}: {advice}")
-    return StoreError(f"{path}: {error}")

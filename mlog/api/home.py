@@ -24,6 +24,7 @@ import msgspec
 
 from mlog import config, limits
 from mlog.adapters import marker
+from mlog.adapters.disk import disk_errors
 from mlog.adapters.keystore import (
     Keys,
     SystemEntropy,
@@ -35,7 +36,7 @@ from mlog.adapters.keystore import (
     write_private,
 )
 from mlog.adapters.locking import ProcessLock
-from mlog.adapters.sqlite import SqliteStore, disk_errors
+from mlog.adapters.sqlite import SqliteStore
 from mlog.errors import InvalidInput, LimitExceeded, StoreError, UserError
 from mlog.log import bodies, entry, verify, view
 from mlog.log.bodies import SPOKEN, Kind, kind_name

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from mlog import limits
+from mlog.adapters.disk import disk_errors
 from mlog.adapters.locking import ProcessLock
-from mlog.adapters.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore, disk_errors
+from mlog.adapters.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
 from mlog.errors import Busy, StoreError, UserError
 from mlog.log import bodies
 from mlog.log.bodies import Kind
