@@ -582,7 +582,7 @@ def fold_message(
     groups: dict[object, list[EntryRow]] = {}
     for row in said:
         groups.setdefault(None if row.n in erased else _said(row), []).append(row)
-    # A body that is not here says nothing of what it was: it hides behind any other.
+    # A text that is not here says nothing of what it was: it hides behind any other.
     silent = groups.pop(None, [])
     if silent and not groups:
         groups[None] = silent
@@ -681,9 +681,9 @@ def _text_of(body: Body | None) -> str | None:
 
 
 def _said(row: EntryRow) -> object:
-    """What tells two claims of one message apart; None if the body is not here."""
+    """What tells two claims of one message apart; None if the text is not here, or was erased before."""
     body = _readable_body(row.kind, row.body)
-    return (body.by, body.text) if isinstance(body, bodies.Text) else None
+    return (body.by, body.text) if isinstance(body, bodies.Text) and not body.erased else None
 
 
 def _was_erased(row: EntryRow) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -17,6 +19,7 @@ from mlog.log.ids import EntryId, MessageId, week_of
 from mlog.log.memory import MemoryStore
 from mlog.log.replica import Draft, Replica, Run, chat_target, wrap_info
 from mlog.log.store import BodyState, EntryRow, LogKind, TimelineQuery
+from mlog.log.view import View
 
 from .support import (
     LOG,
@@ -470,6 +473,29 @@ def test_different_claims_of_one_message_stay_apart():
     run_of(other, line(1, "said that"))
     send(one, other, *rows_of(one.store))
     assert len(other.store.timeline(TimelineQuery(log=LOG, limit=10))) == 2
+
+
+@pytest.mark.parametrize("erased_first", [False, True])
+def test_a_claim_that_its_text_was_erased_folds_with_the_text(tmp_path: Path, erased_first: bool):
+    one, other = pair()
+    said = bodies.Text(text="said this", by="Ann")
+    erased = bodies.Text(text="", by="Ann", erased=True)
+    run_of(one, Draft(Kind.MESSAGE, said, START_MS, MessageId(bytes(16))))
+    run_of(other, Draft(Kind.MESSAGE, erased, START_MS, MessageId(bytes(16))))
+    store = SqliteStore(tmp_path / "mlog.db")
+    reader = make_replica(store, 2)
+    join(reader, one.log(LOG).keys)
+    for replica in (other, one) if erased_first else (one, other):
+        send(replica, reader, *rows_of(replica.store))
+    [shown] = View(reader, {}).of_rows(LOG, store.timeline(TimelineQuery(log=LOG, limit=10)))
+    assert (shown.author.name, shown.text, shown.erased) == ("Ann", "said this", False)
+    views = sqlite3.connect(store.path)
+    assert views.execute("SELECT author, text, erased FROM messages").fetchall() == [("Ann", "said this", 0)]
+    views.close()
+    assert findings(reader) == []
+    send(one, other, *rows_of(one.store))
+    assert facts(other) == facts(reader)
+    store.close()
 
 
 def test_what_was_written_here_stands_for_its_own_import(replica: Replica):
