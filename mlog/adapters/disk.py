@@ -16,7 +16,7 @@ __all__ = ["DAMAGED", "disk_errors"]
 DAMAGED: Final = "the file is damaged. Restore a backup with 'mlog restore', into a new folder."
 _NO_ROOM: Final = "the disk is full. Make room, then try again: nothing that was confirmed is lost."
 _ADVICE: Final[Mapping[str, str]] = {
-    "SQLITE_ADVICE": _NO_ROOM,
+    "SQLITE_FULL": _NO_ROOM,
     "SQLITE_IOERR_SHMSIZE": _NO_ROOM,  # The index of the WAL cannot grow.
     "SQLITE_READONLY": "it cannot be written. Check the permissions of the file and its folder.",
     "SQLITE_CANTOPEN": "it cannot be opened. Check that it and its folder can be read and written.",
