@@ -55,6 +55,7 @@ from mlog.log.store import (
     Reason,
     TimelineQuery,
 )
+from mlog.log.stored import check_body, check_header
 from mlog.log.verify import Finding, Progress
 from mlog.log.view import Message, View
 from mlog.log.words import match_expression
@@ -566,8 +567,8 @@ class Home:
     def _entry(self, row: EntryRow, heads: set[EntryId]) -> Entry:
         damage, header, body = "", None, None
         try:
-            header = verify.check_header(self.replica.log(row.log).keys, row, self.view.device_of(row))
-            encoded = verify.check_body(self.replica.log(row.log).keys, row)
+            header = check_header(self.replica.log(row.log).keys, row, self.view.device_of(row))
+            encoded = check_body(self.replica.log(row.log).keys, row)
             body = None if encoded is None else msgspec.json.decode(encoded, type=dict[str, Any])
         except (InvalidInput, msgspec.DecodeError) as error:
             damage = str(error)

@@ -45,6 +45,7 @@ from mlog.log.store import (
     Store,
     TimelineQuery,
 )
+from mlog.log.stored import readable_body, text_of
 from mlog.log.words import searchable
 
 __all__ = [
@@ -351,7 +352,7 @@ class Replica:
                 self._sign(epoch, opened[-1].row)
             if not sparse or seq == 0 or index + 1 == len(drafts):
                 self._sign(epoch, row)
-            opened.append(_Opened(row, header, draft.body, _text_of(draft.body)))
+            opened.append(_Opened(row, header, draft.body, text_of(draft.body)))
             n, seq, prev = n + 1, seq + 1, sealed.id
         self._insert(state, opened)
         self.store.put_chain(ChainRow(chain.n, state.n, self.device_id, incarnation, seq - 1, prev, week))
@@ -416,8 +417,8 @@ class Replica:
         row.time_ms, row.mid = header.time_ms, header.mid
         known = store.find(state.n, _parents_of(header))
         row.rank = Ranks(known.values()).add(row.id, header)
-        body = _readable_body(header.kind, encoded)
-        opened = _Opened(row, header, body, _text_of(body))
+        body = readable_body(header.kind, encoded)
+        opened = _Opened(row, header, body, text_of(body))
         self._insert(state, [opened])
         if chain is None or header.seq > chain.seq:
             store.put_chain(
@@ -520,7 +521,7 @@ class Replica:
             folded = fold_message(rows, changing, authors)
             for row in (*rows, *changing):
                 if row.n in folded.erased and row.state != BodyState.ERASED:
-                    text = _text_of(_readable_body(row.kind, row.body))
+                    text = text_of(readable_body(row.kind, row.body))
                     self.store.erase_body(row.n, searchable(text) if text else None)
             for row in rows:
                 if row.hidden != (row.n in folded.hidden):
@@ -655,7 +656,7 @@ def latest_title(store: Store, log: int) -> str:
     """What a conversation is called: the latest readable title, or ""."""
     query = TimelineQuery(log=log, limit=8, kinds=frozenset({Kind.TITLE}), newest_first=True)
     for row in store.timeline(query):
-        body = _readable_body(row.kind, row.body)
+        body = readable_body(row.kind, row.body)
         if isinstance(body, bodies.Title):
             return body.title
     return ""
@@ -666,40 +667,23 @@ def latest_devices(store: Store, log: int) -> list[DeviceRow]:
     latest: dict[DeviceId, tuple[Position, DeviceRow]] = {}
     for chain in store.chains(log):
         for row in store.chain_kind(chain.n, Kind.DEVICE):
-            body = _readable_body(row.kind, row.body)
+            body = readable_body(row.kind, row.body)
             known = latest.get(chain.device)
             if isinstance(body, bodies.Device) and (known is None or known[0] < row.position):
                 latest[chain.device] = row.position, DeviceRow(chain.device, body.name, body.person)
     return [device for _, device in latest.values()]
 
 
-def _text_of(body: Body | None) -> str | None:
-    """The words of a body that search finds."""
-    if isinstance(body, bodies.Text | bodies.Edit):
-        return f"{body.by} {body.text}" if body.by else body.text
-    return None
-
-
 def _said(row: EntryRow) -> object:
     """What tells two claims of one message apart; None if the text is not here, or was erased before."""
-    body = _readable_body(row.kind, row.body)
+    body = readable_body(row.kind, row.body)
     return (body.by, body.text) if isinstance(body, bodies.Text) and not body.erased else None
 
 
 def _was_erased(row: EntryRow) -> bool:
     """Whether it was erased before it was imported: then there is nothing more to forget."""
-    body = _readable_body(row.kind, row.body)
+    body = readable_body(row.kind, row.body)
     return isinstance(body, bodies.Text) and body.erased
-
-
-def _readable_body(kind: int, encoded: bytes | None) -> Body | None:
-    """A body, or None where there is none, or none that this version understands."""
-    if encoded is None:
-        return None
-    try:
-        return bodies.decode(kind, encoded)
-    except InvalidInput:
-        return None
 
 
 def wrap_info(topic: Topic, author: bytes, epoch: int, recipient: bytes) -> bytes:

@@ -17,9 +17,8 @@ from mlog import limits
 from mlog.errors import BadSignature, InvalidInput
 from mlog.log import bodies, crypto, entry
 from mlog.log.bodies import SPOKEN, Kind
-from mlog.log.crypto import LogKeys
 from mlog.log.entry import NO_ENTRY, Header
-from mlog.log.ids import DeviceId, EntryId, MessageId
+from mlog.log.ids import EntryId, MessageId
 from mlog.log.merkle import segment_digest
 from mlog.log.replica import (
     Folded,
@@ -33,8 +32,9 @@ from mlog.log.replica import (
     references_of,
 )
 from mlog.log.store import BodyState, ChainRow, EntryRow, GapRow, LogKind, Reason, Store
+from mlog.log.stored import check_body, check_header
 
-__all__ = ["Finding", "Progress", "check_body", "check_header", "gap_of", "verify_log"]
+__all__ = ["Finding", "Progress", "gap_of", "verify_log"]
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,50 +61,6 @@ class Progress(msgspec.Struct, frozen=True):
     """So many entries more have been looked at."""
 
     entries: int
-
-
-def check_header(keys: LogKeys, row: EntryRow, device: DeviceId) -> Header:
-    """Hash and open a stored header, and compare every column made from it.
-
-    Raises:
-        InvalidInput: Says what does not match.
-    """
-    if entry.entry_id(row.outer) != row.id:
-        raise InvalidInput("the entry does not match its hash")
-    header, _ = entry.open_header(keys, row.outer)
-    stored = (row.kind, row.seq, row.time_ms, row.mid, device, row.week)
-    week = int.from_bytes(row.outer[17:19], "big")
-    if stored != (header.kind, header.seq, header.time_ms, header.mid, header.device, week):
-        raise InvalidInput("the index does not match the entry")
-    return header
-
-
-def check_body(keys: LogKeys, row: EntryRow) -> bytes | None:
-    """Check a stored body against the hash in its (checked) outer bytes; None if not kept.
-
-    Raises:
-        InvalidInput: It does not match.
-    """
-    if row.state in (BodyState.ERASED, BodyState.NOT_FETCHED):
-        if row.body is not None:
-            raise InvalidInput("a body is here that should not be")
-        return None
-    if row.state not in (BodyState.OPENED, BodyState.SEALED):
-        raise InvalidInput("the index does not match the entry")
-    if row.body is None:
-        raise InvalidInput("the text is lost")
-    fields = entry.parse_outer(row.outer)
-    epoch = keys.epoch_of(fields.salt, fields.tag)
-    if epoch is None:
-        raise InvalidInput("sealed under an epoch that this device does not have")
-    if row.state == BodyState.SEALED:
-        return entry.open_body(epoch, row.outer, row.body)
-    sealed = entry.seal_body(epoch, row.outer, row.body)
-    if len(sealed) != fields.body_size or (
-        crypto.hash_with_context("sealed body", sealed) != fields.body_hash
-    ):
-        raise InvalidInput("the text does not match its hash")
-    return row.body
 
 
 class _Seen(msgspec.Struct):

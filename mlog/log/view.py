@@ -17,7 +17,7 @@ from mlog.log.bodies import Body, Kind
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.replica import LogState, Replica
 from mlog.log.store import BodyState, EntryRow, Position
-from mlog.log.verify import check_body, check_header
+from mlog.log.stored import check_body, check_header
 
 __all__ = ["Author", "Message", "Reacted", "Source", "View"]
 

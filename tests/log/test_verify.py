@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from mlog.adapters.sqlite import SqliteStore
-from mlog.errors import InvalidInput, StoreError
+from mlog.errors import StoreError
 from mlog.log import bodies, verify
 from mlog.log.bodies import Kind
 from mlog.log.memory import MemoryStore
@@ -321,16 +321,3 @@ def test_what_is_said_of_an_entry_becomes_a_gap():
     [finding] = [f for f in findings(replica) if f.part == "entry"]
     gap = verify.gap_of(finding, since_ms=77)
     assert (gap.id, gap.seq, gap.reason, gap.since_ms) == (rows[2].id, 2, Reason.LOST, 77)
-
-
-def test_a_record_without_entries_is_refused_by_its_checks():
-    _, replica, rows = whole()
-    keys = replica.log(LOG).keys
-    rows[1].state = BodyState.SEALED
-    with pytest.raises(InvalidInput):
-        verify.check_body(keys, rows[1])
-    rows[2].week += 1
-    with pytest.raises(InvalidInput):
-        verify.check_header(keys, rows[2], device_keys(0).id)
-    with pytest.raises(InvalidInput):
-        verify.check_header(keys, rows[3], device_keys(1).id)

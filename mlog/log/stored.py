@@ -1,0 +1,77 @@
+"""One stored entry by itself: its bytes against the hashes that vouch for them, and what they say.
+
+Nothing that was made from the bytes is trusted by `check_header` and `check_body`; docs/protocol.md, 8.
+"""
+
+from __future__ import annotations
+
+from mlog.errors import InvalidInput
+from mlog.log import bodies, crypto, entry
+from mlog.log.bodies import Body
+from mlog.log.crypto import LogKeys
+from mlog.log.entry import Header
+from mlog.log.ids import DeviceId
+from mlog.log.store import BodyState, EntryRow
+
+__all__ = ["check_body", "check_header", "readable_body", "text_of"]
+
+
+def check_header(keys: LogKeys, row: EntryRow, device: DeviceId) -> Header:
+    """Hash and open a stored header, and compare every column made from it.
+
+    Raises:
+        InvalidInput: Says what does not match.
+    """
+    if entry.entry_id(row.outer) != row.id:
+        raise InvalidInput("the entry does not match its hash")
+    header, _ = entry.open_header(keys, row.outer)
+    stored = (row.kind, row.seq, row.time_ms, row.mid, device, row.week)
+    week = int.from_bytes(row.outer[17:19], "big")
+    if stored != (header.kind, header.seq, header.time_ms, header.mid, header.device, week):
+        raise InvalidInput("the index does not match the entry")
+    return header
+
+
+def check_body(keys: LogKeys, row: EntryRow) -> bytes | None:
+    """Check a stored body against the hash in its (checked) outer bytes; None if not kept.
+
+    Raises:
+        InvalidInput: It does not match.
+    """
+    if row.state in (BodyState.ERASED, BodyState.NOT_FETCHED):
+        if row.body is not None:
+            raise InvalidInput("a body is here that should not be")
+        return None
+    if row.state not in (BodyState.OPENED, BodyState.SEALED):
+        raise InvalidInput("the index does not match the entry")
+    if row.body is None:
+        raise InvalidInput("the text is lost")
+    fields = entry.parse_outer(row.outer)
+    epoch = keys.epoch_of(fields.salt, fields.tag)
+    if epoch is None:
+        raise InvalidInput("sealed under an epoch that this device does not have")
+    if row.state == BodyState.SEALED:
+        return entry.open_body(epoch, row.outer, row.body)
+    sealed = entry.seal_body(epoch, row.outer, row.body)
+    if len(sealed) != fields.body_size or (
+        crypto.hash_with_context("sealed body", sealed) != fields.body_hash
+    ):
+        raise InvalidInput("the text does not match its hash")
+    return row.body
+
+
+def readable_body(kind: int, encoded: bytes | None) -> Body | None:
+    """A body, or None where there is none, or none that this version understands."""
+    if encoded is None:
+        return None
+    try:
+        return bodies.decode(kind, encoded)
+    except InvalidInput:
+        return None
+
+
+def text_of(body: Body | None) -> str | None:
+    """The words of a body that search finds."""
+    if isinstance(body, bodies.Text | bodies.Edit):
+        return f"{body.by} {body.text}" if body.by else body.text
+    return None
