@@ -223,6 +223,7 @@ class Home:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._entropy = SystemEntropy()
         self._keys = keys = self._load_keys(busy_timeout_ms)
+        self._require_database()
         self.store = SqliteStore(self.database, busy_timeout_ms=busy_timeout_ms, on_commit=self._save_marker)
         try:
             self._database_id = self._name_of_database()
@@ -250,6 +251,16 @@ class Home:
             self.store.scrub()
         finally:
             self.store.close()
+
+    def _require_database(self) -> None:
+        """A marker is written once the database holds something: then it must still be there."""
+        lost = not self.database.exists() or not self.database.stat().st_size
+        if lost and (self.path / config.MARKER_NAME).exists():
+            raise StoreError(
+                f"{self.database} is missing or empty, and there was something in it. Put the file back, "
+                "or restore a backup into another folder: 'mlog --home FOLDER restore FILE'. To begin "
+                f"anew instead, move {self.path} away."
+            )
 
     def _name_of_database(self) -> bytes:
         name = self.store.meta("database")

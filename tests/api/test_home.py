@@ -201,6 +201,17 @@ def test_missing_keys_are_never_replaced_by_new_ones(tmp_path: Path) -> None:
     assert not (tmp_path / "home" / "keys.json").exists()
 
 
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_lost_database_is_never_replaced_by_an_empty_one(tmp_path: Path, emptied: bool) -> None:
+    with mlog.open(tmp_path / "home") as home:
+        home.new("Garden")
+    (tmp_path / "home" / "mlog.db").unlink()
+    if emptied:
+        (tmp_path / "home" / "mlog.db").touch()
+    with pytest.raises(StoreError, match="missing or empty"):
+        mlog.open(tmp_path / "home")
+
+
 def test_status_counts_and_roots(opened: Home) -> None:
     n = opened.new("Garden").n
     opened.send(n, "one")

@@ -90,10 +90,10 @@ def test_an_empty_file_becomes_a_database(ram: Path) -> None:
 
 def test_a_database_that_was_emptied_is_not_taken_for_a_new_one(home: Path) -> None:
     (home / "mlog.db").write_bytes(b"")
-    with scenario.opened(home) as opened:
-        # The keys are kept, and the marker shows that something came before: chains start anew.
-        assert opened.conversations() == []
-        assert opened.verify() == []
+    # The marker shows that something was in it.
+    with pytest.raises(StoreError, match=r"mlog\.db is missing or empty.*restore a backup"):
+        scenario.opened(home)
+    assert (home / "mlog.db").read_bytes() == b""
 
 
 def test_a_truncated_database_is_refused_or_found_damaged(request: pytest.FixtureRequest, home: Path) -> None:
