@@ -15,7 +15,7 @@ from typing import Final
 
 from mlog import limits
 
-__all__ = ["overwrite_gaps", "overwrite_wal"]
+__all__ = ["forget_file", "overwrite_gaps", "overwrite_wal"]
 
 _WAL_HEADER_SIZE: Final = 32
 _FILE_HEADER_SIZE: Final = 100
@@ -43,6 +43,14 @@ def overwrite_wal(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def forget_file(path: Path) -> None:
+    """Overwrite a file that no database connection of ours has open, and remove it."""
+    if path.exists():
+        path.chmod(0o600)
+        overwrite_wal(path)
+        path.unlink(missing_ok=True)
 
 
 def overwrite_gaps(path: Path) -> None:

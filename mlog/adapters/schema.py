@@ -12,6 +12,8 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
+from mlog.adapters.search_index import SEARCH_TABLE
+
 __all__ = ["MIGRATIONS", "VIEWS_VERSION"]
 
 VIEWS_VERSION: Final = 1
@@ -19,7 +21,7 @@ VIEWS_VERSION: Final = 1
 
 MIGRATIONS: Final = Migrations("mlog")
 
-_TABLES: Final = """
+_TABLES: Final = f"""
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value BLOB NOT NULL
@@ -140,9 +142,7 @@ CREATE TABLE missing (
 );
 CREATE INDEX missing_log ON missing (log, id);
 
-CREATE VIRTUAL TABLE search USING fts5(
-    words, content='', columnsize=0, tokenize="unicode61 remove_diacritics 2"
-);
+{SEARCH_TABLE};
 """
 
 _KIND_NAMES: Final = """CASE e.kind

@@ -13,11 +13,12 @@ import sqlite3
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, Final
 
 from mlog import limits
+from mlog.adapters import search_index
 from mlog.adapters.disk import DAMAGED, disk_errors
 from mlog.adapters.locking import ProcessLock
 from mlog.adapters.overwrite import overwrite_gaps, overwrite_wal
@@ -524,6 +525,37 @@ class SqliteStore:
             ]
         return found
 
+    def opened(self, kinds: frozenset[int], after_n: int, limit: int) -> list[tuple[int, int, bytes | None]]:
+        chosen = ",".join(str(int(kind)) for kind in kinds)
+        return self._all(
+            f"SELECT e.n, e.kind, b.body {_FROM} WHERE e.n > ? AND e.state = {BodyState.OPENED:d} "
+            f"AND e.kind IN ({chosen}) ORDER BY e.n LIMIT ?",
+            (after_n, limit),
+            "iiB",
+        )
+
+    def holds_words(self, words: Iterable[tuple[int, str | None]], *, thorough: bool = False) -> bool:
+        with self.reading(), disk_errors(self.path):
+            try:
+                return search_index.holds_words(self._db, words, thorough=thorough)
+            except sqlite3.DatabaseError as error:
+                if not _is_corrupt(error):
+                    raise
+                return False
+
+    def replace_words(self, words: Iterable[tuple[int, str]]) -> None:
+        self._run("INSERT INTO search (search) VALUES ('delete-all')")
+        for batch in _batches(words):
+            self._run_many("INSERT INTO search (rowid, words) VALUES (?, ?)", batch)
+        self._run("DELETE FROM meta WHERE name = 'search'")
+        self.set_meta("scrub", b"due")
+
+    def distrust_words(self) -> None:
+        self.set_meta("search", b"distrusted")
+
+    def words_distrusted(self) -> bool:
+        return self.meta("search") is not None
+
     # -- segments and gaps -------------------------------------------------------------------
 
     def digests(self, log: int) -> list[Digest]:
@@ -636,11 +668,21 @@ class SqliteStore:
         try:
             with disk_errors(self.path):
                 found = [_text(line) for (line,) in self._db.execute("PRAGMA integrity_check(20)")]
-                with self.transaction():
-                    self._db.execute("INSERT INTO search (search) VALUES ('integrity-check')")
         except StoreError as error:
             return [str(error)]
-        return [] if found == ["ok"] else found
+        # From 3.44 on SQLite also says here what `check_index` says.
+        return [line for line in found if line != "ok" and "FTS5" not in line]
+
+    def check_index(self) -> bool:
+        """Whether the search index is well-formed; `holds_words` says whether it is right."""
+        with self.transaction(), disk_errors(self.path):
+            try:
+                self._db.execute("INSERT INTO search (search) VALUES ('integrity-check')")
+            except sqlite3.DatabaseError as error:
+                if not _is_corrupt(error):
+                    raise
+                return False
+        return True
 
     def copy_to(self, path: Path) -> None:
         """A consistent copy in one file, made while others write."""
@@ -719,6 +761,16 @@ def _parts(values: Collection[Any]) -> Iterator[Sequence[Any]]:
     ordered = sorted(values)
     for start in range(0, len(ordered), limits.STORE_ROWS_MAX):
         yield ordered[start : start + limits.STORE_ROWS_MAX]
+
+
+def _batches(words: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    ordered = iter(words)
+    while batch := list(islice(ordered, limits.STORE_ROWS_MAX)):
+        yield batch
+
+
+def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
+    return (error.sqlite_errorname or "").startswith("SQLITE_CORRUPT")
 
 
 def _as_text(row: EntryRow) -> str | bytes:

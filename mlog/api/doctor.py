@@ -42,6 +42,7 @@ def examine(home: Path, store: SqliteStore, now_ms: int) -> list[Check]:
         _keys(home),
         _lock(home),
         _file(store),
+        _search(store),
         _wal(home),
         _clock(store, now_ms),
         _gaps(store),
@@ -127,6 +128,16 @@ def _file(store: SqliteStore) -> Check:
         ok=not problems,
         detail="; ".join(problems) or f"sound, {store.path.stat().st_size // limits.MIB:,} MiB",
         advice="Run 'mlog verify' to see what is damaged, and restore a backup: 'mlog restore FILE'.",
+    )
+
+
+def _search(store: SqliteStore) -> Check:
+    sound = store.check_index()
+    return Check(
+        name="search index",
+        ok=sound,
+        detail="well-formed; 'mlog verify' compares it with the messages" if sound else "damaged",
+        advice="Make it anew from the messages: 'mlog doctor --rebuild-search'.",
     )
 
 

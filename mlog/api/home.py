@@ -36,6 +36,7 @@ from mlog.adapters.keystore import (
     write_private,
 )
 from mlog.adapters.locking import ProcessLock
+from mlog.adapters.overwrite import forget_file
 from mlog.adapters.sqlite import SqliteStore
 from mlog.errors import InvalidInput, LimitExceeded, StoreError, UserError
 from mlog.log import bodies, entry, verify, view
@@ -248,9 +249,14 @@ class Home:
     def close(self) -> None:
         """Finish what erasures began, and let go of the files."""
         try:
-            self.store.scrub()
+            self._finish_erasures()
         finally:
             self.store.close()
+
+    def _finish_erasures(self) -> None:
+        if self.store.words_distrusted():
+            self.replica.rebuild_search()
+        self.store.scrub()
 
     def _require_database(self) -> None:
         """A marker is written once the database holds something: then it must still be there."""
@@ -439,7 +445,10 @@ class Home:
         """
         self._require_own(message, "erase")
         id_ = self._write(message.log, Kind.ERASURE, bodies.Erasure(of=message.mid.hex()))
-        self.store.scrub()
+        self._finish_erasures()
+        snapshot = self.path / config.SNAPSHOT_NAME
+        with disk_errors(snapshot):
+            forget_file(snapshot)
         return id_
 
     def set_title(self, log: int, title: str) -> EntryId:
@@ -753,10 +762,11 @@ class Home:
         """Check everything stored, of one log or of all; what is found is a gap from then on.
 
         Args:
-            signatures: Also every signature.
+            signatures: Also every signature, and every search word looked up by itself.
             progress: Called with the number of entries looked at since the last call.
         """
         findings = [_file_finding(problem) for problem in self.store.check_file()]
+        findings += self._verify_search(thorough=signatures)
         for state in self.replica.logs():
             if log not in (None, state.n):
                 continue
@@ -775,6 +785,19 @@ class Home:
                 here.append(_file_finding(str(error), state.n))
             findings += here
         return findings
+
+    def _verify_search(self, *, thorough: bool) -> list[Finding]:
+        try:
+            if self.store.check_index():
+                return list(verify.verify_search(self.replica, thorough=thorough))
+        except StoreError as error:
+            return [_file_finding(str(error))]
+        return [Finding(log=0, part="index", reason=Reason.CORRUPT, detail=verify.SEARCH_DAMAGED)]
+
+    def rebuild_search(self) -> None:
+        """Make the search index anew from the messages; those that are damaged are then not found."""
+        self.replica.rebuild_search()
+        self.store.scrub()
 
     def _record_gaps(self, log: int, findings: Sequence[Finding]) -> None:
         now = self.now_ms()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from mlog.api import Check, Home
     from mlog.cli.output import Console
+    from mlog.log.verify import Finding
 
 __all__ = ["doctor", "gaps", "print_checks", "status", "verify"]
 
@@ -28,7 +29,11 @@ _FAILED: Final = VerificationFailed.exit_code
     mlog verify trip --signatures""",
 )
 @click.argument("conversation", type=CONVERSATION, required=False)
-@click.option("--signatures", is_flag=True, help="Check every signature too, which takes longer.")
+@click.option(
+    "--signatures",
+    is_flag=True,
+    help="Check every signature and look up every search word too, which takes longer.",
+)
 def verify(console: Console, conversation: str | None, signatures: bool) -> None:
     """Check every stored byte, and name what is damaged or missing.
 
@@ -62,13 +67,17 @@ def verify(console: Console, conversation: str | None, signatures: bool) -> None
             sums = {"entries": looked_at, "findings": len(findings), "signatures": signatures}
             console.record("verified", {**sums, "ok": not findings})
         elif findings:
-            console.line(
-                f"\n{len(findings):,} found in {looked_at:,} entries. Restore a backup beside this home to "
-                "compare: 'mlog --home FOLDER restore FILE'."
-            )
+            console.line(f"\n{len(findings):,} found in {looked_at:,} entries.{_advice(findings)}")
         else:
             also = ", signatures included" if signatures else ""
             console.line(f"{console.mark(ok=True)} all {looked_at:,} entries are whole{also}")
+
+
+def _advice(findings: Sequence[Finding]) -> str:
+    # The search index, which is of no log, says itself how it is mended.
+    if all(finding.part == "index" and not finding.log for finding in findings):
+        return ""
+    return " Restore a backup beside this home to compare: 'mlog --home FOLDER restore FILE'."
 
 
 @verb(
@@ -126,8 +135,13 @@ def status(console: Console, conversation: str | None) -> None:
             console.line(f"  root {log.root.hex()[:32]}, {gaps}")
 
 
-@verb("doctor", "mlog doctor")
-def doctor(console: Console) -> None:
+@verb(
+    "doctor",
+    """mlog doctor
+    mlog doctor --rebuild-search""",
+)
+@click.option("--rebuild-search", is_flag=True, help="First make the search index anew from the messages.")
+def doctor(console: Console, rebuild_search: bool) -> None:
     """Check Python, disk, database and keys, and give advice.
 
     Exits 1 if something needs your hand.
@@ -136,6 +150,9 @@ def doctor(console: Console) -> None:
 
     try:
         with console.open_home() as home:
+            if rebuild_search:
+                home.rebuild_search()
+                console.note("the search index is made anew; 'mlog verify' compares it with the messages")
             checks = home.doctor()
     except MlogError as error:
         # What cannot even be opened is the finding.

@@ -39,6 +39,7 @@ class _Tables(msgspec.Struct):
     parents: dict[int, list[EntryId]] = {}
     references: dict[int, list[Reference]] = {}
     words: dict[int, str] = {}
+    words_distrusted: bool = False
     heads: dict[int, set[EntryId]] = {}
     digests: dict[tuple[int, int], Digest] = {}
     stale: set[tuple[int, int]] = set()
@@ -245,6 +246,28 @@ class MemoryStore:
     def hits(self, ns: Collection[int]) -> list[Hit]:
         rows = [self._t.entries[n] for n in ns]
         return [Hit(r.n, r.log, r.id, r.mid, r.kind, r.rank, r.hidden, r.edit) for r in rows]
+
+    def opened(self, kinds: frozenset[int], after_n: int, limit: int) -> list[tuple[int, int, bytes | None]]:
+        return [
+            (row.n, row.kind, row.body)
+            for _, row in sorted(self._t.entries.items())
+            if row.n > after_n and row.kind in kinds and row.state == BodyState.OPENED
+        ][:limit]
+
+    def holds_words(self, words: Iterable[tuple[int, str | None]], *, thorough: bool = False) -> bool:
+        del thorough
+        wanted = {n: self._t.words.get(n) if text is None else text for n, text in words}
+        return self._t.words == {n: text for n, text in wanted.items() if text is not None}
+
+    def replace_words(self, words: Iterable[tuple[int, str]]) -> None:
+        self._t.words = dict(words)
+        self._t.words_distrusted = False
+
+    def distrust_words(self) -> None:
+        self._t.words_distrusted = True
+
+    def words_distrusted(self) -> bool:
+        return self._t.words_distrusted
 
     def digests(self, log: int) -> list[Digest]:
         return [digest for (of, _), digest in sorted(self._t.digests.items()) if of == log]

@@ -18,7 +18,7 @@ docs/protocol.md, 6.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from heapq import heappop, heappush
 from typing import Final, NamedTuple
@@ -45,7 +45,7 @@ from mlog.log.store import (
     Store,
     TimelineQuery,
 )
-from mlog.log.stored import readable_body, text_of
+from mlog.log.stored import SEARCHED, check_body, check_header, readable_body, text_of
 from mlog.log.words import searchable
 
 __all__ = [
@@ -466,6 +466,46 @@ class Replica:
                 raised.append(parent)
             children = self._children(state.n, parent)
 
+    # -- search index ------------------------------------------------------------------------
+
+    def words(self, *, checked: bool = False) -> Iterator[tuple[int, str | None]]:
+        """What search should find of each stored text, by number, in bounded memory.
+
+        Args:
+            checked: Hash each entry; one that is damaged has None, since nobody knows its words.
+        """
+        after = 0
+        while found := self.store.opened(SEARCHED, after, limits.STORE_ROWS_MAX):
+            after = found[-1][0]
+            damaged = self._damaged({n for n, _, _ in found}) if checked else frozenset[int]()
+            for n, kind, encoded in found:
+                text = text_of(readable_body(kind, encoded))
+                if n in damaged:
+                    yield n, None
+                elif text:
+                    yield n, searchable(text)
+
+    def rebuild_search(self) -> None:
+        """Make the search index anew from all texts that match their hashes."""
+        with self.store.transaction():
+            words = self.words(checked=True)
+            self.store.replace_words((n, text) for n, text in words if text is not None)
+
+    def _damaged(self, ns: Collection[int]) -> Set[int]:
+        rows = self.store.rows(ns)
+        authors = {log: self.authors(log) for log in {row.log for row in rows.values()}}
+        return {n for n, row in rows.items() if not self._is_whole(row, authors[row.log])}
+
+    def _is_whole(self, row: EntryRow, authors: Mapping[int, DeviceId]) -> bool:
+        """Whether an entry's header and body are what their hashes say."""
+        try:
+            keys = self.log(row.log).keys
+            check_header(keys, row, authors.get(row.chain, DeviceId(b"")))
+            check_body(keys, row)
+        except InvalidInput:
+            return False
+        return True
+
     # -- folding -----------------------------------------------------------------------------
 
     def _insert(self, state: LogState, opened: Sequence[_Opened]) -> None:
@@ -521,14 +561,21 @@ class Replica:
             folded = fold_message(rows, changing, authors)
             for row in (*rows, *changing):
                 if row.n in folded.erased and row.state != BodyState.ERASED:
-                    text = text_of(readable_body(row.kind, row.body))
-                    self.store.erase_body(row.n, searchable(text) if text else None)
+                    self._erase_body(row, authors)
             for row in rows:
                 if row.hidden != (row.n in folded.hidden):
                     self.store.set_hidden(row.n, not row.hidden)
                 edit = folded.edits.get(row.n, 0)
                 if row.edit != edit:
                     self.store.set_edit(row.n, edit)
+
+    def _erase_body(self, row: EntryRow, authors: Mapping[int, DeviceId]) -> None:
+        text = text_of(readable_body(row.kind, row.body))
+        if not self._is_whole(row, authors):
+            # The index takes away what it is told: other words than it holds would harm it.
+            self.store.distrust_words()
+            text = None
+        self.store.erase_body(row.n, searchable(text) if text else None)
 
     def authors(self, log: int) -> dict[int, DeviceId]:
         """Who writes each chain; one device is one person until devices are paired."""

@@ -330,6 +330,31 @@ class Store(Protocol):
         """Of these entries, what it takes to choose and order them; fast, for no bytes are read."""
         ...
 
+    def opened(self, kinds: frozenset[int], after_n: int, limit: int) -> list[tuple[int, int, bytes | None]]:
+        """Number, kind and body of entries of these kinds that are kept opened, by number; None if lost."""
+        ...
+
+    def holds_words(self, words: Iterable[tuple[int, str | None]], *, thorough: bool = False) -> bool:
+        """Whether the search index holds exactly these words; with None, what it has there is right.
+
+        Args:
+            thorough: Look each word up by itself too, which takes longer and finds the rarest damage.
+        """
+        ...
+
+    def replace_words(self, words: Iterable[tuple[int, str]]) -> None:
+        """Make the search index anew of these words; it is no longer distrusted.
+
+        As after an erasure, `scrub` overwrites what the file keeps of the old ones.
+        """
+        ...
+
+    def distrust_words(self) -> None:
+        """Record that the search index holds words which should be gone: it has to be made anew."""
+        ...
+
+    def words_distrusted(self) -> bool: ...
+
     # -- segments and gaps -------------------------------------------------------------------
 
     def digests(self, log: int) -> list[Digest]:

@@ -5,15 +5,20 @@ Nothing that was made from the bytes is trusted by `check_header` and `check_bod
 
 from __future__ import annotations
 
+from typing import Final
+
 from mlog.errors import InvalidInput
 from mlog.log import bodies, crypto, entry
-from mlog.log.bodies import Body
+from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.crypto import LogKeys
 from mlog.log.entry import Header
 from mlog.log.ids import DeviceId
 from mlog.log.store import BodyState, EntryRow
 
-__all__ = ["check_body", "check_header", "readable_body", "text_of"]
+__all__ = ["SEARCHED", "check_body", "check_header", "readable_body", "text_of"]
+
+SEARCHED: Final = SPOKEN | {Kind.EDIT}
+"""Kinds that may have a text which search finds."""
 
 
 def check_header(keys: LogKeys, row: EntryRow, device: DeviceId) -> Header:

@@ -107,6 +107,15 @@ def test_a_backup_made_while_another_writes_is_consistent(tmp_path: Path) -> Non
         assert home.verify(signatures=True) == []
 
 
+def test_an_erasure_takes_the_snapshot_with_it(tmp_path: Path) -> None:
+    with mlog.open(tmp_path / "home") as home:
+        n = home.new("Garden").n
+        id_ = home.send(n, "beans")
+        path = home.snapshot()
+        home.erase(home.message(id_.hex()))
+        assert not path.exists()
+
+
 def test_a_snapshot_is_one_readable_file_without_keys(tmp_path: Path) -> None:
     with mlog.open(tmp_path / "home") as home:
         n = home.new("Garden").n

@@ -94,6 +94,27 @@ def test_doctor_marks_each_check(run):
     assert "✓ python" in result.out
 
 
+def test_doctor_makes_the_search_index_anew(run, home: Path):
+    run("new", "x")
+    run("send", "x", "beans")
+    with closing(sqlite3.connect(home / "mlog.db")) as db, db:
+        db.execute("UPDATE search_data SET block = replace(block, CAST('beans' AS BLOB), 'beams')")
+        db.execute("UPDATE search_data SET block = CAST(block AS BLOB)")
+    assert run("search", "beans").out == ""
+    verified = run("verify")
+    assert verified.code == 4
+    assert "index corrupt here" in verified.out
+    assert "mlog doctor --rebuild-search" in verified.out
+    result = run("doctor", "--rebuild-search")
+    assert result.code == run("doctor").code
+    assert "made anew" in result.err
+    assert "✓ search index" in result.out
+    assert "beans" in run("search", "beans").out
+    assert run("verify").code == 0
+    records = run("--json", "doctor", "--rebuild-search").records
+    assert {record["type"] for record in records} == {"check"}
+
+
 def test_doctor_tells_what_keeps_a_home_from_opening(run, home: Path):
     run("new", "x")
     (home / "keys.json").write_text("{")

@@ -12,6 +12,7 @@ from mlog.adapters.sqlite import SqliteStore
 from mlog.log.entry import Sealed
 from mlog.log.memory import MemoryStore
 from mlog.log.store import Store
+from mlog.log.verify import verify_search
 
 from .support import LOG, History, deliver, facts, findings, histories
 
@@ -46,6 +47,7 @@ def received(history: History, order: list[Sealed], store: Store) -> dict[str, o
     with store.transaction():
         replica = deliver(history, order, store)
     assert findings(replica) == []
+    assert list(verify_search(replica, thorough=True)) == []
     return facts(replica)
 
 

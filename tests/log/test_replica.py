@@ -18,7 +18,8 @@ from mlog.log.entry import NO_ENTRY, Sealed
 from mlog.log.ids import EntryId, MessageId, week_of
 from mlog.log.memory import MemoryStore
 from mlog.log.replica import Draft, Replica, Run, chat_target, wrap_info
-from mlog.log.store import BodyState, EntryRow, LogKind, TimelineQuery
+from mlog.log.store import BodyState, EntryRow, LogKind, Store, TimelineQuery
+from mlog.log.verify import verify_search
 from mlog.log.view import View
 
 from .support import (
@@ -325,6 +326,54 @@ def test_an_erased_message_takes_its_edits_and_files_with_it(replica: Replica):
     assert replica.store.rows([said.n])[said.n].edit == 0
     assert replica.store.search('"words"', None, 10) == []
     assert findings(replica) == []
+
+
+@pytest.mark.parametrize("column", ["body", "outer"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_a_damaged_message_is_erased_and_its_words_go_with_a_new_index(
+    tmp_path: Path, kind: str, column: str
+):
+    store = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "mlog.db")
+    replica = make_replica(store)
+    make_log(replica)
+    said, kept, lost = write(replica, message("secret words"), message("words"), message("lost words"))
+    for row in (said, lost):
+        damage(store, row, column)
+    write(replica, erasure(said))
+    assert store.rows([said.n])[said.n].body is None
+    assert store.words_distrusted()
+    replica.rebuild_search()
+    assert not store.words_distrusted()
+    assert store.search('"secret"', None, 10) == []
+    # What is damaged is not indexed, and what nobody knows of is not missed.
+    assert store.search('"words"', None, 10) == [kept.n]
+    assert list(verify_search(replica, thorough=True)) == []
+    if isinstance(store, SqliteStore):
+        assert store.check_index()
+        store.close()
+
+
+def damage(store: Store, row: EntryRow, column: str) -> None:
+    if isinstance(store, MemoryStore):
+        value = getattr(row, column)
+        changed = value[:-1] + bytes([value[-1] ^ 1]) if column == "outer" else b'{"text":"other words"}'
+        store._t.entries[row.n] = msgspec.structs.replace(store._t.entries[row.n], **{column: changed})
+        return
+    assert isinstance(store, SqliteStore)
+    with store.transaction():
+        if column == "body":
+            store._run("UPDATE bodies SET body = replace(body, 'secret', 'secreu') WHERE n = ?", (row.n,))
+            store._run("UPDATE bodies SET body = replace(body, 'lost', 'lots') WHERE n = ?", (row.n,))
+        else:
+            changed = row.outer[17:-1] + bytes([row.outer[-1] ^ 1])
+            store._run("UPDATE entries SET tail = ? WHERE n = ?", (changed, row.n))
+
+
+def test_a_whole_message_is_erased_without_a_new_index(replica: Replica):
+    [said] = write(replica, message("secret words"))
+    write(replica, erasure(said))
+    assert not replica.store.words_distrusted()
+    assert list(verify_search(replica)) == []
 
 
 def test_the_latest_edit_and_title_hold(replica: Replica):

@@ -532,6 +532,71 @@ def test_search_gives_the_newest_arrivals(store: Store):
     assert store.search('"absent"', None, 10) == []
 
 
+def test_opened_gives_kept_bodies_by_number(store: Store):
+    put(
+        store,
+        row(3, kind=Kind.EDIT),
+        row(1),
+        row(2, log=2),
+        row(4, kind=Kind.TITLE),
+        row(5, body=None, state=BodyState.NOT_FETCHED),
+        row(6, body=b"sealed", state=BodyState.SEALED),
+        row(7),
+        row(8, body=None),
+    )
+    write(store, lambda: store.erase_body(7, None))
+    kinds = frozenset({int(Kind.MESSAGE), int(Kind.EDIT)})
+    found: list[tuple[int, int, bytes | None]] = [
+        (n, kind, b'{"text":"said %d"}' % n) for n, kind in ((1, 16), (2, 16), (3, Kind.EDIT))
+    ]
+    found.append((8, 16, None))
+    assert store.opened(kinds, 0, 10) == found
+    assert store.opened(kinds, 0, 2) == found[:2]
+    assert store.opened(kinds, 2, 2) == found[2:]
+
+
+def test_the_search_index_is_compared_with_words(store: Store):
+    put(store, row(1), row(2), words=[(1, "ten green bottles"), (2, "other words")])
+    for thorough in (False, True):
+        assert store.holds_words([(1, "ten green bottles"), (2, "other words")], thorough=thorough)
+        assert store.holds_words([(1, "ten green bottles"), (2, None), (3, None)], thorough=thorough)
+        assert not store.holds_words([(1, "ten green bottles")], thorough=thorough)
+        assert not store.holds_words([(1, "ten green bottles"), (2, "others")], thorough=thorough)
+        assert not store.holds_words([(1, "ten green bottles"), (2, "other words"), (3, "x")])
+
+
+def test_a_search_index_is_made_anew_of_other_words(store: Store):
+    put(store, row(1), row(2), words=[(1, "ten green"), (2, "green")])
+    assert not store.words_distrusted()
+    write(store, store.distrust_words)
+    assert store.words_distrusted()
+    many = 2 * limits.STORE_ROWS_MAX
+    put(store, *(row(n) for n in range(3, many)))
+    words = [(2, "red"), *((n, f"number x{n}") for n in range(3, many))]
+    write(store, lambda: store.replace_words(iter(words)))
+    assert not store.words_distrusted()
+    assert store.search('"ten"', None, 10) == store.search('"green"', None, 10) == []
+    assert store.search('"red"', None, 10) == [2]
+    assert store.search(f'"x{many - 1}"', None, 10) == [many - 1]
+    assert store.holds_words(iter(words))
+
+
+def test_a_failed_transaction_leaves_the_search_index(store: Store):
+    put(store, row(1), words=[(1, "before")])
+
+    def fail() -> None:
+        store.distrust_words()
+        store.replace_words([(1, "after")])
+        store.distrust_words()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write(store, fail)
+    assert not store.words_distrusted()
+    assert store.search('"before"', None, 10) == [1]
+    assert store.search('"after"', None, 10) == []
+
+
 # -- segments and gaps -----------------------------------------------------------------------
 
 
