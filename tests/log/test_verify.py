@@ -109,7 +109,7 @@ UNCHECKED = {
     "entries.n": "the order of arrival here; where anything refers to it, that is found",
     "meta": "facts about this copy: another database id or incarnation starts new chains (test_marker.py)",
     "missing": "the findings of the last verification, which each verification replaces",
-    "search": "words, from which the stored text is not told; a finding shows them beside the text",
+    "search": "words, which `verify_search` compares with the texts (tests/adapters/test_search_index.py)",
     "sqlite": "SQLite's own tables, and those of sqlite-utils",
     "_sqlite": "the names of the migrations that were applied",
 }
