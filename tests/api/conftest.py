@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,6 @@ def opened(tmp_path: Path, clock: Clock) -> Iterator[Home]:
         yield home
 
 
-def read(home: Home, text: str, name: str = "#garden.log", **options: object) -> ImportReport:
+def read(home: Home, text: str, name: str = "#garden.log", **options: Any) -> ImportReport:
     """Import a text as if it were a file."""
-    return home.import_chat(Source(BytesIO(text.encode()), name), **options)  # type: ignore[arg-type]
+    return home.import_chat(Source(BytesIO(text.encode()), name), **options)
