@@ -221,6 +221,97 @@ WHERE l.kind = 'conversation'
 GROUP BY l.n;
 """
 
+_SYNC_TABLES: Final = """
+ALTER TABLE logs ADD COLUMN window_days INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE logs ADD COLUMN fetch_bodies INTEGER NOT NULL DEFAULT 1;
+
+-- Entries of a chain that are held without a hole between them; up to `vouched` they are authentic.
+CREATE TABLE runs (
+    chain INTEGER NOT NULL REFERENCES chains(n),
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    vouched INTEGER NOT NULL,
+    PRIMARY KEY (chain, first)
+) WITHOUT ROWID;
+INSERT INTO runs
+SELECT chain, min(seq), max(seq), max(seq) FROM (
+    SELECT chain, seq, seq - row_number() OVER (PARTITION BY chain ORDER BY seq) AS run
+    FROM entries WHERE chain IS NOT NULL
+) GROUP BY chain, run;
+
+-- Entries that others name among their parents and that are not here.
+CREATE TABLE absent (
+    log INTEGER NOT NULL REFERENCES logs(n),
+    id BLOB NOT NULL,
+    n INTEGER NOT NULL REFERENCES entries(n),
+    PRIMARY KEY (log, id)
+) WITHOUT ROWID;
+INSERT OR IGNORE INTO absent
+SELECT e.log, p.parent, min(p.n) FROM parents AS p JOIN entries AS e ON e.n = p.n
+WHERE NOT EXISTS (
+    SELECT 1 FROM entries AS o WHERE substr(o.id, 1, 8) = substr(p.parent, 1, 8) AND o.id = p.parent
+) GROUP BY e.log, p.parent;
+
+CREATE TABLE peers (
+    device BLOB PRIMARY KEY,
+    name TEXT NOT NULL,
+    noise BLOB NOT NULL,
+    hpke BLOB NOT NULL,
+    own INTEGER NOT NULL,
+    addresses TEXT NOT NULL,
+    added_ms INTEGER NOT NULL,
+    seen_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE syncs (
+    log INTEGER NOT NULL REFERENCES logs(n),
+    device BLOB NOT NULL,
+    state TEXT NOT NULL,
+    here_lacks INTEGER NOT NULL,
+    there_lacks INTEGER NOT NULL,
+    detail TEXT NOT NULL,
+    time_ms INTEGER NOT NULL,
+    equal_ms INTEGER NOT NULL,
+    equal_root BLOB NOT NULL,
+    PRIMARY KEY (log, device)
+) WITHOUT ROWID;
+
+CREATE TABLE receipts (
+    log INTEGER NOT NULL REFERENCES logs(n),
+    device BLOB NOT NULL,
+    first_week INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    bodies INTEGER NOT NULL,
+    entries_root BLOB NOT NULL,
+    bodies_root BLOB NOT NULL,
+    time_ms INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL,
+    proof BLOB NOT NULL,
+    PRIMARY KEY (log, device)
+) WITHOUT ROWID;
+
+CREATE TABLE heard (
+    log INTEGER NOT NULL REFERENCES logs(n),
+    device BLOB NOT NULL,
+    incarnation BLOB NOT NULL,
+    seq INTEGER NOT NULL,
+    holder BLOB NOT NULL,
+    time_ms INTEGER NOT NULL,
+    PRIMARY KEY (log, device, incarnation, holder)
+) WITHOUT ROWID;
+
+CREATE TABLE pruned (
+    log INTEGER NOT NULL REFERENCES logs(n),
+    week INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    bodies INTEGER NOT NULL,
+    entries_hash BLOB NOT NULL,
+    bodies_hash BLOB NOT NULL,
+    time_ms INTEGER NOT NULL,
+    PRIMARY KEY (log, week)
+) WITHOUT ROWID;
+"""
+
 
 @MIGRATIONS()
 def first_tables(db: Database) -> None:
@@ -232,6 +323,12 @@ def first_tables(db: Database) -> None:
 def first_views(db: Database) -> None:
     """The public views, version 1."""
     _execute(db, _VIEWS)
+
+
+@MIGRATIONS()
+def sync_tables(db: Database) -> None:
+    """What sync with other replicas keeps: runs of chains, peers, and what they hold."""
+    _execute(db, _SYNC_TABLES)
 
 
 def _execute(db: Database, script: str) -> None:

@@ -1,28 +1,20 @@
-"""The store on SQLite: rows in, rows out, durable at the end of each transaction.
-
-WAL with synchronous=FULL. One lock file stands around every write and checkpoint of all
-processes: SQLite before 3.51.3 can corrupt a WAL when one connection checkpoints while another
-writes. Text comes back as bytes, so that a flipped bit reaches the verification instead of
-breaking the read.
-"""
+"""The store on SQLite: rows in, rows out, durable at the end of each transaction."""
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
-from itertools import islice, product
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
+
+import msgspec
 
 from mlog import limits
 from mlog.adapters import search_index
+from mlog.adapters.database import APPLICATION_ID, SCHEMA_VERSION, is_corrupt, member, parts, text
 from mlog.adapters.disk import DAMAGED, disk_errors
-from mlog.adapters.locking import ProcessLock
-from mlog.adapters.overwrite import overwrite_gaps, overwrite_wal
-from mlog.errors import StoreError, UserError
+from mlog.adapters.peer_tables import PeerTables
+from mlog.errors import StoreError
 from mlog.log.bodies import SPOKEN
 from mlog.log.entry import VERSION
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic
@@ -39,17 +31,11 @@ from mlog.log.store import (
     LogRow,
     Reason,
     Reference,
+    RunRow,
     TimelineQuery,
 )
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "SqliteStore"]
-
-APPLICATION_ID: Final = 0x6D6C6F67
-"""'mlog', at offset 68 of the file, tells it from other programs' databases."""
-
-SCHEMA_VERSION: Final = 1
-"""Number of the newest migration set; a database with a higher one is of a newer mlog."""
-
 _COLUMNS: Final = (
     "e.n, e.log, e.week, e.id, e.tail, e.signature, e.state, e.kind, e.chain, e.seq, e.time_ms, "
     "e.rank, e.mid, e.hidden, e.edit, b.body"
@@ -59,196 +45,28 @@ _FROM: Final = "FROM entries AS e LEFT JOIN bodies AS b ON b.n = e.n"
 _CONTROL_MAX: Final = 16
 
 
-class SqliteStore:
-    """Rows of one home, in one file.
-
-    Args:
-        path: The database; made if absent.
-        on_commit: Called after each durable commit, before other processes may write.
-
-    Raises:
-        UserError: Not an mlog database, or one of a newer mlog.
-        Busy: Another process holds it for longer than BUSY_TIMEOUT_MS.
-        StoreError: It cannot be opened, or is damaged.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        busy_timeout_ms: int = limits.BUSY_TIMEOUT_MS,
-        on_commit: Callable[[], None] = lambda: None,
-    ):
-        self.path = path
-        self._on_commit = on_commit
-        self._timeout_s = busy_timeout_ms / 1000
-        self._lock = ProcessLock(path.with_name(path.name + ".lock"), busy_timeout_ms)
-        self._in_transaction = False
-        self._prefixes: dict[int, bytes] = {}
-        with disk_errors(path):
-            new = not path.exists() or path.stat().st_size == 0
-            if new:
-                # Before SQLite makes it: its copies of the mode reach the WAL as well.
-                path.touch(mode=0o600)
-            self._db = sqlite3.connect(path, timeout=self._timeout_s, isolation_level=None)
-        try:
-            with disk_errors(path):
-                self._prepare(new=new)
-        except BaseException:
-            self._db.close()
-            raise
-
-    def _prepare(self, *, new: bool) -> None:
-        db = self._db
-        db.text_factory = bytes
-        if not new:
-            self._check_identity()
-        if self._pragma("journal_mode") != b"wal":
-            with self._lock:
-                db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        db.execute("PRAGMA secure_delete=ON")
-        db.execute("PRAGMA cache_size=-16384")
-        if self._pragma("user_version") != SCHEMA_VERSION:
-            self._migrate()
-
-    def _pragma(self, name: str) -> Any:
-        return self._db.execute(f"PRAGMA {name}").fetchone()[0]
-
-    def _check_identity(self) -> None:
-        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if tables and self._pragma("application_id") != APPLICATION_ID:
-            raise UserError(
-                f"{self.path} is not an mlog database. Move it away, or point MLOG_HOME to another folder."
-            )
-        version = self._pragma("user_version")
-        if version > SCHEMA_VERSION:
-            raise UserError(
-                f"{self.path} was written by a newer mlog (schema {version}, this one knows "
-                f"{SCHEMA_VERSION}). Install the newer mlog; nothing was changed."
-            )
-
-    def _migrate(self) -> None:
-        from sqlite_utils import Database
-
-        from mlog.adapters.schema import MIGRATIONS
-
-        with self._lock:
-            if self._pragma("user_version") == SCHEMA_VERSION:
-                return
-            # One transaction: tables without the application id would be another program's for ever.
-            with self._begun():
-                self._db.text_factory = str
-                try:
-                    MIGRATIONS.apply(Database(self._db))
-                finally:
-                    self._db.text_factory = bytes
-                self._db.execute(
-                    "INSERT OR IGNORE INTO meta VALUES ('database', ?)", (secrets.token_bytes(16),)
-                )
-                self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-
-    def close(self) -> None:
-        """Let go of the file."""
-        with disk_errors(self.path):
-            self._db.close()
-
-    # -- transactions ------------------------------------------------------------------------
-
-    @contextmanager
-    def transaction(self) -> Generator[None]:
-        """All writes inside are durable together when it ends; nested ones join the outer one."""
-        if self._in_transaction:
-            yield
-            return
-        with disk_errors(self.path), self._lock:
-            with self._begun():
-                yield
-            self._on_commit()
-
-    @contextmanager
-    def _begun(self) -> Generator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        self._in_transaction = True
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            # A log that was started inside is gone, and its number may become another's.
-            self._prefixes.clear()
-            raise
-        finally:
-            self._in_transaction = False
-
-    @contextmanager
-    def reading(self) -> Generator[None]:
-        """All reads inside see one state of the database."""
-        if self._in_transaction or self._db.in_transaction:
-            yield
-            return
-        with disk_errors(self.path):
-            self._db.execute("BEGIN")
-            try:
-                yield
-            finally:
-                self._db.execute("ROLLBACK")
-
-    def _all(self, sql: str, parameters: Sequence[object] = (), shape: str = "") -> list[Any]:
-        """Rows. `shape` has a letter for each column: i for int, b for bytes, capitals where null may be."""
-        with disk_errors(self.path):
-            rows = self._db.execute(sql, parameters).fetchall()
-        allowed = _types_of(shape)
-        if allowed and any(tuple(map(type, row)) not in allowed for row in rows):
-            return [tuple(map(_coerced, row, shape)) for row in rows]
-        return rows
-
-    def _run(self, sql: str, parameters: Sequence[object] = ()) -> None:
-        assert self._in_transaction
-        with disk_errors(self.path):
-            self._db.execute(sql, parameters)
-
-    def _run_many(self, sql: str, rows: Collection[Sequence[object]]) -> None:
-        assert self._in_transaction
-        if not rows:
-            return
-        with disk_errors(self.path):
-            self._db.executemany(sql, rows)
-
-    def _one(self, sql: str, parameters: Sequence[object] = ()) -> Any:
-        return self._all(sql, parameters)[0][0]
-
-    # -- facts about the home ----------------------------------------------------------------
-
-    def data_version(self) -> int:
-        """A number that differs once another connection has written."""
-        return self._pragma("data_version")
-
-    def meta(self, name: str) -> bytes | None:
-        """A named value of this database."""
-        rows = self._all("SELECT value FROM meta WHERE name = ?", (name,), "b")
-        return rows[0][0] if rows else None
-
-    def set_meta(self, name: str, value: bytes) -> None:
-        self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+class SqliteStore(PeerTables):
+    """Rows of one home; arguments and errors as `Database`."""
 
     # -- logs, keys, chains ------------------------------------------------------------------
 
     def logs(self) -> list[LogRow]:
         return [
-            LogRow(n, Topic(topic), _member(LogKind, kind), secret, _text(title))
-            for n, topic, kind, secret, title in self._all(
-                "SELECT n, topic, kind, secret, title FROM logs ORDER BY n", shape="ibbbb"
+            LogRow(n, Topic(topic), member(LogKind, kind), secret, text(title), window_days, bool(bodies))
+            for n, topic, kind, secret, title, window_days, bodies in self._all(
+                "SELECT n, topic, kind, secret, title, window_days, fetch_bodies FROM logs ORDER BY n",
+                shape="ibbbbii",
             )
         ]
 
     def add_log(self, row: LogRow) -> None:
         self._run(
-            "INSERT INTO logs VALUES (?, ?, ?, ?, ?)",
-            (row.n, row.topic, row.kind.value, row.secret, row.title),
+            "INSERT INTO logs VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (row.n, row.topic, row.kind.value, row.secret, row.title, row.window_days, row.fetch_bodies),
         )
+
+    def set_window(self, log: int, days: int, *, fetch_bodies: bool) -> None:
+        self._run("UPDATE logs SET window_days = ?, fetch_bodies = ? WHERE n = ?", (days, fetch_bodies, log))
 
     def set_title(self, log: int, title: str) -> None:
         self._run("UPDATE logs SET title = ? WHERE n = ?", (title, log))
@@ -264,7 +82,7 @@ class SqliteStore:
 
     def devices(self) -> list[DeviceRow]:
         return [
-            DeviceRow(DeviceId(id_), _text(name), _text(person))
+            DeviceRow(DeviceId(id_), text(name), text(person))
             for id_, name, person in self._all("SELECT id, name, person FROM devices", shape="bbb")
         ]
 
@@ -290,6 +108,34 @@ class SqliteStore:
 
     def next_chain(self) -> int:
         return self._one("SELECT coalesce(max(n), 0) + 1 FROM chains")
+
+    def runs(self, log: int) -> list[RunRow]:
+        return [
+            RunRow(*row)
+            for row in self._all(
+                "SELECT r.chain, r.first, r.last, r.vouched FROM chains AS c JOIN runs AS r ON r.chain = c.n "
+                "WHERE c.log = ? ORDER BY r.chain, r.first",
+                (log,),
+                "iiii",
+            )
+        ]
+
+    def runs_near(self, chain: int, seq: int) -> list[RunRow]:
+        return [
+            RunRow(*row)
+            for row in self._all(
+                "SELECT chain, first, last, vouched FROM runs WHERE chain = ? AND first <= ? "
+                "ORDER BY first DESC LIMIT 2",
+                (chain, seq + 1),
+                "iiii",
+            )
+        ][::-1]
+
+    def put_run(self, row: RunRow) -> None:
+        self._run("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", msgspec.structs.astuple(row))
+
+    def remove_run(self, chain: int, first: int) -> None:
+        self._run("DELETE FROM runs WHERE chain = ? AND first = ?", (chain, first))
 
     def heads(self, log: int) -> list[EntryId]:
         return [
@@ -414,7 +260,7 @@ class SqliteStore:
         # A cross join, since SQLite would rather begin with all entries of a rare kind.
         of_kind = f"CROSS JOIN entries AS e ON e.n = l.n AND e.kind IN ({chosen})" if kinds else ""
         found: list[Reference] = []
-        for part in _parts(targets):
+        for part in parts(targets):
             marks = ",".join("?" * len(part))
             for n, target, in_log in self._all(
                 f"SELECT l.n, l.target, l.log FROM links AS l {of_kind} "
@@ -515,7 +361,7 @@ class SqliteStore:
 
     def hits(self, ns: Collection[int]) -> list[Hit]:
         found: list[Hit] = []
-        for part in _parts(ns):
+        for part in parts(ns):
             columns = "SELECT n, log, id, mid, kind, rank, hidden, edit FROM entries"
             marks = ",".join("?" * len(part))
             rows = self._all(f"{columns} WHERE n IN ({marks})", part, "iibBiiiI")
@@ -539,7 +385,7 @@ class SqliteStore:
             try:
                 return search_index.holds_words(self._db, words, thorough=thorough)
             except sqlite3.DatabaseError as error:
-                if not _is_corrupt(error):
+                if not is_corrupt(error):
                     raise
                 return False
 
@@ -555,6 +401,33 @@ class SqliteStore:
 
     def words_distrusted(self) -> bool:
         return self.meta("search") is not None
+
+    def absent(self, log: int, limit: int) -> list[tuple[EntryId, int]]:
+        return [
+            (EntryId(id_), n)
+            for id_, n in self._all(
+                "SELECT id, n FROM absent WHERE log = ? ORDER BY id LIMIT ?", (log, limit), "bi"
+            )
+        ]
+
+    def change_absent(
+        self, log: int, add: Collection[tuple[EntryId, int]], remove: Collection[EntryId]
+    ) -> None:
+        self._run_many("INSERT OR IGNORE INTO absent VALUES (?, ?, ?)", [(log, id_, n) for id_, n in add])
+        self._run_many("DELETE FROM absent WHERE log = ? AND id = ?", [(log, id_) for id_ in remove])
+
+    def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
+        return self._rows("WHERE e.n > ? AND e.log = ? ORDER BY e.n LIMIT ?", (after_n, log, limit))
+
+    def week_arrivals(self, log: int, week: int, after_n: int, limit: int) -> list[EntryRow]:
+        return self._rows(
+            "WHERE e.log = ? AND e.week = ? AND e.n > ? ORDER BY e.n LIMIT ?", (log, week, after_n, limit)
+        )
+
+    def week_ids(self, log: int, week: int, after: EntryId, limit: int) -> list[EntryRow]:
+        return self._rows(
+            "WHERE e.log = ? AND e.week = ? AND e.id > ? ORDER BY e.id LIMIT ?", (log, week, after, limit)
+        )
 
     # -- segments and gaps -------------------------------------------------------------------
 
@@ -602,9 +475,7 @@ class SqliteStore:
 
     def gaps(self, log: int | None) -> list[GapRow]:
         return [
-            GapRow(
-                in_log, id_, _text(part), _member(Reason, reason), chain, seq, time_ms, since, _text(detail)
-            )
+            GapRow(in_log, id_, text(part), member(Reason, reason), chain, seq, time_ms, since, text(detail))
             for in_log, id_, part, reason, chain, seq, time_ms, since, detail in self._all(
                 "SELECT log, id, part, reason, chain, seq, time_ms, since_ms, detail FROM missing "
                 "WHERE log = coalesce(?, log) ORDER BY log, time_ms, seq",
@@ -627,68 +498,6 @@ class SqliteStore:
         )
         self._run(changed, (log,))
 
-    # -- care of the file --------------------------------------------------------------------
-
-    def scrub(self) -> None:
-        """Overwrite what erased bodies left in the search index, the pages and the WAL.
-
-        SQLite zeroes what is deleted (secure_delete). The index keeps deleted words until its
-        segments are merged; for the rest see mlog/adapters/overwrite.py.
-        """
-        if self.meta("scrub") is None:
-            return
-        with disk_errors(self.path), self._lock:
-            if self.meta("scrub") is None:
-                # Another process was faster.
-                return
-            with self._begun():
-                self._db.execute("INSERT INTO search (search) VALUES ('optimize')")
-            before = self.data_version()
-            self._db.execute(f"PRAGMA busy_timeout={limits.SCRUB_WAIT_MS}")
-            try:
-                busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-            finally:
-                self._db.execute(f"PRAGMA busy_timeout={int(self._timeout_s * 1000)}")
-            if busy:
-                # A reader still needs the old pages; the next writer scrubs.
-                return
-            with self._begun():
-                if self.data_version() != before:
-                    # Another program wrote without our lock, and the WAL is in use again.
-                    return
-                overwrite_gaps(self.path)
-                overwrite_wal(self.path.with_name(self.path.name + "-wal"))
-                # Pages that are cached still have their gaps.
-                self._db.execute("PRAGMA shrink_memory")
-                self._db.execute("DELETE FROM meta WHERE name = 'scrub'")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def check_file(self) -> list[str]:
-        """What SQLite itself finds wrong with the file; empty if nothing."""
-        try:
-            with disk_errors(self.path):
-                found = [_text(line) for (line,) in self._db.execute("PRAGMA integrity_check(20)")]
-        except StoreError as error:
-            return [str(error)]
-        # From 3.44 on SQLite also says here what `check_index` says.
-        return [line for line in found if line != "ok" and "FTS5" not in line]
-
-    def check_index(self) -> bool:
-        """Whether the search index is well-formed; `holds_words` says whether it is right."""
-        with self.transaction(), disk_errors(self.path):
-            try:
-                self._db.execute("INSERT INTO search (search) VALUES ('integrity-check')")
-            except sqlite3.DatabaseError as error:
-                if not _is_corrupt(error):
-                    raise
-                return False
-        return True
-
-    def copy_to(self, path: Path) -> None:
-        """A consistent copy in one file, made while others write."""
-        with disk_errors(path):
-            self._db.execute("VACUUM INTO ?", (str(path),))
-
     def newest_written_ms(self) -> int:
         """The newest time claimed by an entry that was written by hand, in any log; 0 if none."""
         return self._one(
@@ -704,12 +513,12 @@ class SqliteStore:
         ]
 
     def _lookup(self, column: str, values: Collection[object], also: str = "") -> Iterator[EntryRow]:
-        for part in _parts(values):
+        for part in parts(values):
             marks = ",".join("?" * len(part))
             yield from self._rows(f"WHERE {column} IN ({marks}) {also}", part)
 
     def _by_numbers(self, select: str, ns: Collection[int], column: str = "n") -> Iterator[Any]:
-        for part in _parts(ns):
+        for part in parts(ns):
             yield from self._all(f"{select} WHERE {column} IN ({','.join('?' * len(part))})", part, "ib")
 
     def _row(self, row: Sequence[Any]) -> EntryRow:
@@ -757,20 +566,10 @@ class SqliteStore:
         return self._prefixes[log]
 
 
-def _parts(values: Collection[Any]) -> Iterator[Sequence[Any]]:
-    ordered = sorted(values)
-    for start in range(0, len(ordered), limits.STORE_ROWS_MAX):
-        yield ordered[start : start + limits.STORE_ROWS_MAX]
-
-
 def _batches(words: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
     ordered = iter(words)
     while batch := list(islice(ordered, limits.STORE_ROWS_MAX)):
         yield batch
-
-
-def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
-    return (error.sqlite_errorname or "").startswith("SQLITE_CORRUPT")
 
 
 def _as_text(row: EntryRow) -> str | bytes:
@@ -782,33 +581,3 @@ def _as_text(row: EntryRow) -> str | bytes:
         except UnicodeDecodeError:
             pass
     return row.body
-
-
-@cache
-def _types_of(shape: str) -> frozenset[tuple[type, ...]]:
-    """The types that a row of this shape may have."""
-    null = type(None)
-    letters = {"i": (int,), "b": (bytes,), "I": (int, null), "B": (bytes, null)}
-    return frozenset(product(*(letters[letter] for letter in shape))) if shape else frozenset()
-
-
-def _coerced(value: object, letter: str) -> object:
-    """A value of the type it should have; what a flipped bit gave another type never fits then."""
-    if letter in "ib" or value is not None:
-        wanted, never = (int, -1) if letter in "iI" else (bytes, b"")
-        return value if isinstance(value, wanted) else never
-    return None
-
-
-def _text(value: bytes) -> str:
-    return value.decode(errors="replace")
-
-
-def _member(kind: Any, value: bytes) -> Any:
-    try:
-        return kind(_text(value))
-    except ValueError:
-        raise StoreError(
-            "the database is damaged: it holds a word that mlog never writes. "
-            "Restore a backup: 'mlog restore FILE'."
-        ) from None

@@ -9,7 +9,8 @@ from copy import deepcopy
 import msgspec
 
 from mlog import limits
-from mlog.log.ids import DeviceId, EntryId, MessageId
+from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
+from mlog.log.peers import HeardRow, PeerRow, PrunedRow, ReceiptRow, SyncRow
 from mlog.log.store import (
     BodyState,
     ChainRow,
@@ -21,6 +22,7 @@ from mlog.log.store import (
     Hit,
     LogRow,
     Reference,
+    RunRow,
     TimelineQuery,
 )
 
@@ -44,6 +46,13 @@ class _Tables(msgspec.Struct):
     digests: dict[tuple[int, int], Digest] = {}
     stale: set[tuple[int, int]] = set()
     gaps: list[GapRow] = []
+    runs: dict[int, dict[int, RunRow]] = {}
+    absent: dict[int, dict[EntryId, int]] = {}
+    peers: dict[DeviceId, PeerRow] = {}
+    syncs: dict[tuple[int, DeviceId], SyncRow] = {}
+    receipts: dict[tuple[int, DeviceId], ReceiptRow] = {}
+    heard: dict[tuple[int, DeviceId, Incarnation, DeviceId], HeardRow] = {}
+    pruned: dict[tuple[int, int], PrunedRow] = {}
 
 
 class MemoryStore:
@@ -102,6 +111,27 @@ class MemoryStore:
 
     def next_chain(self) -> int:
         return max(self._t.chains, default=0) + 1
+
+    def set_window(self, log: int, days: int, *, fetch_bodies: bool) -> None:
+        row = self._t.logs[log]
+        self._t.logs[log] = msgspec.structs.replace(row, window_days=days, fetch_bodies=fetch_bodies)
+
+    def runs(self, log: int) -> list[RunRow]:
+        return [
+            run
+            for chain, runs in sorted(self._t.runs.items())
+            if self._t.chains[chain].log == log
+            for _, run in sorted(runs.items())
+        ]
+
+    def runs_near(self, chain: int, seq: int) -> list[RunRow]:
+        return [run for first, run in sorted(self._t.runs.get(chain, {}).items()) if first <= seq + 1][-2:]
+
+    def put_run(self, row: RunRow) -> None:
+        self._t.runs.setdefault(row.chain, {})[row.first] = row
+
+    def remove_run(self, chain: int, first: int) -> None:
+        self._t.runs.get(chain, {}).pop(first, None)
 
     def heads(self, log: int) -> list[EntryId]:
         return sorted(self._t.heads.get(log, set()))
@@ -269,6 +299,30 @@ class MemoryStore:
     def words_distrusted(self) -> bool:
         return self._t.words_distrusted
 
+    def absent(self, log: int, limit: int) -> list[tuple[EntryId, int]]:
+        return sorted(self._t.absent.get(log, {}).items())[:limit]
+
+    def change_absent(
+        self, log: int, add: Collection[tuple[EntryId, int]], remove: Collection[EntryId]
+    ) -> None:
+        absent = self._t.absent.setdefault(log, {})
+        for id_, n in add:
+            absent.setdefault(id_, n)
+        for id_ in remove:
+            absent.pop(id_, None)
+
+    def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
+        rows = [row for row in self._t.entries.values() if row.log == log and row.n > after_n]
+        return [self._row(row.n) for row in sorted(rows, key=lambda row: row.n)[:limit]]
+
+    def week_arrivals(self, log: int, week: int, after_n: int, limit: int) -> list[EntryRow]:
+        rows = [r for r in self._t.entries.values() if (r.log, r.week) == (log, week) and r.n > after_n]
+        return [self._row(row.n) for row in sorted(rows, key=lambda row: row.n)[:limit]]
+
+    def week_ids(self, log: int, week: int, after: EntryId, limit: int) -> list[EntryRow]:
+        rows = [r for r in self._t.entries.values() if (r.log, r.week) == (log, week) and r.id > after]
+        return [self._row(row.n) for row in sorted(rows, key=lambda row: row.id)[:limit]]
+
     def digests(self, log: int) -> list[Digest]:
         return [digest for (of, _), digest in sorted(self._t.digests.items()) if of == log]
 
@@ -297,6 +351,45 @@ class MemoryStore:
         for row in self._t.entries.values():
             if row.log == log and row.id in changed:
                 self._t.stale.add((log, row.week))
+
+    # -- peers -------------------------------------------------------------------------------
+
+    def peers(self) -> list[PeerRow]:
+        return sorted(self._t.peers.values(), key=lambda row: (row.added_ms, row.device))
+
+    def put_peer(self, row: PeerRow) -> None:
+        self._t.peers[row.device] = row
+
+    def remove_peer(self, device: DeviceId) -> None:
+        self._t.peers.pop(device, None)
+
+    def syncs(self, log: int | None = None) -> list[SyncRow]:
+        return [row for key, row in sorted(self._t.syncs.items()) if log in (None, key[0])]
+
+    def put_sync(self, row: SyncRow) -> None:
+        self._t.syncs[row.log, row.device] = row
+
+    def receipts(self, log: int | None = None) -> list[ReceiptRow]:
+        return [row for key, row in sorted(self._t.receipts.items()) if log in (None, key[0])]
+
+    def put_receipt(self, row: ReceiptRow) -> None:
+        self._t.receipts[row.log, row.device] = row
+
+    def heard(self, log: int) -> list[HeardRow]:
+        return [row for key, row in sorted(self._t.heard.items()) if key[0] == log]
+
+    def put_heard(self, row: HeardRow) -> None:
+        self._t.heard[row.log, row.device, row.incarnation, row.by] = row
+
+    def pruned(self, log: int) -> list[PrunedRow]:
+        return [row for key, row in sorted(self._t.pruned.items()) if key[0] == log]
+
+    def put_pruned(self, row: PrunedRow) -> None:
+        self._t.pruned[row.log, row.week] = row
+
+    def remove_pruned(self, log: int, first_week: int) -> None:
+        for key in [key for key in self._t.pruned if key[0] == log and key[1] >= first_week]:
+            del self._t.pruned[key]
 
     def _row(self, n: int) -> EntryRow:
         # A copy, as from a database: nobody changes a stored row behind the store's back.

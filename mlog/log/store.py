@@ -17,6 +17,7 @@ import msgspec
 
 from mlog.log.bodies import SPOKEN
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, message_id
+from mlog.log.peers import PeerStore
 
 __all__ = [
     "BodyState",
@@ -32,6 +33,7 @@ __all__ = [
     "Position",
     "Reason",
     "Reference",
+    "RunRow",
     "Store",
     "TimelineQuery",
 ]
@@ -43,6 +45,7 @@ class LogKind(StrEnum):
     CONVERSATION = "conversation"
     PERSON = "person"
     PRIVATE = "private"
+    BLIND = "blind"
 
 
 class BodyState(IntEnum):
@@ -63,13 +66,22 @@ class Reason(StrEnum):
 
 
 class LogRow(msgspec.Struct, frozen=True, gc=False):
-    """One log. `secret` is sealed by the device's vault; `title` is the latest one folded."""
+    """One log.
+
+    Attributes:
+        secret: Sealed by the device's vault; b"" where this replica cannot read the log.
+        title: The latest one folded.
+        window_days: Only what is so recent is wanted here; 0 for everything.
+        fetch_bodies: Bodies are wanted too; else one by one, when they are asked for.
+    """
 
     n: int
     topic: Topic
     kind: LogKind
     secret: bytes
     title: str = ""
+    window_days: int = 0
+    fetch_bodies: bool = True
 
 
 class DeviceRow(msgspec.Struct, frozen=True, gc=False):
@@ -102,6 +114,20 @@ class ChainRow(msgspec.Struct, frozen=True, gc=False):
     seq: int
     id: EntryId
     week: int
+
+
+class RunRow(msgspec.Struct, frozen=True, gc=False):
+    """Entries of a chain from `first` to `last` that are held without a hole.
+
+    Attributes:
+        vouched: Up to here they are authentic: a signature at `vouched` vouches for them; below
+            `first` for none.
+    """
+
+    chain: int
+    first: int
+    last: int
+    vouched: int
 
 
 class EntryRow(msgspec.Struct, gc=False, kw_only=True):
@@ -237,7 +263,7 @@ class TimelineQuery(msgspec.Struct, frozen=True, kw_only=True):
     hidden: bool = False
 
 
-class Store(Protocol):
+class Store(PeerStore, Protocol):
     """Rows of one home. Raises StoreError when the disk fails, Busy when another process writes."""
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -260,6 +286,17 @@ class Store(Protocol):
     def chains(self, log: int) -> list[ChainRow]: ...
     def put_chain(self, row: ChainRow) -> None: ...
     def next_chain(self) -> int: ...
+    def set_window(self, log: int, days: int, *, fetch_bodies: bool) -> None: ...
+    def runs(self, log: int) -> list[RunRow]:
+        """All runs of a log, by chain and `first`."""
+        ...
+
+    def runs_near(self, chain: int, seq: int) -> list[RunRow]:
+        """The last two runs of a chain that begin at `seq + 1` or before, by `first`."""
+        ...
+
+    def put_run(self, row: RunRow) -> None: ...
+    def remove_run(self, chain: int, first: int) -> None: ...
     def heads(self, log: int) -> list[EntryId]: ...
     def change_heads(self, log: int, add: Collection[EntryId], remove: Collection[EntryId]) -> None: ...
 
@@ -354,6 +391,26 @@ class Store(Protocol):
         ...
 
     def words_distrusted(self) -> bool: ...
+
+    def absent(self, log: int, limit: int) -> list[tuple[EntryId, int]]:
+        """Entries that are named and not here, by id, each with `n` of one that names it."""
+        ...
+
+    def change_absent(
+        self, log: int, add: Collection[tuple[EntryId, int]], remove: Collection[EntryId]
+    ) -> None: ...
+
+    def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
+        """Entries of a log in the order in which they came here."""
+        ...
+
+    def week_arrivals(self, log: int, week: int, after_n: int, limit: int) -> list[EntryRow]:
+        """Entries of a segment in the order in which they came here."""
+        ...
+
+    def week_ids(self, log: int, week: int, after: EntryId, limit: int) -> list[EntryRow]:
+        """Entries of a segment in the order of their ids; `after` is exclusive."""
+        ...
 
     # -- segments and gaps -------------------------------------------------------------------
 
