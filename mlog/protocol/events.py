@@ -1,0 +1,147 @@
+"""What goes into a node and what comes out: `Node.handle(event, now_ms) -> effects`.
+
+The node has no sockets and no clock; whoever drives it (mlog/adapters/runtime.py, the simulator)
+turns what happens into events and carries out effects in their order. Effects are returned after
+the commit of what they acknowledge.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from mlog.log.ids import DeviceId, EntryId
+
+__all__ = [
+    "Close",
+    "Closed",
+    "Committed",
+    "Dial",
+    "Effect",
+    "Event",
+    "Fetch",
+    "Notice",
+    "Opened",
+    "Received",
+    "Seen",
+    "Send",
+    "SyncNow",
+    "Tick",
+    "Unreachable",
+    "WakeAt",
+]
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """A transport connection is open.
+
+    Attributes:
+        session: A number never used before in this node.
+        device: Whom we dialled; None where somebody dialled us.
+        address: Of the other end, as HOST:PORT, for messages to the person.
+    """
+
+    session: int
+    device: DeviceId | None = None
+    address: str = ""
+
+
+class Received(msgspec.Struct, frozen=True):
+    """One binary websocket message came."""
+
+    session: int
+    data: bytes
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """The connection is gone, whoever ended it; nothing more comes of this session."""
+
+    session: int
+    reason: str = ""
+
+
+class Unreachable(msgspec.Struct, frozen=True):
+    """A dial did not lead to a connection."""
+
+    device: DeviceId
+    reason: str
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """Discovery, or the person, says where a device can be reached now (HOST:PORT, best first)."""
+
+    device: DeviceId
+    addresses: tuple[str, ...]
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """The time that `WakeAt` asked for has come."""
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """Something was committed to the store, here or by another process."""
+
+
+class SyncNow(msgspec.Struct, frozen=True):
+    """Compare everything again with the devices that are connected, and dial the others now."""
+
+
+class Fetch(msgspec.Struct, frozen=True):
+    """Ask for entries, their bodies and signatures from whoever is connected."""
+
+    log: int
+    ids: tuple[EntryId, ...]
+
+
+Event: TypeAlias = Opened | Received | Closed | Unreachable | Seen | Tick | Committed | SyncNow | Fetch
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send one binary websocket message."""
+
+    session: int
+    data: bytes
+
+
+class Close(msgspec.Struct, frozen=True):
+    """Close the connection once what was sent before is out."""
+
+    session: int
+    reason: str
+
+
+class Dial(msgspec.Struct, frozen=True):
+    """Connect to a device: try the addresses in order, then say `Opened` or `Unreachable`."""
+
+    device: DeviceId
+    addresses: tuple[str, ...]
+
+
+class WakeAt(msgspec.Struct, frozen=True):
+    """Say `Tick` at this time; a later `WakeAt` replaces it. A time that is past means at once,
+    after other events that wait: so long work is done in slices."""
+
+    time_ms: int
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a person or a program that watches may want to know; never needed to go on.
+
+    Attributes:
+        what: "connected", "disconnected", "refused", "unreachable", "equal", "behind", "differing",
+            "stored", "sent", "granted".
+        log: Which log, or 0.
+        device: Which peer, or b"".
+        count: Entries concerned.
+        detail: In plain words.
+    """
+
+    what: str
+    log: int = 0
+    device: bytes = b""
+    count: int = 0
+    detail: str = ""
+
+
+Effect: TypeAlias = Send | Close | Dial | WakeAt | Notice
