@@ -16,8 +16,9 @@ from mlog.errors import InvalidInput, MlogError
 from mlog.formats import Chat, ExportRecord, Provenance, Record, Skipped, Source, detect, exporter, importer
 from mlog.log import bodies
 from mlog.log.bodies import SPOKEN, Body, Kind
+from mlog.log.fold import chat_target
 from mlog.log.ids import EntryId, MessageId, message_id
-from mlog.log.replica import Draft, Replica, Run, chat_target
+from mlog.log.replica import Draft, Replica, Run
 from mlog.log.store import BodyState, EntryRow, LogKind, Store, TimelineQuery
 from mlog.log.view import View
 

@@ -41,6 +41,7 @@ __all__ = [
     "seal",
     "unwrap",
     "verify_signature",
+    "wrap_info",
 ]
 
 SECRET_SIZE: Final = 32
@@ -270,6 +271,11 @@ class Vault:
 def commitment(secret: bytes) -> bytes:
     """What a key entry states of its secret, so that all readers get the same one; 32 bytes."""
     return hash_with_context("epoch commitment", secret)
+
+
+def wrap_info(topic: Topic, author: bytes, epoch: int, recipient: bytes) -> bytes:
+    """Binds a wrapped epoch secret to its log, author, epoch and recipient (HPKE's `info`)."""
+    return b"mlog v1 epoch wrap\0" + topic + author + epoch.to_bytes(8, "big") + recipient
 
 
 def hpke_suite() -> hpke.Suite:

@@ -19,19 +19,19 @@ from mlog.errors import BadSignature, InvalidInput
 from mlog.log import bodies, crypto, entry
 from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.entry import NO_ENTRY, Header
-from mlog.log.ids import EntryId, MessageId
-from mlog.log.merkle import segment_digest
-from mlog.log.replica import (
+from mlog.log.fold import (
     Folded,
     LogState,
     Ranks,
-    Replica,
     changes_of,
     fold_message,
     latest_devices,
     latest_title,
     references_of,
 )
+from mlog.log.ids import EntryId, MessageId
+from mlog.log.merkle import segment_digest
+from mlog.log.replica import Replica
 from mlog.log.store import BodyState, ChainRow, EntryRow, GapRow, LogKind, Reason, Store
 from mlog.log.stored import check_body, check_header
 

@@ -14,8 +14,9 @@ import msgspec
 from mlog.errors import InvalidInput
 from mlog.log import bodies
 from mlog.log.bodies import Body, Kind
+from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, MessageId
-from mlog.log.replica import LogState, Replica
+from mlog.log.replica import Replica
 from mlog.log.store import BodyState, EntryRow, Position
 from mlog.log.stored import check_body, check_header
 

@@ -16,11 +16,12 @@ import pytest
 from mlog import errors, limits
 from mlog.formats import identity
 from mlog.log import bodies, crypto, entry, ids
-from mlog.log.crypto import EpochKeys, LogKeys, Vault
+from mlog.log.crypto import EpochKeys, LogKeys, Vault, wrap_info
 from mlog.log.entry import Header, Sealed
+from mlog.log.fold import chat_target
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.merkle import log_root, segment_digest
-from mlog.log.replica import Replica, chat_target, wrap_info
+from mlog.log.replica import Replica
 from mlog.log.store import TimelineQuery
 from mlog.log.verify import Progress, verify_log
 

@@ -1,0 +1,358 @@
+"""The fold: what the stored entries mean together, kept up to date as entries come and change.
+
+What an entry means is worked out from the stored set, so that two replicas with the same entries
+show the same view, in whatever order they came. Three things are kept up to date for that, each a
+pure function of the set:
+
+rank    `max(time, 1 + the greatest rank of its order parents)`. Sorting by (rank, id) so never
+        puts an entry before one that it names, however wrong the clocks. Order parents are all
+        that an entry names; of an imported entry only the imported ones, since its time is
+        that of the original chat and not of the import.
+hidden  several entries can be one message (two people import the same chat). The one written
+        in mlog stands for them, else the one with the lowest id.
+edit    the greatest (rank, id) among the edits that the message's own author made.
+
+An erasure by the message's own author empties the bodies of the message and of its edits.
+docs/protocol.md, 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from heapq import heappop, heappush
+from typing import Final, NamedTuple
+
+import msgspec
+
+from mlog.errors import InvalidInput
+from mlog.log import bodies, crypto
+from mlog.log.bodies import SPOKEN, Body, Kind
+from mlog.log.crypto import LogKeys
+from mlog.log.entry import NO_ENTRY, Header
+from mlog.log.ids import DeviceId, EntryId, MessageId
+from mlog.log.store import (
+    BodyState,
+    DeviceRow,
+    EntryRow,
+    LogKind,
+    Position,
+    Reference,
+    Store,
+    TimelineQuery,
+)
+from mlog.log.stored import check_body, check_header, readable_body, text_of
+from mlog.log.words import searchable
+
+__all__ = [
+    "Fold",
+    "Folded",
+    "LogState",
+    "Opened",
+    "Ranks",
+    "changes_of",
+    "chat_target",
+    "fold_message",
+    "is_retold",
+    "latest_devices",
+    "latest_title",
+    "parents_of",
+    "references_of",
+    "row_is_retold",
+]
+
+_CHANGING: Final = frozenset({Kind.EDIT, Kind.ERASURE, Kind.MANIFEST})
+_ERASED_WITH: Final = frozenset({Kind.EDIT, Kind.MANIFEST})
+"""What is erased together with the message that it names."""
+_LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE})
+"""Kinds of which the latest in the order of the view holds."""
+
+
+class LogState(msgspec.Struct, gc=False):
+    """A log whose secrets we have."""
+
+    n: int
+    kind: LogKind
+    keys: LogKeys
+
+
+class Opened(msgspec.Struct, gc=False):
+    """An entry on its way into the store."""
+
+    row: EntryRow
+    header: Header
+    body: Body | None
+    text: str | None
+
+
+class Fold:
+    """What is worked out of a store's entries.
+
+    Args:
+        keys: Of a log by its number.
+        authors: Who writes each chain of a log.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Callable[[int], LogKeys],
+        authors: Callable[[int], Mapping[int, DeviceId]],
+    ):
+        self._store = store
+        self._keys = keys
+        self._authors = authors
+
+    def insert(self, state: LogState, opened: Sequence[Opened]) -> None:
+        self._store.insert(
+            [o.row for o in opened],
+            [(o.row.n, parent) for o in opened for parent in o.header.parents],
+            [
+                Reference(o.row.n, state.n, target)
+                for o in opened
+                if o.body is not None
+                for target in references_of(o.body)
+            ],
+            [(o.row.n, searchable(o.text)) for o in opened if o.text],
+        )
+
+    def fold(
+        self,
+        state: LogState,
+        opened: Sequence[Opened],
+        raised: Sequence[EntryRow] = (),
+        first: Set[MessageId] = frozenset(),
+    ) -> None:
+        """Work out what changes in the view by new entries, and by others whose place changed.
+
+        Args:
+            raised: Those others.
+            first: Messages that only the new entries say, each once.
+        """
+        mids = {o.row.message for o in opened if o.row.kind in SPOKEN}
+        for o in opened:
+            if o.body is not None and o.row.kind in _CHANGING:
+                mids.update(references_of(o.body))
+        for targets in self._store.references([row.n for row in raised if row.kind == Kind.EDIT]).values():
+            mids.update(targets)
+        self._fold_messages(state, mids, first)
+        ordered = [*(o.row for o in opened if o.row.kind in _LATEST_COUNTS), *raised]
+        if any(row.kind == Kind.TITLE for row in ordered):
+            self._store.set_title(state.n, latest_title(self._store, state.n))
+        if state.kind == LogKind.PERSON and any(row.kind == Kind.DEVICE for row in ordered):
+            for device in latest_devices(self._store, state.n):
+                self._store.put_device(device)
+
+    def _fold_messages(self, state: LogState, mids: Set[MessageId], first: Set[MessageId]) -> None:
+        changes = changes_of(self._store, state.n, mids)
+        # What one entry says and none changes reads as it is: most of an import.
+        mids = (mids - first) | changes.keys()
+        said = self._store.by_mid(state.n, mids)
+        authors = self._authors(state.n)
+        for mid in mids:
+            rows, changing = said.get(mid, []), changes.get(mid, [])
+            if len(rows) <= 1 and not changing:
+                continue
+            folded = fold_message(rows, changing, authors)
+            for row in (*rows, *changing):
+                if row.n in folded.erased and row.state != BodyState.ERASED:
+                    self._erase_body(row, authors)
+            for row in rows:
+                if row.hidden != (row.n in folded.hidden):
+                    self._store.set_hidden(row.n, not row.hidden)
+                edit = folded.edits.get(row.n, 0)
+                if row.edit != edit:
+                    self._store.set_edit(row.n, edit)
+
+    def _erase_body(self, row: EntryRow, authors: Mapping[int, DeviceId]) -> None:
+        text = text_of(readable_body(row.kind, row.body))
+        if not self.is_whole(row, authors):
+            # The index takes away what it is told: other words than it holds would harm it.
+            self._store.distrust_words()
+            text = None
+        self._store.erase_body(row.n, searchable(text) if text else None)
+
+    def children(self, log: int, row: EntryRow) -> list[EntryRow]:
+        successor = self._store.at(row.chain, row.seq + 1)
+        children = self._store.children(log, row.id)
+        return children if successor is None else [successor, *children]
+
+    def raise_ranks(self, state: LogState, row: EntryRow, children: list[EntryRow]) -> list[EntryRow]:
+        """An entry came after some that name it: put those, and what follows from them, behind it.
+
+        Gives those whose place changed and matters to the fold. What was here was in order, so
+        going by the old ranks looks at each entry once, after all that it names.
+        """
+        parent, raised = row, list[EntryRow]()
+        waiting: list[tuple[int, int, EntryRow]] = []
+        least: dict[int, int] = {}
+        while True:
+            for child in children:
+                if parent.rank < child.rank or (row_is_retold(child) and not row_is_retold(parent)):
+                    continue
+                if child.n not in least:
+                    heappush(waiting, (child.rank, child.n, child))
+                least[child.n] = max(least.get(child.n, 0), parent.rank + 1)
+            if not waiting:
+                return raised
+            _, _, parent = heappop(waiting)
+            parent.rank = least[parent.n]
+            self._store.set_rank(parent.n, parent.rank)
+            if parent.kind in _LATEST_COUNTS:
+                raised.append(parent)
+            children = self.children(state.n, parent)
+
+    def is_whole(self, row: EntryRow, authors: Mapping[int, DeviceId]) -> bool:
+        """Whether an entry's header and body are what their hashes say."""
+        try:
+            keys = self._keys(row.log)
+            check_header(keys, row, authors.get(row.chain, DeviceId(b"")))
+            check_body(keys, row)
+        except InvalidInput:
+            return False
+        return True
+
+
+class Folded(NamedTuple):
+    """What becomes of the entries that say and change one message.
+
+    Attributes:
+        erased: `n` of those whose body their author erased.
+        hidden: `n` of those that say it and for which another one stands.
+        edits: By `n` of one that says it, `n` of the edit that it reads as now.
+    """
+
+    erased: set[int]
+    hidden: set[int]
+    edits: dict[int, int]
+
+
+def fold_message(
+    rows: Sequence[EntryRow], changes: Sequence[EntryRow], authors: Mapping[int, DeviceId]
+) -> Folded:
+    """Fold one message; what comes out depends on the entries, not on their order.
+
+    Args:
+        rows: Entries with its identity; those that are not spoken do not count.
+        changes: Entries that name it.
+        authors: Who writes each chain.
+    """
+    said = [row for row in rows if row.kind in SPOKEN]
+    if len(said) <= 1 and not changes:
+        return Folded(set(), set(), {})
+    erasers = {authors.get(row.chain) for row in changes if row.kind == Kind.ERASURE}
+    erased = {
+        row.n
+        for row in (*said, *(row for row in changes if row.kind in _ERASED_WITH))
+        if authors.get(row.chain) in erasers and not _was_erased(row)
+    }
+    edits: dict[int, int] = {}
+    for row in said:
+        own = [
+            change
+            for change in changes
+            if change.kind == Kind.EDIT
+            and change.n not in erased
+            and authors.get(change.chain) == authors.get(row.chain)
+        ]
+        if own:
+            edits[row.n] = max(own, key=lambda change: change.position).n
+    # Of those that say the same one stands for all; different claims stay apart.
+    groups: dict[object, list[EntryRow]] = {}
+    for row in said:
+        groups.setdefault(None if row.n in erased else _said(row), []).append(row)
+    # A text that is not here says nothing of what it was: it hides behind any other.
+    silent = groups.pop(None, [])
+    if silent and not groups:
+        groups[None] = silent
+    shown = {min(group, key=lambda row: (row.mid is not None, row.id)).n for group in groups.values()}
+    return Folded(erased, {row.n for row in said} - shown, edits)
+
+
+def changes_of(store: Store, log: int, mids: Collection[MessageId]) -> dict[MessageId, list[EntryRow]]:
+    """The entries that change these messages."""
+    references = store.references_to(log, mids, _CHANGING)
+    rows = store.rows({reference.n for reference in references})
+    changes: dict[MessageId, list[EntryRow]] = {}
+    for reference in references:
+        changes.setdefault(reference.target, []).append(rows[reference.n])
+    return changes
+
+
+class Ranks:
+    """Ranks of the entries that a batch names, and of those that it makes."""
+
+    def __init__(self, known: Iterable[EntryRow]):
+        self._ranks = {row.id: (row.rank, row_is_retold(row)) for row in known}
+
+    def add(self, id_: EntryId, header: Header) -> int:
+        retold = is_retold(header)
+        rank = header.time_ms
+        for parent in parents_of(header):
+            known = self._ranks.get(parent)
+            if known is not None and known[0] >= rank and (known[1] or not retold):
+                rank = known[0] + 1
+        self._ranks[id_] = (rank, retold)
+        return rank
+
+
+def parents_of(header: Header) -> tuple[EntryId, ...]:
+    return header.parents if header.prev == NO_ENTRY else (header.prev, *header.parents)
+
+
+def is_retold(header: Header) -> bool:
+    """Whether its time and order are those of another chat."""
+    return header.mid is not None or header.kind == Kind.IMPORT
+
+
+def row_is_retold(row: EntryRow) -> bool:
+    return row.mid is not None or row.kind == Kind.IMPORT
+
+
+def references_of(body: Body) -> tuple[MessageId, ...]:
+    """The messages that a body names; of an IMPORT, the chat."""
+    if isinstance(body, bodies.Text):
+        return tuple(MessageId(bytes.fromhex(target)) for target in body.to)
+    if isinstance(body, bodies.Import):
+        return (chat_target(body.chat),)
+    if isinstance(body, bodies.Edit | bodies.Reaction | bodies.Erasure | bodies.Manifest):
+        return (MessageId(bytes.fromhex(body.of)),)
+    return ()
+
+
+def chat_target(key: str) -> MessageId:
+    """What a chat's key is found by."""
+    return MessageId(crypto.hash_with_context("chat key", key.encode())[:16])
+
+
+def latest_title(store: Store, log: int) -> str:
+    """What a conversation is called: the latest readable title, or ""."""
+    query = TimelineQuery(log=log, limit=8, kinds=frozenset({Kind.TITLE}), newest_first=True)
+    for row in store.timeline(query):
+        body = readable_body(row.kind, row.body)
+        if isinstance(body, bodies.Title):
+            return body.title
+    return ""
+
+
+def latest_devices(store: Store, log: int) -> list[DeviceRow]:
+    """What the devices of a person log say of themselves: each one's latest readable record."""
+    latest: dict[DeviceId, tuple[Position, DeviceRow]] = {}
+    for chain in store.chains(log):
+        for row in store.chain_kind(chain.n, Kind.DEVICE):
+            body = readable_body(row.kind, row.body)
+            known = latest.get(chain.device)
+            if isinstance(body, bodies.Device) and (known is None or known[0] < row.position):
+                latest[chain.device] = row.position, DeviceRow(chain.device, body.name, body.person)
+    return [device for _, device in latest.values()]
+
+
+def _said(row: EntryRow) -> object:
+    """What tells two claims of one message apart; None if the text is not here, or was erased before."""
+    body = readable_body(row.kind, row.body)
+    return (body.by, body.text) if isinstance(body, bodies.Text) and not body.erased else None
+
+
+def _was_erased(row: EntryRow) -> bool:
+    """Whether it was erased before it was imported: then there is nothing more to forget."""
+    body = readable_body(row.kind, row.body)
+    return isinstance(body, bodies.Text) and body.erased
