@@ -104,3 +104,20 @@ JSON_VALUE_SIZE_MAX_BYTES: Final = 4 * MIB
 
 JSON_DEPTH_MAX: Final = 64
 """Nested lists and objects in a JSON export; Telegram's go 8 deep."""
+
+# -- sync ------------------------------------------------------------------------------------
+
+OFFERED_LOGS_MAX: Final = 10_000
+"""Logs that one offer names: 370 KiB; far more conversations than a person has."""
+
+BUNDLE_ENTRIES_MAX: Final = 1000
+"""Entries of one bundle: as STORE_ROWS_MAX."""
+
+BUNDLE_SIZE_MAX_BYTES: Final = 1 * MIB
+"""A bundle takes no further entry beyond this: what a broken connection sends again at most."""
+
+VECTOR_CHAINS_MAX: Final = 512
+"""Chains of a vector; a log with more compares segments."""
+
+VECTOR_HOLES_MAX: Final = 10_000
+"""Holes of a vector, and ranges that one request wants: about 40 KiB and 10 ms."""
