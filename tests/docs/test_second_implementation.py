@@ -271,3 +271,42 @@ def test_message_id(case: dict[str, Any]) -> None:
         written = b"".join(b"%d:%b," % (len(field.encode()), field.encode()) for field in fields)
         made = blake3(written, derive_key_context="mlog 2026 message identity v1").digest(16)
     assert made.hex() == case["message_id"]
+
+
+# -- 16 --------------------------------------------------------------------------------------
+
+
+def statement_bytes(plain: dict[str, Any]) -> bytes:
+    sizes = {"first_week": 2, "entries": 8, "bodies": 8, "time_ms": 8, "expires_ms": 8}
+    order = ["topic", "first_week", "entries", "bodies", "entries_root", "bodies_root"]
+    return b"".join(
+        plain[name].to_bytes(sizes[name], "big") if name in sizes else bytes.fromhex(plain[name])
+        for name in [*order, "time_ms", "expires_ms"]
+    )
+
+
+def tree(leaves: list[bytes], index: int) -> tuple[bytes, list[bytes]]:
+    """Root, and the path from one leaf, as RFC 6962 defines both: from the top down."""
+    if len(leaves) == 1:
+        return leaves[0], []
+    k = 1
+    while 2 * k < len(leaves):
+        k *= 2
+    left, left_path = tree(leaves[:k], min(index, k - 1))
+    right, right_path = tree(leaves[k:], max(index - k, 0))
+    path = [*left_path, right] if index < k else [*right_path, left]
+    return derive("receipt node", left + right), path
+
+
+@pytest.mark.parametrize("case", _file("receipts.json")["valid"])
+def test_receipts(case: dict[str, Any]) -> None:
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(case["signing_seed"]))
+    statements = [statement_bytes(plain) for plain in case["statements"]]
+    leaves = [derive("receipt leaf", statement) for statement in statements]
+    count = len(leaves).to_bytes(4, "big")
+    for index, proof in enumerate(case["proofs"]):
+        root, path = tree(leaves, index)
+        signature = key.sign(b"mlog v1 receipt\0" + count + root)
+        assert signature.hex() == case["signature"]
+        parts = [statements[index], index.to_bytes(4, "big"), count, *path, signature]
+        assert (key.public_key().public_bytes_raw() + b"".join(parts)).hex() == proof

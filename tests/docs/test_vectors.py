@@ -15,12 +15,13 @@ import pytest
 
 from mlog import errors, limits
 from mlog.formats import identity
-from mlog.log import bodies, crypto, entry, ids
+from mlog.log import bodies, crypto, entry, ids, receipts
 from mlog.log.crypto import EpochKeys, LogKeys, Vault, wrap_info
 from mlog.log.entry import Header, Sealed
 from mlog.log.fold import chat_target
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.merkle import log_root, segment_digest
+from mlog.log.receipts import Statement
 from mlog.log.replica import Replica
 from mlog.log.store import TimelineQuery
 from mlog.log.verify import Progress, verify_log
@@ -317,6 +318,28 @@ def test_body_is_refused(case: dict[str, Any]) -> None:
     _refused(case, lambda: bodies.decode(case["kind"], encoded))
     if isinstance(body, dict):
         bodies.decode(case["kind"], _body_bytes(body, fewer=1))
+
+
+# -- receipts --------------------------------------------------------------------------------
+
+
+def _statement(plain: dict[str, Any]) -> Statement:
+    return Statement(**{k: bytes.fromhex(v) if isinstance(v, str) else v for k, v in plain.items()})
+
+
+@pytest.mark.parametrize("case", _cases("receipts.json", "valid"))
+def test_receipts_are_made_and_accepted(case: dict[str, Any]) -> None:
+    statements = [_statement(plain) for plain in case["statements"]]
+    device = crypto.DeviceKeys(bytes.fromhex(case["signing_seed"]), bytes(32), bytes(32))
+    assert receipts.sign_statements(device, statements).hex() == case["signature"]
+    assert [proof.hex() for proof in receipts.make_receipts(device, statements)] == case["proofs"]
+    for proof, statement in zip(case["proofs"], statements, strict=True):
+        assert receipts.check_receipt(bytes.fromhex(proof)) == (device.id, statement)
+
+
+@pytest.mark.parametrize("case", _cases("receipts.json", "invalid"))
+def test_receipt_is_refused(case: dict[str, Any]) -> None:
+    _refused(case, lambda: receipts.check_receipt(bytes.fromhex(case["proof"])))
 
 
 # -- view and digests ------------------------------------------------------------------------
