@@ -105,6 +105,66 @@ JSON_VALUE_SIZE_MAX_BYTES: Final = 4 * MIB
 JSON_DEPTH_MAX: Final = 64
 """Nested lists and objects in a JSON export; Telegram's go 8 deep."""
 
+# -- sketches --------------------------------------------------------------------------------
+
+SKETCH_CELLS_FIRST: Final = 32
+"""Cells asked for at first, 288 bytes: decode 10 differing ids, and tell how many there are of more."""
+
+SKETCH_CELLS_MAX: Final = 2**18
+"""Cells of one sketch, 2.3 MB: decode 190,000 differing ids. Of more, the ids are listed."""
+
+SKETCH_ROUNDS_MAX: Final = 4096
+"""Rounds of peeling, 1 ms each: honest cells take under 200, crafted ones could take 100,000."""
+
+# -- channel ---------------------------------------------------------------------------------
+
+FRAME_SIZE_MAX_BYTES: Final = 65_535
+"""Longest websocket message of a session: the longest message that Noise allows."""
+
+MESSAGE_SIZE_MAX_BYTES: Final = 2 * MIB
+"""Longest message of a session, in all its frames: a bundle that ends with a largest entry is 1.3 MiB."""
+
+# -- connections -----------------------------------------------------------------------------
+
+DIAL_TIMEOUT_MS: Final = 5_000
+"""How long one address may take to answer before the next one is tried."""
+
+STALL_TIMEOUT_MS: Final = 120_000
+"""A peer that takes no byte of what waits for it, or answers no ping, for so long is gone."""
+
+PING_INTERVAL_MS: Final = 60_000
+"""How often a desktop asks an idle peer whether it is there: routers forget connections after minutes."""
+
+STOP_TIMEOUT_MS: Final = 3_000
+"""How long sessions may take to end when the service stops; systems kill it after 10 s or more."""
+
+WAKE_MAX_MS: Final = 600_000
+"""Longest sleep of the one timer: a clock that was put right must not make it years."""
+
+OUTGOING_SIZE_MAX_BYTES: Final = 16 * MIB
+"""What waits to be sent to one peer: far more than a bundle and the answers to one offer."""
+
+SESSIONS_MAX: Final = 512
+"""Sessions with known devices: with the strangers they stay below 1,024 open files."""
+
+STRANGERS_MAX: Final = 64
+"""Connections that did not yet say who they are; the newest are kept."""
+
+STRANGERS_PER_ADDRESS_MAX: Final = 32
+"""Of these, from one address: half, so that one place cannot push out all others."""
+
+STRANGERS_PER_S: Final = 20
+"""New connections a second from one address: handshakes then take 4% of a core."""
+
+STRANGERS_BURST: Final = 100
+"""New connections at once from one address, such as a proxy in front of this device."""
+
+STRANGER_ADDRESSES_MAX: Final = 4096
+"""Addresses whose rate is remembered: about 1 MiB."""
+
+STRANGER_SIZE_MAX_BYTES: Final = 512 * KIB
+"""What may come before it is known who sends it: a handshake, and an offer of OFFERED_LOGS_MAX behind it."""
+
 # -- sync ------------------------------------------------------------------------------------
 
 OFFERED_LOGS_MAX: Final = 10_000
@@ -121,3 +181,48 @@ VECTOR_CHAINS_MAX: Final = 512
 
 VECTOR_HOLES_MAX: Final = 10_000
 """Holes of a vector, and ranges that one request wants: about 40 KiB and 10 ms."""
+
+WANTED_IDS_MAX: Final = 1000
+"""Ids that one request or one page of ids names: 32 KB."""
+
+ASKED_IDS_MAX: Final = 100_000
+"""Missing parts that one session asks for by id: 3 MB, and what is still missing waits for the next."""
+
+SEGMENT_IDS_MAX: Final = 2_000_000
+"""Ids of a week that a peer lists before it is no longer believed: 64 MB."""
+
+LIVE_SKIP_MAX: Final = 10_000
+"""Entries that came from a peer and are left out of what is pushed to it; beyond, some are sent in vain."""
+
+ENTRY_FRAMING_BYTES: Final = 24
+"""What an entry takes in a bundle beside its bytes: lengths, a signature."""
+
+RECEIVED_SLICE_ENTRIES: Final = 250
+"""Entries that are stored before another session has its turn: about 15 ms."""
+
+INBOX_SIZE_MAX_BYTES: Final = 8 * MIB
+"""Messages that wait in one session; an honest peer has one bundle and a few questions on their way."""
+
+INBOX_MESSAGES_MAX: Final = 4096
+"""As INBOX_SIZE_MAX_BYTES, for small ones."""
+
+HANDSHAKE_TIMEOUT_MS: Final = 10_000
+"""How long a stranger may keep a connection: a handshake takes two messages and 2 ms."""
+
+ANSWER_TIMEOUT_MS: Final = 60_000
+"""How long a peer that has to answer may say nothing: a large log takes seconds to hash."""
+
+SETTLE_MS: Final = 5_000
+"""A log that changed is compared again when it has been at rest for so long: one small message."""
+
+RECEIPT_LIFE_MS: Final = 30 * 24 * 3600 * 1000
+"""How long a holder stands by a receipt."""
+
+REDIAL_MIN_MS: Final = 5_000
+"""First wait before a device is dialled again; it doubles up to REDIAL_MAX_MS."""
+
+REDIAL_MAX_MS: Final = 30 * 60 * 1000
+"""Longest wait: a device that comes back is mostly seen by discovery, or dials itself."""
+
+PEER_ADDRESSES_MAX: Final = 16
+"""Addresses that are tried for one device."""
