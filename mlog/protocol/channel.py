@@ -1,0 +1,376 @@
+"""The secured channel of a session: Noise inside the binary messages of one websocket.
+
+Bytes in, bytes out; no socket, no clock, no entropy. Devices that know each other connect with the
+IK pattern of Noise:
+
+    initiator                                              responder
+    IDLE  --start()-->  e, es, s, ss     ---->             LISTENING --receive()--> ASKED
+    SENT  <--receive()--                 <----  e, ee, se  ASKED     --accept()-->  OPEN
+    OPEN  <---- frames, each one Noise transport message, both ways ---->           OPEN
+
+What breaks a rule closes the channel for good. A message 1 can be a copy of an earlier one, so the
+responder believes who is there (`confirmed`) only once a frame came that needed its own fresh key.
+Bytes, bounds and what each side may conclude: docs/protocol.md, 11.
+
+This is the only module that imports the `noise` package, which is no longer maintained: what is used
+of it is held to the published vectors, and none of its exceptions gets out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Final, Self, TypeVar
+
+from cryptography.exceptions import InvalidTag
+
+from mlog import limits
+from mlog.errors import LimitExceeded, ProtocolViolation
+from mlog.log import crypto
+
+__all__ = ["CHUNK_SIZE", "FIRST_MESSAGE_SIZE", "SECOND_MESSAGE_SIZE", "Channel", "State", "Step"]
+
+KEY_SIZE: Final = 32
+
+PATTERN_IK: Final = b"\x01"
+"""First byte of the first websocket message of either side: the pattern, and its version."""
+
+FIRST_MESSAGE_SIZE: Final = 1 + KEY_SIZE + (KEY_SIZE + crypto.TAG_SIZE) + crypto.TAG_SIZE
+SECOND_MESSAGE_SIZE: Final = 1 + KEY_SIZE + crypto.TAG_SIZE
+"""Exact, since both payloads are empty: another length is refused before it costs a key agreement."""
+
+CHUNK_SIZE: Final = limits.FRAME_SIZE_MAX_BYTES - crypto.TAG_SIZE - 1
+"""Most bytes of an application message in one frame; every frame but a message's last has as many."""
+
+_PROTOCOL: Final = b"Noise_IK_25519_ChaChaPoly_BLAKE2s"
+_PROLOGUE: Final = b"mlog v1 session"
+_LAST: Final = b"\x00"
+_MORE: Final = b"\x01"
+_FRAME_SIZE_MIN: Final = 1 + crypto.TAG_SIZE
+
+_T = TypeVar("_T")
+
+
+class State(Enum):
+    """How far a channel is."""
+
+    IDLE = "not started"
+    SENT = "message 1 sent"
+    LISTENING = "waits for message 1"
+    ASKED = "message 1 here, not answered"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Step(Enum):
+    """What can be done with a channel: its methods."""
+
+    START = "start"
+    RECEIVE = "receive"
+    ACCEPT = "accept"
+    SEAL = "seal"
+
+
+TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = {
+    (State.IDLE, Step.START): State.SENT,
+    (State.SENT, Step.RECEIVE): State.OPEN,
+    (State.LISTENING, Step.RECEIVE): State.ASKED,
+    (State.ASKED, Step.ACCEPT): State.OPEN,
+    (State.OPEN, Step.RECEIVE): State.OPEN,
+    (State.OPEN, Step.SEAL): State.OPEN,
+}
+"""Every other pair is refused: what the peer sends then breaks the rules, what this side does is a defect."""
+
+
+class Channel:
+    """One end of a channel, made by `initiate` or `respond`.
+
+    Any `ProtocolViolation` that a method raises leaves the channel closed: from then on every method
+    raises it. Its message says what was wrong and holds nothing secret.
+
+    Attributes:
+        state: How far it is.
+        confirmed: The peer holds its key and takes part now. Of the initiator, this is so once the
+            channel is open; of the responder, once the first frame was opened. Before, a responder
+            may send what only the peer can open, but must not act, or tell people, as if it were there.
+        peer_noise_public: X25519 public key of the peer, 32 bytes; of a responder None before message 1.
+    """
+
+    def __init__(self, handshake: _Handshake, state: State, peer_noise_public: bytes | None = None):
+        self.state = state
+        self.confirmed = False
+        self.peer_noise_public = peer_noise_public
+        self._handshake: _Handshake | None = handshake
+        self._sending: _Cipher | None = None
+        self._receiving: _Cipher | None = None
+        self._binding: bytes | None = None
+        self._parts: list[memoryview] = []
+        self._parts_size = 0
+
+    @classmethod
+    def initiate(cls, noise_seed: bytes, peer_noise_public: bytes, ephemeral: bytes) -> Self:
+        """The end that dials.
+
+        Args:
+            noise_seed: Own X25519 private key (`DeviceKeys.noise_seed`).
+            peer_noise_public: X25519 public key of the device that should answer.
+            ephemeral: 32 fresh random bytes, never used for another channel.
+        """
+        prologue = _PROLOGUE + PATTERN_IK
+        handshake = _Handshake(prologue, noise_seed, ephemeral, peer_public=peer_noise_public)
+        return cls(handshake, State.IDLE, peer_noise_public)
+
+    @classmethod
+    def respond(cls, noise_seed: bytes, ephemeral: bytes) -> Self:
+        """The end that was dialled; arguments as of `initiate`."""
+        return cls(_Handshake(_PROLOGUE + PATTERN_IK, noise_seed, ephemeral), State.LISTENING)
+
+    @property
+    def established(self) -> bool:
+        """Messages can be sealed and received."""
+        return self.state is State.OPEN
+
+    @property
+    def binding(self) -> bytes:
+        """32 bytes that both ends share once they are open, and that differ in every session."""
+        assert self._binding is not None, "no binding before the channel is open"
+        return self._binding
+
+    def start(self) -> bytes:
+        """The first websocket message, of the initiator.
+
+        Raises:
+            ProtocolViolation: The peer's public key is one that no device can have.
+        """
+        following = self._following(Step.START)
+        message = self._shake(lambda handshake: handshake.write(), "the peer's public key is unusable")
+        self.state = following
+        return PATTERN_IK + message
+
+    def receive(self, data: bytes) -> list[bytes]:
+        """Take one websocket message.
+
+        Returns:
+            The application messages that this completes, in order: none for a part of one, or of the
+            handshake. A responder then has `peer_noise_public`, and calls `accept` or drops the channel.
+
+        Raises:
+            ProtocolViolation: Altered, repeated, out of order, too long, not of this form, or not due.
+        """
+        following = self._following(Step.RECEIVE)
+        if self.state is State.OPEN:
+            return self._open_frame(data)
+        self._read_handshake(data)
+        self.state = following
+        if following is State.OPEN:
+            self._split()
+            self.confirmed = True
+        return []
+
+    def accept(self) -> bytes:
+        """The second websocket message, of a responder that lets this peer in.
+
+        Raises:
+            ProtocolViolation: The peer's public keys are some that no device can have.
+        """
+        following = self._following(Step.ACCEPT)
+        message = self._shake(lambda handshake: handshake.write(), "a public key of the peer is unusable")
+        self.state = following
+        self._split()
+        return PATTERN_IK + message
+
+    def seal(self, message: bytes) -> list[bytes]:
+        """One application message as websocket messages, to be sent in this order.
+
+        Raises:
+            LimitExceeded: Longer than MESSAGE_SIZE_MAX_BYTES; nothing was sealed.
+            ProtocolViolation: The channel is closed.
+        """
+        self._following(Step.SEAL)
+        if len(message) > limits.MESSAGE_SIZE_MAX_BYTES:
+            raise LimitExceeded(f"a message of {len(message)} bytes is too long for the channel")
+        if len(message) <= CHUNK_SIZE:
+            return [self._seal_frame(_LAST + message)]
+        view = memoryview(message)
+        last = (len(message) - 1) // CHUNK_SIZE * CHUNK_SIZE
+        frames = [
+            self._seal_frame(b"".join((_MORE, view[start : start + CHUNK_SIZE])))
+            for start in range(0, last, CHUNK_SIZE)
+        ]
+        frames.append(self._seal_frame(b"".join((_LAST, view[last:]))))
+        return frames
+
+    # -- handshake ---------------------------------------------------------------------------
+
+    def _read_handshake(self, data: bytes) -> None:
+        first = self.state is State.LISTENING
+        if data[:1] != PATTERN_IK:
+            raise self._violation("a handshake of an unknown kind")
+        if len(data) != (FIRST_MESSAGE_SIZE if first else SECOND_MESSAGE_SIZE):
+            raise self._violation(f"a handshake message of {len(data)} bytes")
+        self._shake(
+            lambda handshake: handshake.read(data[1:]),
+            "a handshake for another device" if first else "the device that answered is another one",
+        )
+        if first:
+            assert self._handshake is not None
+            self.peer_noise_public = self._handshake.peer_public
+
+    def _shake(self, step: Callable[[_Handshake], _T], refusal: str) -> _T:
+        assert self._handshake is not None
+        try:
+            return step(self._handshake)
+        except _Refused:
+            raise self._violation(refusal) from None
+
+    def _split(self) -> None:
+        """Keep what the frames need, and let go of the handshake's secrets."""
+        assert self._handshake is not None
+        handshake_hash, self._sending, self._receiving = self._handshake.split()
+        self._binding = crypto.derive("session", handshake_hash)
+        self._handshake = None
+
+    # -- frames ------------------------------------------------------------------------------
+
+    def _seal_frame(self, plain: bytes) -> bytes:
+        assert self._sending is not None
+        try:
+            return self._sending.seal(plain)
+        except _Refused:
+            raise self._violation("the channel has carried as many frames as one key may seal") from None
+
+    def _open_frame(self, frame: bytes) -> list[bytes]:
+        if not _FRAME_SIZE_MIN <= len(frame) <= limits.FRAME_SIZE_MAX_BYTES:
+            raise self._violation(f"a frame of {len(frame)} bytes")
+        assert self._receiving is not None
+        try:
+            plain = self._receiving.open(frame)
+        except _Refused:
+            raise self._violation("a frame that was altered, lost, repeated or out of order") from None
+        self.confirmed = True
+        if plain[:1] == _LAST and not self._parts:
+            return [plain[1:]]
+        return self._add_part(plain)
+
+    def _add_part(self, plain: bytes) -> list[bytes]:
+        """Only the cut that `seal` makes is taken: so each part that is kept pays for its bookkeeping."""
+        marker, part = plain[:1], memoryview(plain)[1:]
+        size = self._parts_size + len(part)
+        if marker == _MORE and len(part) == CHUNK_SIZE and size < limits.MESSAGE_SIZE_MAX_BYTES:
+            self._parts.append(part)
+            self._parts_size = size
+            return []
+        if marker == _LAST and len(part) > 0 and size <= limits.MESSAGE_SIZE_MAX_BYTES:
+            message = b"".join((*self._parts, part))
+            self._parts, self._parts_size = [], 0
+            return [message]
+        if size > limits.MESSAGE_SIZE_MAX_BYTES - (marker == _MORE):
+            raise self._violation(f"a message of more than {limits.MESSAGE_SIZE_MAX_BYTES} bytes")
+        raise self._violation("a frame that is not cut by the rules")
+
+    # -- both --------------------------------------------------------------------------------
+
+    def _following(self, step: Step) -> State:
+        following = TRANSITIONS.get((self.state, step))
+        if following is not None:
+            return following
+        if self.state is State.CLOSED:
+            raise ProtocolViolation("the channel is closed")
+        assert step is Step.RECEIVE, f"{step.value} of a channel that is {self.state.value}"
+        raise self._violation(f"a message while the handshake is at: {self.state.value}")
+
+    def _violation(self, reason: str) -> ProtocolViolation:
+        """The error to raise; closes the channel and lets go of its keys and parts."""
+        self.state = State.CLOSED
+        self._handshake = self._sending = self._receiving = None
+        self._parts, self._parts_size = [], 0
+        return ProtocolViolation(reason)
+
+
+class _Refused(Exception):
+    """The noise package would not go on; why does not matter, and may depend on secrets."""
+
+
+class _Cipher:
+    """Seals or opens the frames of one direction, in order.
+
+    The package's own cipher state, whose key object lives as long as it does: a frame of 65,535 bytes
+    costs 3 us more than the cipher alone, which takes 20. It counts the nonces (4 zero bytes, then the
+    number of the frame as a little-endian u64) and refuses the last one, which Noise keeps free.
+    """
+
+    def __init__(self, state: Any):
+        from noise.exceptions import NoiseMaxNonceError
+
+        self._state = state
+        self._refusals = (InvalidTag, NoiseMaxNonceError)
+
+    def seal(self, plain: bytes) -> bytes:
+        try:
+            return self._state.encrypt_with_ad(None, plain)
+        except self._refusals:
+            raise _Refused from None
+
+    def open(self, frame: bytes) -> bytes:
+        try:
+            return self._state.decrypt_with_ad(None, frame)
+        except self._refusals:
+            raise _Refused from None
+
+
+class _Handshake:
+    """A Noise IK handshake of the package, with the ephemeral key given.
+
+    Args:
+        prologue: Both ends must have the same.
+        peer_public: Given, this is the initiator.
+    """
+
+    def __init__(
+        self, prologue: bytes, noise_seed: bytes, ephemeral: bytes, *, peer_public: bytes | None = None
+    ):
+        from noise.connection import Keypair, NoiseConnection
+
+        assert len(noise_seed) == len(ephemeral) == KEY_SIZE
+        assert peer_public is None or len(peer_public) == KEY_SIZE
+        self._connection: Any = NoiseConnection.from_name(_PROTOCOL)
+        if peer_public is None:
+            self._connection.set_as_responder()
+        else:
+            self._connection.set_as_initiator()
+            self._connection.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, peer_public)
+        self._connection.set_prologue(prologue)
+        self._connection.set_keypair_from_private_bytes(Keypair.STATIC, noise_seed)
+        self._connection.start_handshake()
+        # Set after the start, since the package warns of an ephemeral key that is set before. With one
+        # in place neither role draws a key of its own (HandshakeState.write_message).
+        state = self._connection.noise_protocol.handshake_state
+        state.e = self._connection.noise_protocol.keypair_class.from_private_bytes(ephemeral)
+
+    @property
+    def peer_public(self) -> bytes:
+        return self._connection.noise_protocol.handshake_state.rs.public_bytes
+
+    def write(self, payload: bytes = b"") -> bytes:
+        return bytes(self._run(self._connection.write_message, payload))
+
+    def read(self, message: bytes) -> bytes:
+        return bytes(self._run(self._connection.read_message, message))
+
+    def split(self) -> tuple[bytes, _Cipher, _Cipher]:
+        """Handshake hash, sending cipher, receiving cipher; after the last message."""
+        protocol = self._connection.noise_protocol
+        return (
+            self._connection.get_handshake_hash(),
+            _Cipher(protocol.cipher_state_encrypt),
+            _Cipher(protocol.cipher_state_decrypt),
+        )
+
+    def _run(self, step: Callable[[bytes], bytearray], data: bytes) -> bytearray:
+        from noise.exceptions import NoiseValueError
+
+        try:
+            return step(data)
+        except (InvalidTag, NoiseValueError, ValueError):
+            # ValueError: a key agreement with a point of small order gives zeros.
+            raise _Refused from None
