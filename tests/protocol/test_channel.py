@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -367,6 +371,52 @@ def test_equal_messages_look_different_on_the_wire() -> None:
     ann, bob = opened()
     frames = [*ann.seal(b"same"), *ann.seal(b"same"), *bob.seal(b"same")]
     assert len(set(frames)) == 3
+
+
+# -- vectors ---------------------------------------------------------------------------------
+
+_VECTORS: dict[str, Any] = json.loads(
+    (Path(__file__).resolve().parents[2] / "docs" / "vectors" / "channel.json").read_text(encoding="utf-8")
+)
+
+
+def vector_ends() -> tuple[Channel, Channel]:
+    seeds = [
+        [bytes.fromhex(_VECTORS[end][name]) for name in ("noise_seed", "ephemeral")]
+        for end in ("initiator", "responder")
+    ]
+    responder_public = DeviceKeys(b"", seeds[1][0], b"").noise_public
+    return Channel.initiate(seeds[0][0], responder_public, seeds[0][1]), Channel.respond(*seeds[1])
+
+
+def test_the_session_of_the_vectors() -> None:
+    ann, bob = vector_ends()
+    assert ann.start().hex() == _VECTORS["first"]
+    bob.receive(bytes.fromhex(_VECTORS["first"]))
+    assert bob.accept().hex() == _VECTORS["second"]
+    ann.receive(bytes.fromhex(_VECTORS["second"]))
+    assert ann.binding.hex() == bob.binding.hex() == _VECTORS["binding"]
+    for case in _VECTORS["messages"]:
+        sender, receiver = (ann, bob) if case["from"] == "ann" else (bob, ann)
+        message = bytes.fromhex(case["fill"]) * case["count"]
+        frames = sender.seal(message)
+        for frame, expected in zip(frames, case["frames"], strict=True):
+            shown = {"size": len(frame), "blake3": blake3(frame).hexdigest()}
+            assert expected in (frame.hex(), shown), case["note"]
+        assert delivered(receiver, frames) == [message]
+
+
+@pytest.mark.parametrize("case", _VECTORS["invalid"], ids=lambda case: f"{case['at']}: {case['note']}")
+def test_a_message_that_the_vectors_call_invalid(case: dict[str, Any]) -> None:
+    ann, bob = vector_ends()
+    first = ann.start()
+    if case["at"] == "first":
+        refuse(bob, bytes.fromhex(case["bytes"]))
+        return
+    bob.receive(first)
+    if case["at"] == "frame":
+        ann.receive(bob.accept())
+    refuse(ann if case["at"] == "second" else bob, bytes.fromhex(case["bytes"]))
 
 
 # -- frames that are refused -----------------------------------------------------------------
