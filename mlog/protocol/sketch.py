@@ -437,9 +437,8 @@ def _step(shorts: _Words, cells: _Words) -> _Words:
     draws = (_mix(shorts + after * _STRIDE) >> np.uint64(64 - _DRAW_BITS)) + np.uint64(1)
     bound = (after * (cells + np.uint64(2)) << np.uint64(_DRAW_BITS)) // draws
     square = bound * np.uint64(4) + np.uint64(1)
-    # The float has 53 bits: its root is exact, or one too high just below a square.
+    # Roots that lead to a cell are below 2^20, so the float holds their squares exactly.
     root = np.sqrt(square.astype(np.float64)).astype(np.uint64)
-    root -= root * root > square
     return np.minimum((root + np.uint64(1)) // np.uint64(2) - np.uint64(1), np.uint64(SKETCH_CELLS_MAX))
 
 

@@ -25,6 +25,7 @@ from mlog.log.receipts import Statement
 from mlog.log.replica import Replica
 from mlog.log.store import TimelineQuery
 from mlog.log.verify import Progress, verify_log
+from mlog.protocol.sketch import CELL_SIZE, Peeler, Sketcher, decode_short_ids, encode_short_ids
 
 _REPO = Path(__file__).resolve().parents[2]
 _FOLDER = _REPO / "docs" / "vectors"
@@ -396,3 +397,57 @@ def test_digests_and_root(case: dict[str, Any]) -> None:
         (segment["entries_hash"], segment["bodies_hash"]) for segment in case["segments"]
     ]
     assert log_root(reversed(digests)).hex() == case["root"]
+
+
+# -- sketches --------------------------------------------------------------------------------
+
+
+def _sketcher(ids: list[str]) -> Sketcher:
+    sketcher = Sketcher(bytes.fromhex(_FILES["sketch.json"]["key"]))
+    sketcher.add(bytes.fromhex("".join(ids)))
+    return sketcher
+
+
+@pytest.mark.parametrize("case", _cases("sketch.json", "short_ids"))
+def test_short_id_and_its_cells(case: dict[str, Any]) -> None:
+    sketcher = _sketcher([case["id"]])
+    for _ in sketcher.extend(limits.SKETCH_CELLS_MAX):
+        pass
+    cell = bytes.fromhex(case["short_id"]) + bytes([case["check"], 1])
+    expected = bytearray(CELL_SIZE * limits.SKETCH_CELLS_MAX)
+    for index in case["cells"]:
+        expected[CELL_SIZE * index : CELL_SIZE * (index + 1)] = cell
+    assert sketcher.encoded(0, limits.SKETCH_CELLS_MAX) == expected
+
+
+@pytest.mark.parametrize("case", _cases("sketch.json", "differences"))
+def test_difference_of_two_sets(case: dict[str, Any]) -> None:
+    coder, own = _sketcher(case["ids_there"]), _sketcher(case["ids_here"])
+    for _ in coder.extend(len(case["cells"]) // 2 // CELL_SIZE):
+        pass
+    assert coder.encoded(0, len(case["cells"]) // 2 // CELL_SIZE).hex() == case["cells"]
+    peeler = Peeler(own)
+    peeler.feed(bytes.fromhex(case["cells"]))
+    for _ in peeler.peel():
+        pass
+    assert peeler.decoded == case["decoded"]
+    assert encode_short_ids(peeler.there).hex() == case["there"]
+    assert encode_short_ids(peeler.here).hex() == case["here"]
+
+
+@pytest.mark.parametrize("case", _cases("sketch.json", "invalid_cells"))
+def test_cells_are_refused(case: dict[str, Any]) -> None:
+    cells = case["cells"]
+    encoded = bytes.fromhex(cells if isinstance(cells, str) else cells["fill"] * cells["count"])
+    _refused(case, lambda: Peeler(_sketcher([])).feed(encoded))
+
+
+@pytest.mark.parametrize("case", _cases("sketch.json", "lists"))
+def test_list_of_short_ids(case: dict[str, Any]) -> None:
+    assert encode_short_ids(reversed(case["short_ids"])).hex() == case["list"]
+    assert decode_short_ids(bytes.fromhex(case["list"])) == case["short_ids"]
+
+
+@pytest.mark.parametrize("case", _cases("sketch.json", "invalid_lists"))
+def test_list_of_short_ids_is_refused(case: dict[str, Any]) -> None:
+    _refused(case, lambda: decode_short_ids(bytes.fromhex(case["list"])))
