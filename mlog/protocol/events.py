@@ -11,9 +11,12 @@ from typing import TypeAlias
 
 import msgspec
 
+from mlog.log.entry import Sealed
 from mlog.log.ids import DeviceId, EntryId
+from mlog.log.store import Digest
 
 __all__ = [
+    "Ask",
     "Close",
     "Closed",
     "Committed",
@@ -23,6 +26,7 @@ __all__ = [
     "Fetch",
     "Notice",
     "Opened",
+    "Paged",
     "Received",
     "Seen",
     "Send",
@@ -94,7 +98,25 @@ class Fetch(msgspec.Struct, frozen=True):
     ids: tuple[EntryId, ...]
 
 
-Event: TypeAlias = Opened | Received | Closed | Unreachable | Seen | Tick | Committed | SyncNow | Fetch
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """Read weeks of a log at a peer, page by page, without storing them.
+
+    Attributes:
+        number: Repeated in each `Paged`.
+        device: Whom to ask.
+        limit: End after about so many entries.
+    """
+
+    number: int
+    device: DeviceId
+    log: int
+    first_week: int
+    last_week: int
+    limit: int
+    bodies: bool = True
+
+
+Event: TypeAlias = Opened | Received | Closed | Unreachable | Seen | Tick | Committed | SyncNow | Fetch | Ask
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -129,8 +151,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """Something a person or a program that watches may want to know; never needed to go on.
 
     Attributes:
-        what: "connected", "disconnected", "refused", "unreachable", "equal", "behind", "differing",
-            "stored", "sent", "granted".
+        what: "connected", "disconnected", "unreachable", "clock"; of a log "equal", "behind",
+            "differing", "stored", "refused"; "granted"; "rested" when nothing is left to do with a peer.
         log: Which log, or 0.
         device: Which peer, or b"".
         count: Entries concerned.
@@ -144,4 +166,22 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
-Effect: TypeAlias = Send | Close | Dial | WakeAt | Notice
+class Paged(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of what was asked for.
+
+    Attributes:
+        entries: In the order (week, id); hashed, and otherwise as the peer sent them.
+        end: No page follows.
+        proven: With the last page: the digests of the segments that were read from start to end; the
+            peer left nothing out of them.
+        error: Why no page follows, where something is wrong.
+    """
+
+    number: int
+    entries: tuple[Sealed, ...] = ()
+    end: bool = False
+    proven: tuple[Digest, ...] = ()
+    error: str = ""
+
+
+Effect: TypeAlias = Send | Close | Dial | WakeAt | Notice | Paged

@@ -1,0 +1,153 @@
+"""The follower's side of reconciliation: answer what the leader asks, each question by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+from mlog import limits
+from mlog.errors import InvalidInput, ProtocolViolation
+from mlog.log.ids import EntryId
+from mlog.log.scope import Scope
+from mlog.log.store import LogKind, LogRow
+from mlog.protocol import wire
+from mlog.protocol.keeping import Keeper
+from mlog.protocol.link import Job, Link
+from mlog.protocol.segments import encode_segments
+from mlog.protocol.sending import Sender
+from mlog.protocol.sketching import Sketched, decode_weeks
+from mlog.protocol.standing import Standing, stand
+from mlog.protocol.vector import Held, decode_vector, encode_vector
+
+__all__ = ["Follower"]
+
+
+class Follower:
+    """Answers offers and questions of the leader.
+
+    Args:
+        unknown: Called with the logs that a whole offer did not name.
+    """
+
+    def __init__(self, link: Link, sender: Sender, keeper: Keeper, unknown: Callable[[set[bytes]], None]):
+        self._link = link
+        self._sender = sender
+        self._keeper = keeper
+        self._unknown = unknown
+        self._sketched: Sketched | None = None
+
+    def offer(self, offer: wire.Offer) -> Job:
+        """Answer an offer.
+
+        Raises:
+            ProtocolViolation: A log stands in it twice, or a scope is of none of its logs.
+        """
+        link = self._link
+        size = wire.TAG_SIZE + 2 * wire.ROOT_SIZE
+        parts = [offer.logs[at : at + size] for at in range(0, len(offer.logs), size)]
+        tags = [part[: wire.TAG_SIZE] for part in parts]
+        scopes = {scoped.index: scoped for scoped in offer.scopes}
+        if len(offer.logs) % size or len(set(tags)) < len(tags) or any(i >= len(parts) for i in scopes):
+            raise ProtocolViolation("an offer that names a log twice, or none")
+        shared = link.shared()
+        equal = bytearray((len(parts) + 7) // 8)
+        found: list[tuple[Standing, Scope]] = []
+        differs: list[wire.Differs] = []
+        for index, part in enumerate(parts):
+            row = shared.get(tags[index])
+            if row is None:
+                continue
+            standing = yield from stand(link.store, row, link.now_ms)
+            scoped = scopes.get(index, wire.Scoped(index, 0, bodies=True))
+            scope = standing.meet(scoped.first_week, bodies=scoped.bodies)
+            theirs = part[wire.TAG_SIZE :][: wire.ROOT_SIZE], part[wire.TAG_SIZE + wire.ROOT_SIZE :]
+            same_scope = scope.first_week == scoped.first_week
+            if same_scope and standing.equals(scope, theirs):
+                equal[index // 8] |= 1 << index % 8
+                found.append((standing, scope))
+            else:
+                differs.append(self._differs(index, row, standing, scope))
+            self._sender.go_live(row.n, tags[index], standing.last_n)
+        link.send(wire.Answer(offer.serial, bytes(equal), tuple(differs)))
+        self._keeper.equal(offer.serial, found, link.now_ms)
+        receipt = self._keeper.sign(offer.serial, link.now_ms)
+        if receipt is not None:
+            link.send(receipt)
+        if not offer.partial:
+            self._unknown(set(tags))
+
+    def _differs(self, index: int, row: LogRow, standing: Standing, scope: Scope) -> wire.Differs:
+        entries, bodies = standing.roots(scope.first_week)
+        encoded = b""
+        if row.kind != LogKind.BLIND:
+            held = self._link.held(row.n, scope.first_week)
+            if len(held) <= limits.VECTOR_CHAINS_MAX and _holes(held) <= limits.VECTOR_HOLES_MAX:
+                encoded = encode_vector(held)
+        return wire.Differs(index, scope.first_week, standing.scope.bodies, entries, bodies, encoded)
+
+    def have(self, message: wire.Have) -> None:
+        """What the leader holds: what it is about to send."""
+        log = self._link.log_of(message.tag)
+        if log is not None:
+            self._keeper.heard(log, decode_vector(message.vector))
+
+    def weeks(self, question: wire.AskWeeks) -> Job:
+        """Say the digests of segments."""
+        link = self._link
+        row = link.shared().get(question.tag)
+        if row is None:
+            raise ProtocolViolation("a question about a log that is not shared")
+        standing = yield from stand(link.store, row, link.now_ms)
+        segments = encode_segments(d for d in standing.digests if d.week >= question.first_week)
+        link.send(wire.Weeks(question.tag, segments))
+
+    def cells(self, question: wire.AskCells) -> Job:
+        """Say cells of a sketch; that of the last attempt is kept."""
+        from mlog.protocol.sketch import SKETCH_CELLS_MAX
+
+        link, log = self._link, self._link.log_of(question.tag)
+        if log is None or not question.start < question.stop <= SKETCH_CELLS_MAX:
+            raise ProtocolViolation("a question about a log that is not shared, or about no cells")
+        sketched = self._sketched
+        if question.weeks:
+            weeks = decode_weeks(question.weeks)
+            sketched = Sketched(link.store, log, weeks, link.binding, question.attempt)
+            self._sketched = sketched
+            yield from sketched.fill()
+        if sketched is None or (sketched.log, sketched.attempt) != (log, question.attempt):
+            raise ProtocolViolation("cells of a sketch that was not begun")
+        yield from sketched.sketcher.extend(question.stop)
+        cells = sketched.sketcher.encoded(question.start, question.stop)
+        count = sketched.sketcher.count
+        link.send(wire.Cells(question.tag, question.attempt, count, question.start, cells))
+
+    def find(self, log: int, shorts: bytes) -> Generator[None, None, list[EntryId]]:
+        """The entries that have these short ids of the last sketch."""
+        from mlog.protocol.sketch import decode_short_ids
+
+        sketched = self._sketched
+        if sketched is None or sketched.log != log:
+            raise ProtocolViolation("short ids of no sketch")
+        try:
+            wanted = decode_short_ids(shorts)
+        except InvalidInput as error:
+            raise ProtocolViolation(f"short ids: {error}") from None
+        return (yield from sketched.find(wanted))
+
+    def ids(self, question: wire.AskIds) -> None:
+        """Say the ids of a segment, a page at a time."""
+        log = self._link.log_of(question.tag)
+        if log is None:
+            raise ProtocolViolation("a question about a log that is not shared")
+        ids: list[EntryId] = []
+        more = False
+        for id_, _ in self._link.store.segment(log, question.week):
+            if id_ > question.after:
+                more = len(ids) == limits.WANTED_IDS_MAX
+                if more:
+                    break
+                ids.append(id_)
+        self._link.send(wire.Ids(question.tag, question.week, question.after, b"".join(ids), more))
+
+
+def _holes(held: dict[bytes, Held]) -> int:
+    return sum(len(chain.ranges) for chain in held.values())

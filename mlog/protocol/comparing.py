@@ -1,0 +1,453 @@
+"""The leader's side of reconciliation: find out what differs, cheapest way first, until roots agree.
+
+    offer -> equal: proven, live
+          -> differs -> pass 1: chain vectors; where they explain nothing, as pass 2
+                        pass 2: digests of segments, a sketch of those that differ
+                        pass 3: the ids of those that differ
+             each pass transfers what either side lacks; then roots are compared again
+          -> differs after the last pass: marked as differing, until either side changes
+
+Each log has a `Talk`, a generator that reads like the exchange it has with the follower.
+docs/protocol.md, 14.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Sequence
+from itertools import pairwise
+from typing import Final, TypeAlias
+
+import msgspec
+
+from mlog import limits
+from mlog.errors import ProtocolViolation
+from mlog.log.entry import NO_ENTRY
+from mlog.log.ids import EntryId
+from mlog.log.scope import Scope
+from mlog.protocol import wire
+from mlog.protocol.keeping import Keeper
+from mlog.protocol.link import Link
+from mlog.protocol.segments import decode_segments, differing_weeks
+from mlog.protocol.sending import Pages, Sender, Stream, by_id, by_ranges
+from mlog.protocol.sketching import Sketched, encode_weeks
+from mlog.protocol.standing import Standing, stand
+from mlog.protocol.vector import (
+    ChainTag,
+    Ranges,
+    count,
+    decode_vector,
+    encode_ranges,
+    encode_vector,
+    subtract,
+)
+
+__all__ = ["Inspect", "Leader"]
+
+Talk: TypeAlias = Generator[bool, wire.Message | None, None]
+"""Yields True to be sent the follower's next message about its log, False to give others a turn."""
+
+Inspect: TypeAlias = Callable[[int, Sequence[EntryId], Sequence[EntryId]], None]
+"""Called with a log and the ids of entries that are only here, and only there."""
+
+_PASSES: Final = 3
+
+
+class _Compared(msgspec.Struct):
+    """One log in comparison.
+
+    Attributes:
+        scope: Over what it is offered: narrower than our own once the follower's is known.
+        passes: How many were begun since it was last equal, or last changed.
+        waits: Requests and streams that are not finished; then roots are compared again.
+        talk: The exchange that goes on about it.
+        listens: The talk waits for a message.
+    """
+
+    log: int
+    tag: bytes
+    standing: Standing
+    scope: Scope
+    passes: int = 0
+    waits: set[int] = msgspec.field(default_factory=set)
+    talk: Talk | None = None
+    listens: bool = False
+
+
+class Leader:
+    """Compares all logs that both ends may have.
+
+    Args:
+        keeper: Records what comes out.
+        ask: Sends what a `Want` says and gives its number; `done` is told of its end.
+        at_rest: Whether all that was asked for has come.
+        inspect: Compare only: it is told what differs, and nothing is transferred.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        sender: Sender,
+        keeper: Keeper,
+        ask: Callable[[wire.Want], int],
+        at_rest: Callable[[], bool],
+        inspect: Inspect | None = None,
+    ):
+        self._link = link
+        self._sender = sender
+        self._keeper = keeper
+        self._ask = ask
+        self._at_rest = at_rest
+        self._inspect = inspect
+        self._serial = 0
+        self._partial = False
+        self._offer: Generator[None] | None = None
+        self._offered: list[_Compared] | None = None
+        self._logs: dict[int, _Compared] = {}
+        self._due: set[int] = set()
+        self._settles: dict[int, int] = {}
+        self._pushes = 0
+        self._attempt = 0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is being compared."""
+        return not (
+            self._offer
+            or self._offered is not None
+            or self._due
+            or any(c.talk or c.waits for c in self._logs.values())
+        )
+
+    @property
+    def waits(self) -> bool:
+        """A message of the follower is due."""
+        return self._offered is not None or any(c.listens or c.waits for c in self._logs.values())
+
+    @property
+    def wake_ms(self) -> int | None:
+        """When `tick` is to be called next."""
+        return min(self._settles.values(), default=None)
+
+    @property
+    def offers_all(self) -> bool:
+        """The offer that is on its way names every log that both may have."""
+        return self._offered is not None and not self._partial
+
+    def touch(self, log: int) -> None:
+        """A log changed on either side: its roots are compared when it has come to rest."""
+        if self._inspect is None:
+            self._settles[log] = self._link.now_ms + limits.SETTLE_MS
+
+    def tick(self) -> None:
+        """Compare again what has come to rest."""
+        self.compare([n for n, at_ms in self._settles.items() if at_ms <= self._link.now_ms], again=True)
+
+    def compare(self, logs: Collection[int], *, again: bool = False, widen: bool = False) -> None:
+        """Compare these logs when nothing is on its way.
+
+        Args:
+            again: They changed: what was tried before counts no more.
+            widen: The follower may keep more of them than it did.
+        """
+        for log in logs:
+            compared = self._logs.get(log)
+            if compared is not None and again:
+                compared.passes = 0
+            if compared is not None and widen:
+                compared.scope = Scope(0, bodies=True)
+            self._due.add(log)
+
+    def step(self) -> bool:
+        """One slice of work; False if there is nothing to do before something happens."""
+        for compared in self._logs.values():
+            if compared.talk is not None and not compared.listens:
+                self._resume(compared, None)
+                return True
+        if self._offer is not None:
+            if next(self._offer, self) is self:
+                self._offer = None
+            return True
+        if self._due and self._offered is None and self._is_quiet():
+            self._offer = self._make_offer()
+            return True
+        return False
+
+    def _is_quiet(self) -> bool:
+        """Nothing is on its way that would change what is compared."""
+        compared = any(c.talk or c.waits for log, c in self._logs.items() if log in self._due)
+        return self._sender.idle and self._at_rest() and not compared
+
+    # -- offer and answer --------------------------------------------------------------------
+
+    def _make_offer(self) -> Generator[None]:
+        due, self._due = self._due, set()
+        for log in due:
+            self._settles.pop(log, None)
+        link = self._link
+        shared = link.shared()
+        offered: list[_Compared] = []
+        logs, scopes = bytearray(), list[wire.Scoped]()
+        for tag, row in shared.items():
+            if row.n not in due or len(offered) == limits.OFFERED_LOGS_MAX:
+                continue
+            standing = yield from stand(link.store, row, link.now_ms)
+            compared = self._logs.setdefault(row.n, _Compared(row.n, tag, standing, standing.scope))
+            compared.standing = standing
+            scope = compared.scope = standing.meet(compared.scope.first_week, bodies=compared.scope.bodies)
+            if scope != Scope(0, True):
+                scopes.append(wire.Scoped(len(offered), scope.first_week, scope.bodies))
+            entries, bodies = standing.roots(scope.first_week)
+            logs += tag + entries + bodies
+            offered.append(compared)
+        self._serial += 1
+        self._offered = offered
+        self._partial = len(offered) < len(shared)
+        link.send(wire.Offer(self._serial, bytes(logs), tuple(scopes), self._partial))
+
+    def answer(self, answer: wire.Answer) -> list[int]:
+        """Take the answer to the offer; gives the logs that the follower does not have.
+
+        Raises:
+            ProtocolViolation: There was no such offer, or the answer is about other logs.
+        """
+        offered, self._offered = self._offered, None
+        if offered is None or answer.serial != self._serial:
+            raise ProtocolViolation("an answer to no offer")
+        if len(answer.equal) != (len(offered) + 7) // 8:
+            raise ProtocolViolation("an answer about other logs")
+        equal = [c for i, c in enumerate(offered) if answer.equal[i // 8] >> i % 8 & 1]
+        differing: dict[int, wire.Differs] = {}
+        for differs in answer.differs:
+            if differs.index >= len(offered) or differs.index in differing or offered[differs.index] in equal:
+                raise ProtocolViolation("an answer about other logs")
+            differing[differs.index] = differs
+        self._keeper.equal(answer.serial, [(c.standing, c.scope) for c in equal], self._link.now_ms)
+        for compared in equal:
+            compared.passes = 0
+            self._sender.go_live(compared.log, compared.tag, compared.standing.last_n)
+        for index, differs in differing.items():
+            compared = offered[index]
+            compared.talk = self._differs(compared, differs)
+            compared.listens = False
+        return [c.log for i, c in enumerate(offered) if c not in equal and i not in differing]
+
+    def message(self, message: wire.Weeks | wire.Cells | wire.Ids) -> None:
+        """Take what the follower says about one log.
+
+        Raises:
+            ProtocolViolation: Nothing was asked.
+        """
+        log = self._link.log_of(message.tag)
+        compared = self._logs.get(log) if log is not None else None
+        if compared is None or not compared.listens:
+            raise ProtocolViolation("an answer to no question")
+        self._resume(compared, message)
+
+    def done(self, request: int) -> None:
+        """A request has been served to its end."""
+        for compared in self._logs.values():
+            if request in compared.waits:
+                self._finish(compared, request)
+
+    def _finish(self, compared: _Compared, wait: int) -> None:
+        if wait in compared.waits:
+            compared.waits.discard(wait)
+            if not compared.waits:
+                self._due.add(compared.log)
+
+    def _resume(self, compared: _Compared, message: wire.Message | None) -> None:
+        assert compared.talk is not None
+        compared.listens = False
+        try:
+            compared.listens = compared.talk.send(message)
+        except StopIteration:
+            compared.talk = None
+
+    # -- one log -----------------------------------------------------------------------------
+
+    def _differs(self, compared: _Compared, differs: wire.Differs) -> Talk:
+        link, log, standing = self._link, compared.log, compared.standing
+        scope = standing.meet(differs.first_week, bodies=differs.bodies)
+        theirs = differs.entries_root, differs.bodies_root
+        narrower, compared.scope = scope != compared.scope, scope
+        if narrower and standing.equals(scope, theirs):
+            # Over what both keep they are equal; the follower can say so, and sign it, once it is asked.
+            self._due.add(log)
+            return
+        compared.passes += 1
+        self._sender.go_live(log, compared.tag, link.store.next_n() - 1)
+        entries_equal = standing.roots(scope.first_week)[0] == theirs[0]
+        by_vector = self._inspect is None and not entries_equal and compared.passes == 1
+        if by_vector and differs.vector and self._by_vector(compared, differs, scope):
+            return
+        if compared.passes > _PASSES:
+            self._give_up(compared, entries_equal=entries_equal)
+            return
+        if entries_equal and self._inspect is None:
+            # Each side asks by itself for the bodies that it lacks; then roots are compared again.
+            self._due.add(log)
+            return
+        link.send(wire.AskWeeks(compared.tag, scope.first_week))
+        reply = yield True
+        if not isinstance(reply, wire.Weeks):
+            raise ProtocolViolation("not the segments that were asked for")
+        theirs = decode_segments(reply.segments)
+        weeks, _ = differing_weeks(standing.digests, theirs, scope.first_week)
+        if compared.passes < _PASSES and self._inspect is None:
+            counts = sum(theirs[week].entries for week in weeks if week in theirs)
+            if (yield from self._by_sketch(compared, weeks, counts)):
+                return
+        here, there = yield from self._by_ids(compared, weeks)
+        if self._inspect is not None:
+            self._inspect(log, here, there)
+            return
+        self._transfer(compared, here, there)
+
+    def _by_vector(self, compared: _Compared, differs: wire.Differs, scope: Scope) -> bool:
+        """Transfer what chain vectors say; False if they say nothing."""
+        link, log = self._link, compared.log
+        theirs, mine, chains = (
+            decode_vector(differs.vector),
+            link.held(log, scope.first_week),
+            link.chains(log),
+        )
+        lacking_here: dict[ChainTag, Ranges] = {}
+        for tag, held in theirs.items():
+            lack = subtract(held.ranges, mine[tag].ranges if tag in mine else ())
+            if lack:
+                lacking_here[tag] = lack
+        lacking_there: dict[int, Ranges] = {}
+        for tag, held in mine.items():
+            lack = subtract(held.ranges, theirs[tag].ranges if tag in theirs else ())
+            if lack:
+                lacking_there[chains[tag]] = lack
+        self._keeper.heard(log, theirs)
+        self._keeper.behind(
+            log,
+            sum(map(count, lacking_here.values())),
+            sum(map(count, lacking_there.values())),
+            link.now_ms,
+        )
+        if not lacking_here and not lacking_there:
+            return False
+        if lacking_here:
+            want = wire.Want(
+                0,
+                compared.tag,
+                encode_ranges(lacking_here),
+                first_week=scope.first_week,
+                bodies=compared.standing.scope.bodies,
+            )
+            compared.waits.add(self._ask(want))
+        if lacking_there:
+            link.send(wire.Have(compared.tag, encode_vector(mine)))
+            pages = by_ranges(link.store, log, lacking_there, scope.first_week)
+            self._push(compared, pages, bodies=differs.bodies)
+        return True
+
+    def _by_sketch(
+        self, compared: _Compared, weeks: Sequence[int], count_there: int
+    ) -> Generator[bool, wire.Message | None, bool]:
+        """Transfer what a sketch of these segments tells; False where a list of ids is shorter."""
+        link, log = self._link, compared.log
+        count_here = sum(d.entries for d in compared.standing.digests if d.week in weeks)
+        if min(count_here, count_there) < limits.SKETCHED_IDS_MIN:
+            return False
+        from mlog.protocol import sketch
+
+        self._attempt += 1
+        sketched = Sketched(link.store, log, weeks, link.binding, self._attempt)
+        for _ in sketched.fill():
+            yield False
+        peeler = sketch.Peeler(sketched.sketcher)
+        start, stop = 0, sketch.first_cells(count_here, count_there)
+        while stop and not peeler.decoded:
+            asked = encode_weeks(weeks) if start == 0 else b""
+            link.send(wire.AskCells(compared.tag, self._attempt, asked, start, stop))
+            reply = yield True
+            if not isinstance(reply, wire.Cells) or (reply.attempt, reply.start) != (self._attempt, start):
+                raise ProtocolViolation("not the cells that were asked for")
+            if len(reply.cells) != (stop - start) * sketch.CELL_SIZE:
+                raise ProtocolViolation("fewer cells than were asked for, or more")
+            peeler.feed(reply.cells)
+            for _ in peeler.peel():
+                yield False
+            start, stop = stop, sketch.next_cells(stop, peeler.estimate(reply.count), reply.count)
+        if not peeler.decoded:
+            return False
+        finding = sketched.find(peeler.here)
+        while True:
+            try:
+                next(finding)
+            except StopIteration as end:
+                here: list[EntryId] = end.value
+                break
+            yield False
+        self._keeper.behind(log, len(peeler.there), len(here), link.now_ms)
+        if peeler.there:
+            shorts = sketch.encode_short_ids(peeler.there)
+            bodies = compared.standing.scope.bodies
+            compared.waits.add(self._ask(wire.Want(0, compared.tag, shorts=shorts, bodies=bodies)))
+        if here:
+            self._push(compared, by_id(link.store, log, here), bodies=True)
+        if not here and not peeler.there:
+            self._due.add(log)
+        return True
+
+    def _by_ids(
+        self, compared: _Compared, weeks: Sequence[int]
+    ) -> Generator[bool, wire.Message | None, tuple[list[EntryId], list[EntryId]]]:
+        """Ids that are only here, and only there, of some segments."""
+        link, log = self._link, compared.log
+        here: list[EntryId] = []
+        there: list[EntryId] = []
+        for week in weeks:
+            mine = {id_ for id_, _ in link.store.segment(log, week)}
+            theirs: set[EntryId] = set()
+            after, more = NO_ENTRY, True
+            while more:
+                link.send(wire.AskIds(compared.tag, week, after))
+                reply = yield True
+                if not isinstance(reply, wire.Ids) or (reply.week, reply.after) != (week, after):
+                    raise ProtocolViolation("not the ids that were asked for")
+                ids = [EntryId(reply.ids[at : at + 32]) for at in range(0, len(reply.ids), 32)]
+                if len(reply.ids) % 32 or any(a >= b for a, b in pairwise([after, *ids])):
+                    raise ProtocolViolation("ids out of order")
+                theirs.update(ids)
+                more = reply.more and bool(ids)
+                after = ids[-1] if ids else after
+                if len(theirs) > limits.SEGMENT_IDS_MAX:
+                    raise ProtocolViolation(f"a segment of more than {limits.SEGMENT_IDS_MAX} entries")
+            here += sorted(mine - theirs)
+            there += sorted(theirs - mine)
+        return here, there
+
+    def _transfer(self, compared: _Compared, here: Sequence[EntryId], there: Sequence[EntryId]) -> None:
+        self._keeper.behind(compared.log, len(there), len(here), self._link.now_ms)
+        for at in range(0, len(there), limits.WANTED_IDS_MAX):
+            ids = b"".join(there[at : at + limits.WANTED_IDS_MAX])
+            want = wire.Want(0, compared.tag, ids=ids, bodies=compared.standing.scope.bodies)
+            compared.waits.add(self._ask(want))
+        if here:
+            self._push(compared, by_id(self._link.store, compared.log, here), bodies=True)
+        if not here and not there:
+            self._due.add(compared.log)
+
+    def _push(self, compared: _Compared, pages: Pages, *, bodies: bool) -> None:
+        self._pushes += 1
+        number = -self._pushes
+        compared.waits.add(number)
+        self._sender.add(
+            Stream(
+                compared.log,
+                compared.tag,
+                pages,
+                bodies=bodies,
+                done=lambda _: self._finish(compared, number),
+            )
+        )
+
+    def _give_up(self, compared: _Compared, *, entries_equal: bool) -> None:
+        what = "the texts of some messages are missing on one side" if entries_equal else "entries differ"
+        detail = f"{what}, and neither side could give the other what it lacks"
+        self._keeper.differing(compared.log, detail, self._link.now_ms)

@@ -1,0 +1,369 @@
+"""Exchange: what the two ends of an established session say to each other, message by message.
+
+The table at the end says which messages are taken, and by whom; every other closes the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
+from typing import Any, ClassVar, Final, TypeAlias
+
+import msgspec
+
+from mlog import limits
+from mlog.errors import InvalidInput, ProtocolViolation
+from mlog.log import people
+from mlog.log.entry import Sealed, from_tail
+from mlog.log.ids import EntryId, Topic
+from mlog.protocol import wire
+from mlog.protocol.answering import Follower
+from mlog.protocol.comparing import Inspect, Leader
+from mlog.protocol.events import Ask, Paged
+from mlog.protocol.keeping import Keeper
+from mlog.protocol.link import Job, Link
+from mlog.protocol.query import Pager, serve_query
+from mlog.protocol.sending import Sender, Stream, by_id, by_ranges
+from mlog.protocol.vector import count, decode_ranges
+
+__all__ = ["VERSION", "Exchange"]
+
+VERSION: Final = 1
+
+_Handler: TypeAlias = Callable[[Any, Any], Job | None]
+
+
+class Exchange:
+    """One established session.
+
+    Args:
+        stored: Called when entries came, so that other sessions pass them on.
+        inspect: Compare only, and say what differs.
+    """
+
+    def __init__(self, link: Link, *, stored: Callable[[], None], inspect: Inspect | None = None):
+        self._link = link
+        self._stored = stored
+        self._compare_only = inspect is not None
+        self._requests: dict[int, int] = {}
+        self._request = 0
+        self._sender = Sender(link)
+        self._keeper = Keeper(link)
+        self._leader = (
+            Leader(link, self._sender, self._keeper, self._ask, lambda: not self._requests, inspect)
+            if link.leader
+            else None
+        )
+        self._follower = None if link.leader else Follower(link, self._sender, self._keeper, self._grant)
+        self.greeted = False
+        self._asked: set[EntryId] = set()
+        self._reading: dict[int, tuple[Ask, Pager, int]] = {}
+        link.send(wire.Hello(VERSION, 0, link.now_ms))
+        if self._leader is not None:
+            self._leader.compare([row.n for row in link.shared().values()])
+
+    # -- what the session asks ---------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is left to do before something happens."""
+        compared = self._leader is None or self._leader.idle
+        return self.greeted and compared and self._sender.idle and not self._requests and not self._reading
+
+    @property
+    def waits(self) -> bool:
+        """The peer is due to say something."""
+        leads = self._leader is not None and self._leader.waits
+        return not self.greeted or leads or self._sender.waits or bool(self._requests or self._reading)
+
+    @property
+    def wake_ms(self) -> int | None:
+        """When `tick` is to be called next."""
+        return self._leader.wake_ms if self._leader is not None else None
+
+    def tick(self) -> None:
+        """Compare again what has come to rest."""
+        if self._leader is not None:
+            self._leader.tick()
+
+    def step(self) -> bool:
+        """One slice of work; False if there is nothing to do before something happens."""
+        return self._sender.step() or (self._leader is not None and self._leader.step())
+
+    def committed(self) -> None:
+        """Something was committed here."""
+        if not self._compare_only:
+            self._sender.committed()
+
+    def compare_all(self) -> None:
+        """Compare all logs again now."""
+        self._asked.clear()
+        if self._leader is not None:
+            self._leader.compare([row.n for row in self._link.shared().values()], again=True, widen=True)
+        else:
+            self._link.send(wire.Again())
+
+    def fetch(self, log: int, ids: Collection[EntryId]) -> None:
+        """Ask for entries with their bodies and signatures."""
+        row = next((row for row in self._link.shared().values() if row.n == log), None)
+        if row is not None:
+            self._ask(wire.Want(0, self._link.tag_of(row.topic), ids=b"".join(ids)))
+
+    def ask(self, question: Ask) -> None:
+        """Read a log at the peer."""
+        row = next((row for row in self._link.shared().values() if row.n == question.log), None)
+        if row is None:
+            self._link.emit(Paged(number=question.number, end=True, error="the log is not shared"))
+            return
+        tag = self._link.tag_of(row.topic)
+        pager = Pager(
+            tag,
+            row.topic,
+            first_week=question.first_week,
+            last_week=question.last_week,
+            bodies=question.bodies,
+        )
+        self._request += 1
+        self._reading[self._request] = question, pager, question.limit
+        self._link.send(pager.query(self._request, question.limit))
+
+    def _query(self, message: wire.Query) -> Job:
+        row = self._link.shared().get(message.tag)
+        if row is None:
+            raise ProtocolViolation("a question about a log that is not shared")
+        self._link.send((yield from serve_query(self._link, row, message)))
+
+    def _page(self, message: wire.Page) -> None:
+        if message.request not in self._reading:
+            raise ProtocolViolation("a page that was not asked for")
+        question, pager, left = self._reading.pop(message.request)
+        try:
+            entries = tuple(pager.page(message))
+        except ProtocolViolation as error:
+            self._link.emit(Paged(number=question.number, end=True, error=str(error)))
+            raise
+        left -= len(entries)
+        end = pager.end or left <= 0
+        proven = tuple(pager.digests) if end else ()
+        self._link.emit(Paged(number=question.number, entries=entries, end=end, proven=proven))
+        if not end:
+            self._request += 1
+            self._reading[self._request] = question, pager, left
+            self._link.send(pager.query(self._request, left))
+
+    def handle(self, message: wire.Message) -> Job | None:
+        """Take one message; what takes long is a job.
+
+        Raises:
+            ProtocolViolation: It breaks the rules, or is not for this side.
+        """
+        if isinstance(message, wire.Hello) == self.greeted:
+            raise ProtocolViolation("a greeting comes first, and once")
+        for_leader, for_follower = self._HANDLERS[type(message)]
+        handler = for_leader if self._link.leader else for_follower
+        if handler is None:
+            raise ProtocolViolation(f"{type(message).__name__} is not for this side of a session")
+        return handler(self, message)
+
+    # -- greeting, grants ----------------------------------------------------------------------
+
+    def _hello(self, message: wire.Hello) -> None:
+        if message.version < VERSION:
+            raise ProtocolViolation(f"it speaks version {message.version} of the protocol, we {VERSION}")
+        self.greeted = True
+        skew_ms = message.time_ms - self._link.now_ms
+        if abs(skew_ms) > limits.CLOCK_SKEW_WARN_MS:
+            days = round(abs(skew_ms) / 86_400_000)
+            side = "ahead of" if skew_ms > 0 else "behind"
+            self._link.tell("clock", detail=f"the clock of {self._link.peer.name} is {days} days {side} ours")
+        self._link.tell("connected")
+
+    def _grant(self, named: set[bytes]) -> None:
+        """Give a device of one's own the secrets of the logs that it does not name."""
+        topics = {row.topic for tag, row in self._link.shared().items() if tag in named}
+        self._grant_but(topics)
+
+    def _grant_but(self, topics: Collection[bytes]) -> None:
+        link = self._link
+        if not link.peer.own or self._compare_only:
+            return
+        sealed = people.grant_for(link.replica, link.device, topics, link.binding)
+        if sealed is not None:
+            link.send(wire.Grant(sealed))
+            link.tell("granted")
+
+    def _granted(self, message: wire.Grant) -> None:
+        link = self._link
+        if not link.peer.own or self._compare_only:
+            raise ProtocolViolation("secrets that were not asked for")
+        try:
+            logs = people.accept_grant(link.replica, link.device, message.sealed, link.binding, link.now_ms)
+        except InvalidInput as error:
+            raise ProtocolViolation(f"secrets that do not open: {error}") from None
+        if logs and self._leader is not None:
+            self._leader.compare(logs)
+        elif logs:
+            link.send(wire.Again())
+
+    # -- comparing -----------------------------------------------------------------------------
+
+    def _offer(self, message: wire.Offer) -> Job:
+        assert self._follower is not None
+        yield from self._follower.offer(message)
+        self._ask_lacking()
+
+    def _answer(self, message: wire.Answer) -> None:
+        assert self._leader is not None
+        whole = self._leader.offers_all
+        unknown = self._leader.answer(message)
+        receipt = self._keeper.sign(message.serial, self._link.now_ms)
+        if receipt is not None:
+            self._link.send(receipt)
+        if whole:
+            rows = self._link.store.logs()
+            self._grant_but({row.topic for row in rows if row.n not in unknown})
+        self._ask_lacking()
+
+    def _again(self, _: wire.Again) -> None:
+        assert self._leader is not None
+        self._leader.compare([row.n for row in self._link.shared().values()], again=True, widen=True)
+
+    def _have(self, message: wire.Have) -> None:
+        assert self._follower is not None
+        self._follower.have(message)
+
+    def _ask_weeks(self, message: wire.AskWeeks) -> Job:
+        assert self._follower is not None
+        return self._follower.weeks(message)
+
+    def _ask_cells(self, message: wire.AskCells) -> Job:
+        assert self._follower is not None
+        return self._follower.cells(message)
+
+    def _ask_ids(self, message: wire.AskIds) -> None:
+        assert self._follower is not None
+        self._follower.ids(message)
+
+    def _told(self, message: Any) -> None:
+        assert self._leader is not None
+        self._leader.message(message)
+
+    def _receipt(self, message: wire.Receipt) -> None:
+        self._keeper.receive(message)
+
+    # -- entries -------------------------------------------------------------------------------
+
+    def _ask(self, want: wire.Want) -> int:
+        self._request += 1
+        log = self._link.log_of(want.tag)
+        assert log is not None
+        self._requests[self._request] = log
+        self._link.send(msgspec.structs.replace(want, request=self._request))
+        return self._request
+
+    def _ask_lacking(self) -> None:
+        """Ask for what is known to be missing here, once in a session."""
+        if self._compare_only:
+            return
+        for tag, row in self._link.shared().items():
+            lacking = self._link.replica.lacking(row.n, limits.WANTED_IDS_MAX)
+            ids = [id_ for id_ in lacking if id_ not in self._asked]
+            if ids and len(self._asked) < limits.ASKED_IDS_MAX:
+                self._asked.update(ids)
+                self._ask(wire.Want(0, tag, ids=b"".join(ids)))
+
+    def _want(self, message: wire.Want) -> Job:
+        link = self._link
+        log = link.log_of(message.tag)
+        if log is None or len(message.ids) % 32 or len(message.ids) > 32 * limits.WANTED_IDS_MAX:
+            raise ProtocolViolation("a request for nothing that is shared")
+        chains = link.chains(log)
+        wanted = decode_ranges(message.chains)
+        ranges = {chains[tag]: part for tag, part in wanted.items() if tag in chains}
+        ids = [EntryId(message.ids[at : at + 32]) for at in range(0, len(message.ids), 32)]
+        if message.shorts:
+            if self._follower is None:
+                raise ProtocolViolation("short ids of a sketch that was not asked for")
+            ids += yield from self._follower.find(log, message.shorts)
+        pages = chain(by_ranges(link.store, log, ranges, message.first_week), by_id(link.store, log, ids))
+        asked = len(ids) + sum(map(count, wanted.values()))
+
+        def done(sent: int) -> None:
+            link.send(wire.Done(message.request, max(asked - sent, 0)))
+            if sent and ids:
+                self._touch(log)
+
+        self._sender.add(Stream(log, message.tag, pages, bodies=message.bodies, done=done))
+
+    def _done(self, message: wire.Done) -> None:
+        log = self._requests.pop(message.request, None)
+        if log is None:
+            raise ProtocolViolation("the end of nothing that was asked for")
+        if self._leader is not None:
+            self._leader.done(message.request)
+
+    def _entries(self, message: wire.Entries) -> Job:
+        link = self._link
+        row = link.shared().get(message.tag)
+        if row is None or self._compare_only:
+            raise ProtocolViolation("entries of a log that is not shared")
+        refused = stored = 0
+        for at in range(0, len(message.entries), limits.RECEIVED_SLICE_ENTRIES):
+            sealed, malformed = _unpack(row.topic, message.entries[at : at + limits.RECEIVED_SLICE_ENTRIES])
+            with link.store.transaction():
+                before_n = link.store.next_n() - 1
+                taken = link.replica.receive(row.n, sealed, link.now_ms)
+                after_n = link.store.next_n() - 1
+            self._sender.received(row.n, [entry.id for entry in sealed], before_n, after_n)
+            refused += malformed + len(taken.refused)
+            stored += taken.stored + taken.completed
+            yield
+        link.send(wire.Ack(message.serial, refused))
+        if stored:
+            self._keeper.note_heard(row.n)
+            link.tell("stored", row.n, stored)
+            self._touch(row.n)
+            self._stored()
+
+    def _ack(self, message: wire.Ack) -> None:
+        pushed = self._sender.acknowledged(message.serial, message.refused)
+        if pushed is not None:
+            self._touch(pushed)
+
+    def _touch(self, log: int) -> None:
+        """A log changed on either side: its roots are compared again when it has come to rest."""
+        if self._leader is not None:
+            self._leader.touch(log)
+
+    _HANDLERS: ClassVar[Mapping[type[Any], tuple[_Handler | None, _Handler | None]]] = {
+        wire.Hello: (_hello, _hello),
+        wire.Offer: (None, _offer),
+        wire.Answer: (_answer, None),
+        wire.Have: (None, _have),
+        wire.Want: (_want, _want),
+        wire.Entries: (_entries, _entries),
+        wire.Ack: (_ack, _ack),
+        wire.Done: (_done, _done),
+        wire.Receipt: (_receipt, _receipt),
+        wire.Grant: (_granted, _granted),
+        wire.Again: (_again, None),
+        wire.AskWeeks: (None, _ask_weeks),
+        wire.Weeks: (_told, None),
+        wire.AskCells: (None, _ask_cells),
+        wire.Cells: (_told, None),
+        wire.AskIds: (None, _ask_ids),
+        wire.Ids: (_told, None),
+        wire.Query: (_query, _query),
+        wire.Page: (_page, _page),
+    }
+    """For each message who takes it at the leader, and at the follower; None closes the session."""
+
+
+def _unpack(topic: Topic, entries: Sequence[wire.Packed]) -> tuple[list[Sealed], int]:
+    """Entries as they were, hashed here, and how many are of no possible form."""
+    found: list[Sealed] = []
+    for packed in entries:
+        with suppress(InvalidInput):
+            found.append(from_tail(topic, packed.head, packed.body, packed.signature))
+    return found, len(entries) - len(found)

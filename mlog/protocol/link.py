@@ -1,0 +1,97 @@
+"""Link: what all parts of one established session share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from mlog.log import crypto
+from mlog.log.ids import DeviceId, Topic
+from mlog.log.peers import PeerRow
+from mlog.log.replica import Replica
+from mlog.log.store import LogRow
+from mlog.protocol import vector, wire
+from mlog.protocol.events import Effect, Notice
+from mlog.protocol.vector import ChainTag, Held, clip
+
+__all__ = ["Job", "Link"]
+
+Job = Iterator[None]
+"""Work in slices: each step is short, and other sessions have their turn between two."""
+
+_LOG: Final = b"log"
+
+
+class Link:
+    """One established session, as its parts see it.
+
+    Args:
+        peer: Who is at the other end.
+        leader: Whether this side dialled, and so compares.
+        binding: 32 bytes that both ends know, and that differ in every session.
+        send: Sends one message; on the wire once the event is handled.
+        emit: Takes effects that are not messages.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        peer: PeerRow,
+        binding: bytes,
+        *,
+        leader: bool,
+        now_ms: int,
+        send: Callable[[wire.Message], None],
+        emit: Callable[[Effect], None],
+    ):
+        self.replica = replica
+        self.store = replica.store
+        self.peer = peer
+        self.device: DeviceId = peer.device
+        self.binding = binding
+        self.leader = leader
+        self.send = send
+        self.emit = emit
+        self.now_ms = now_ms
+        self._logs: dict[bytes, int] = {}
+
+    def tell(self, what: str, log: int = 0, count: int = 0, detail: str = "") -> None:
+        """Say what happened with this peer (`Notice`)."""
+        self.emit(Notice(what=what, log=log, device=self.device, count=count, detail=detail))
+
+    def tag_of(self, topic: Topic) -> bytes:
+        """Name of a log in this session."""
+        return crypto.keyed_hash(self.binding, _LOG + topic, wire.TAG_SIZE)
+
+    def shared(self) -> dict[bytes, LogRow]:
+        """The logs that this peer may have, by tag: of a device of one's own, all."""
+        return {self.tag_of(row.topic): row for row in self.store.logs()}
+
+    def log_of(self, tag: bytes) -> int | None:
+        """The log with this tag, or None."""
+        if tag not in self._logs:
+            self._logs = {known: row.n for known, row in self.shared().items()}
+        return self._logs.get(tag)
+
+    def chains(self, log: int) -> dict[ChainTag, int]:
+        """Chains of a log by tag; those that forked are left out: a vector cannot tell their branches."""
+        chains: dict[ChainTag, int] = {}
+        forked: set[ChainTag] = set()
+        for chain in self.store.chains(log):
+            tag = vector.chain_tag(self.binding, chain.device, chain.incarnation)
+            if tag in chains:
+                forked.add(tag)
+            chains[tag] = chain.n
+        return {tag: n for tag, n in chains.items() if tag not in forked}
+
+    def held(self, log: int, first_week: int) -> dict[ChainTag, Held]:
+        """What is held of each chain, from its first entry in a week that counts."""
+        runs: dict[int, list[tuple[int, int]]] = {}
+        for run in self.store.runs(log):
+            runs.setdefault(run.chain, []).append((run.first, run.last))
+        starts = self.store.first_seqs(log, first_week) if first_week else dict.fromkeys(runs, 0)
+        return {
+            tag: Held(starts[n], clip(tuple(runs[n]), starts[n]))
+            for tag, n in self.chains(log).items()
+            if n in runs and n in starts
+        }

@@ -1,0 +1,323 @@
+"""Node: all sessions of one replica. Events go in, effects come out; it has no sockets and no clock.
+
+`handle` does one slice of the work that waits and asks to be woken at once for the next, so that no
+event takes long and all sessions have their turn. What an effect acknowledges is durable before
+`handle` returns. Who may connect: the peers that the store knows, and nobody else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from mlog import limits
+from mlog.errors import Busy, ProtocolViolation
+from mlog.log.crypto import Entropy
+from mlog.log.ids import DeviceId
+from mlog.log.peers import PeerRow
+from mlog.log.replica import Replica
+from mlog.protocol.channel import Channel
+from mlog.protocol.comparing import Inspect
+from mlog.protocol.events import (
+    Ask,
+    Close,
+    Closed,
+    Committed,
+    Dial,
+    Effect,
+    Event,
+    Fetch,
+    Notice,
+    Opened,
+    Paged,
+    Received,
+    Seen,
+    SyncNow,
+    Tick,
+    Unreachable,
+    WakeAt,
+)
+from mlog.protocol.session import Session
+
+__all__ = ["Node"]
+
+_KEY_SIZE: Final = 32
+
+
+class _Dialling(msgspec.Struct):
+    """How one device is reached.
+
+    Attributes:
+        addresses: Where it was seen last, best first.
+        at_ms: When to try next; None while a connection is being made or is there.
+        failures: In a row.
+    """
+
+    addresses: tuple[str, ...] = ()
+    at_ms: int | None = None
+    failures: int = 0
+
+
+class Node:
+    """Sessions over one replica.
+
+    Args:
+        entropy: For the ephemeral keys of handshakes.
+        dials: Whether it tries by itself to reach the devices that it knows.
+        inspect: Compare only: it is told what differs, and nothing is transferred.
+    """
+
+    def __init__(
+        self, replica: Replica, entropy: Entropy, *, dials: bool = True, inspect: Inspect | None = None
+    ):
+        self._replica = replica
+        self._entropy = entropy
+        self._dials = dials
+        self._inspect = inspect
+        self._sessions: dict[int, Session] = {}
+        self._turns: deque[int] = deque()
+        self._dialling: dict[DeviceId, _Dialling] = {}
+        self._effects: list[Effect] = []
+        self._now_ms = 0
+
+    def start(self, now_ms: int) -> list[Effect]:
+        """Begin: dial the devices whose addresses are known."""
+        self._now_ms = now_ms
+        self._learn_peers()
+        return self._finish()
+
+    def handle(self, event: Event, now_ms: int) -> list[Effect]:
+        """Take one event and do one slice of work.
+
+        Raises:
+            StoreError: The disk is at fault; nothing that was not durable was acknowledged.
+        """
+        self._now_ms = now_ms
+        match event:
+            case Opened():
+                self._open(event)
+            case Received(session=number, data=data):
+                self._guarded(number, lambda session: session.receive(data, now_ms))
+            case Closed(session=number, reason=reason):
+                self._forget(number, reason)
+            case Unreachable():
+                self._failed(event.device, event.reason)
+            case Seen():
+                self._seen(event)
+            case Tick():
+                self._tick()
+            case Committed():
+                self._committed()
+            case SyncNow():
+                self._sync_now()
+            case Fetch():
+                for session in self._established():
+                    assert session.exchange is not None
+                    session.exchange.fetch(event.log, event.ids)
+            case Ask():
+                self._ask(event)
+        self._work()
+        return self._finish()
+
+    @property
+    def idle(self) -> bool:
+        """Every session has done all that there is to do."""
+        return all(session.idle for session in self._sessions.values())
+
+    def _finish(self) -> list[Effect]:
+        wake_ms = self._wake_ms()
+        if wake_ms is not None:
+            self._effects.append(WakeAt(wake_ms))
+        effects, self._effects = self._effects, []
+        return effects
+
+    def _wake_ms(self) -> int | None:
+        if any(session.busy for session in self._sessions.values()):
+            return self._now_ms
+        times = [session.wake_ms for session in self._sessions.values()]
+        if self._dials:
+            times += [dialling.at_ms for dialling in self._dialling.values()]
+        return min((at_ms for at_ms in times if at_ms is not None), default=None)
+
+    # -- sessions ----------------------------------------------------------------------------
+
+    def _open(self, event: Opened) -> None:
+        keys = self._replica.device_keys
+        ephemeral = self._entropy.random(_KEY_SIZE)
+        peer = None
+        if event.device is not None:
+            peer = next((p for p in self._replica.store.peers() if p.device == event.device), None)
+            if peer is None:
+                self._effects.append(Close(event.session, "the device is not known any more"))
+                return
+        channel = (
+            Channel.respond(keys.noise_seed, ephemeral)
+            if peer is None
+            else Channel.initiate(keys.noise_seed, peer.noise, ephemeral)
+        )
+        self._sessions[event.session] = Session(
+            event.session,
+            self._replica,
+            channel,
+            peer,
+            known=self._known,
+            emit=self._emit,
+            stored=self._committed,
+            now_ms=self._now_ms,
+            inspect=self._inspect,
+        )
+        self._turns.append(event.session)
+
+    def _emit(self, effect: Effect) -> None:
+        self._effects.append(effect)
+
+    def _known(self, noise_public: bytes) -> PeerRow | None:
+        return next((p for p in self._replica.store.peers() if p.noise == noise_public), None)
+
+    def _guarded(self, number: int, act: Callable[[Session], object]) -> bool:
+        """Act on a session; what it does wrong ends it, and nothing else."""
+        session = self._sessions.get(number)
+        if session is None:
+            return False
+        greeted = session.greeted
+        try:
+            did = act(session)
+        except (ProtocolViolation, Busy) as error:
+            self._effects.append(Close(number, str(error)))
+            self._forget(number, str(error))
+            return False
+        if session.greeted and not greeted:
+            self._greeted(session)
+        self._tell_rest(session)
+        return bool(did)
+
+    def _greeted(self, session: Session) -> None:
+        """A peer is there: of two sessions with it one stays, the same one at both ends."""
+        assert session.peer is not None
+        device = session.peer.device
+        for other in list(self._sessions.values()):
+            if other is session or other.peer is None or other.peer.device != device or not other.greeted:
+                continue
+            ours_leads = self._replica.device_id < device
+            keep_new = session.leads in (other.leads, ours_leads)
+            loser = other if keep_new else session
+            self._effects.append(Close(loser.number, "there is another connection to the same device"))
+            self._drop(loser.number)
+            if loser is session:
+                return
+        dialling = self._dialling.setdefault(device, _Dialling())
+        dialling.at_ms, dialling.failures = None, 0
+        with self._replica.store.transaction():
+            peer = self._known(session.peer.noise)
+            if peer is not None:
+                self._replica.store.put_peer(msgspec.structs.replace(peer, seen_ms=self._now_ms))
+
+    def _forget(self, number: int, reason: str) -> None:
+        session = self._drop(number)
+        if session is None or session.peer is None:
+            return
+        if session.greeted:
+            device = session.peer.device
+            self._effects.append(Notice(what="disconnected", device=device, detail=reason))
+        if session.leads:
+            self._failed(session.peer.device, reason, quiet=session.greeted)
+
+    def _drop(self, number: int) -> Session | None:
+        session = self._sessions.pop(number, None)
+        if number in self._turns:
+            self._turns.remove(number)
+        return session
+
+    def _established(self) -> list[Session]:
+        return [session for session in self._sessions.values() if session.greeted]
+
+    def _work(self) -> None:
+        """One slice for the next session that has something to do."""
+        for _ in range(len(self._turns)):
+            number = self._turns[0]
+            self._turns.rotate(-1)
+            session = self._sessions[number]
+            if session.busy and self._guarded(number, lambda session: session.step(self._now_ms)):
+                return
+
+    def _tell_rest(self, session: Session) -> None:
+        """Say once that nothing is left to do with a peer."""
+        rested = session.idle
+        if rested and not session.rested and session.peer is not None:
+            self._emit(Notice(what="rested", device=session.peer.device))
+        session.rested = rested
+
+    def _committed(self) -> None:
+        for session in self._sessions.values():
+            if session.exchange is not None:
+                session.exchange.committed()
+                session.wake()
+        self._learn_peers()
+
+    def _sync_now(self) -> None:
+        for session in self._established():
+            assert session.exchange is not None
+            session.exchange.compare_all()
+            session.wake()
+        for dialling in self._dialling.values():
+            if dialling.at_ms is not None:
+                dialling.at_ms = self._now_ms
+        self._dial_due()
+
+    def _ask(self, event: Ask) -> None:
+        for session in self._established():
+            if session.peer is not None and session.peer.device == event.device:
+                assert session.exchange is not None
+                session.exchange.ask(event)
+                return
+        self._emit(Paged(number=event.number, end=True, error="there is no connection to the device"))
+
+    def _tick(self) -> None:
+        for number, session in list(self._sessions.items()):
+            if session.wake_ms is not None and session.wake_ms <= self._now_ms:
+                self._guarded(number, lambda session: session.tick(self._now_ms))
+        self._dial_due()
+
+    # -- dialling ----------------------------------------------------------------------------
+
+    def _learn_peers(self) -> None:
+        """Devices that were trusted since are dialled too."""
+        if not self._dials:
+            return
+        for peer in self._replica.store.peers():
+            if peer.device not in self._dialling and peer.addresses:
+                self._dialling[peer.device] = _Dialling(peer.addresses, self._now_ms)
+        self._dial_due()
+
+    def _seen(self, event: Seen) -> None:
+        dialling = self._dialling.setdefault(event.device, _Dialling())
+        dialling.addresses = tuple(dict.fromkeys((*event.addresses, *dialling.addresses)))[
+            : limits.PEER_ADDRESSES_MAX
+        ]
+        dialling.failures = 0
+        connected = any(s.peer is not None and s.peer.device == event.device for s in self._sessions.values())
+        if not connected:
+            dialling.at_ms = self._now_ms
+        self._dial_due()
+
+    def _failed(self, device: DeviceId, reason: str, *, quiet: bool = False) -> None:
+        dialling = self._dialling.setdefault(device, _Dialling())
+        if not quiet:
+            self._effects.append(Notice(what="unreachable", device=device, detail=reason))
+        wait_ms = min(limits.REDIAL_MIN_MS << min(dialling.failures, 16), limits.REDIAL_MAX_MS)
+        dialling.failures += 1
+        dialling.at_ms = self._now_ms + wait_ms if dialling.addresses else None
+
+    def _dial_due(self) -> None:
+        if not self._dials:
+            return
+        known = {peer.device for peer in self._replica.store.peers()}
+        for device, dialling in list(self._dialling.items()):
+            if device not in known:
+                del self._dialling[device]
+            elif dialling.at_ms is not None and dialling.at_ms <= self._now_ms and dialling.addresses:
+                dialling.at_ms = None
+                self._effects.append(Dial(device, dialling.addresses))

@@ -1,0 +1,314 @@
+"""Sending entries: streams of rows, cut into bundles, one bundle on its way at a time.
+
+The next bundle is made while the last one is on its way and sent once that is acknowledged: what a
+broken connection loses is one bundle, and no queue grows. What was asked for goes first; then, live,
+what is committed here, in the order in which it was.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Final, NamedTuple, TypeAlias
+
+from mlog import limits
+from mlog.errors import ProtocolViolation
+from mlog.log.entry import to_tail
+from mlog.log.ids import EntryId
+from mlog.log.store import EntryRow, Store
+from mlog.protocol import wire
+from mlog.protocol.link import Link
+from mlog.protocol.vector import Ranges, count
+
+__all__ = ["Pages", "Sender", "Stream", "by_id", "by_ranges"]
+
+_WHOLE_SHARE: Final = 0.5
+"""From this share of a log on it is sent in the order of arrival: one scan, parents before children."""
+
+Pages: TypeAlias = Iterator[list[EntryRow]]
+"""Rows to send, at most BUNDLE_ENTRIES_MAX at a time; an empty page gives others a turn."""
+
+
+class Stream:
+    """Rows of one log on their way to the peer.
+
+    Args:
+        pages: Read as they are needed.
+        bodies: Send bodies too.
+        done: Called when the last of them is acknowledged, with the number that was sent.
+    """
+
+    def __init__(
+        self,
+        log: int,
+        tag: bytes,
+        pages: Pages,
+        *,
+        bodies: bool,
+        done: Callable[[int], None] = lambda _: None,
+    ):
+        self.log = log
+        self.tag = tag
+        self.bodies = bodies
+        self.done = done
+        self.sent = 0
+        self._pages = pages
+        self._left: list[EntryRow] = []
+
+    def take(self) -> list[EntryRow] | None:
+        """The rows of the next bundle; empty to be asked again, None at the end."""
+        if not self._left:
+            page = next(self._pages, None)
+            if page is None:
+                return None
+            self._left = page
+        size = end = 0
+        for end, row in enumerate(self._left, 1):  # noqa: B007 (the loop's end is what it looks for)
+            size += len(row.outer) + len(row.body or b"") + limits.ENTRY_FRAMING_BYTES
+            if size >= limits.BUNDLE_SIZE_MAX_BYTES:
+                break
+        rows, self._left = self._left[:end], self._left[end:]
+        return rows
+
+
+class _Live:
+    """How far the peer has what was committed here of one log.
+
+    Attributes:
+        cursor: `EntryRow.n` of the last one it has, or has been sent.
+        theirs: Those beyond the cursor that came from the peer itself.
+    """
+
+    def __init__(self, tag: bytes, cursor: int):
+        self.tag = tag
+        self.cursor = cursor
+        self.theirs: set[EntryId] = set()
+
+
+class _Flying(NamedTuple):
+    """A bundle that is not acknowledged yet."""
+
+    serial: int
+    log: int
+    entries: int
+    stream: Stream | None
+
+
+class Sender:
+    """All that one session sends of entries."""
+
+    def __init__(self, link: Link):
+        self._link = link
+        self._streams: deque[Stream] = deque()
+        self._live: dict[int, _Live] = {}
+        self._live_due = False
+        self._serial = 0
+        self._next: tuple[wire.Entries, _Flying] | None = None
+        self._flying: _Flying | None = None
+        self.entries_sent = 0
+
+    @property
+    def idle(self) -> bool:
+        """Everything is sent and acknowledged."""
+        return not (self._flying or self._next or self._streams or self._live_due)
+
+    @property
+    def waits(self) -> bool:
+        """An acknowledgement is due."""
+        return self._flying is not None
+
+    def add(self, stream: Stream) -> None:
+        """Send these, after what was added before."""
+        self._streams.append(stream)
+
+    def go_live(self, log: int, tag: bytes, cursor: int) -> None:
+        """From now on send what is committed behind `cursor`, as soon as it is."""
+        live = self._live.setdefault(log, _Live(tag, cursor))
+        live.cursor = max(live.cursor, cursor)
+        self._live_due = True
+
+    def committed(self) -> None:
+        """Something was committed: see whether there is something to send."""
+        self._live_due = True
+
+    def received(self, log: int, ids: Collection[EntryId], before_n: int, after_n: int) -> None:
+        """The peer sent these; they are the rows behind `before_n` up to `after_n`."""
+        live = self._live.get(log)
+        if live is None:
+            return
+        if live.cursor >= before_n:
+            live.cursor = max(live.cursor, after_n)
+        elif len(live.theirs) + len(ids) <= limits.LIVE_SKIP_MAX:
+            live.theirs.update(ids)
+
+    def acknowledged(self, serial: int, refused: int) -> int | None:
+        """The peer has a bundle; gives its log if it was pushed live.
+
+        Raises:
+            ProtocolViolation: It was not sent.
+        """
+        flying = self._flying
+        if flying is None or flying.serial != serial or refused > flying.entries:
+            raise ProtocolViolation("an acknowledgement of what was not sent")
+        self._flying = None
+        if refused:
+            detail = f"{self._link.peer.name} refused {refused} of {flying.entries} entries"
+            self._link.tell("refused", flying.log, refused, detail)
+        if flying.stream is not None:
+            flying.stream.sent += flying.entries - refused
+        return flying.log if flying.stream is None and refused < flying.entries else None
+
+    def step(self) -> bool:
+        """One slice of work; False if there is nothing to do before something happens."""
+        if self._next is None and self._prepare():
+            return True
+        if self._next is None or self._flying is not None:
+            return False
+        bundle, self._flying = self._next
+        self._next = None
+        self.entries_sent += len(bundle.entries)
+        self._link.send(bundle)
+        return True
+
+    def _prepare(self) -> bool:
+        if not self._streams:
+            return self._live_due and self._prepare_live()
+        stream = self._streams[0]
+        rows = stream.take()
+        if rows is None:
+            if self._flying is not None and self._flying.stream is stream:
+                return False
+            self._streams.popleft()
+            stream.done(stream.sent)
+        elif rows:
+            self._pack(stream.log, stream.tag, rows, stream, bodies=stream.bodies)
+        return True
+
+    def _prepare_live(self) -> bool:
+        for log, live in self._live.items():
+            rows = self._link.store.arrivals(log, live.cursor, limits.BUNDLE_ENTRIES_MAX)
+            if not rows:
+                live.theirs.clear()
+                continue
+            mine = Stream(log, live.tag, iter([[r for r in rows if r.id not in live.theirs]]), bodies=True)
+            sent = mine.take()
+            if sent:
+                live.cursor = sent[-1].n
+                self._pack(log, live.tag, sent, None, bodies=True)
+            else:
+                live.cursor = rows[-1].n
+            return True
+        self._live_due = False
+        return False
+
+    def _pack(
+        self, log: int, tag: bytes, rows: Sequence[EntryRow], stream: Stream | None, *, bodies: bool
+    ) -> None:
+        unneeded = _vouched_for(rows)
+        packed = tuple(
+            wire.Packed(to_tail(sealed), sealed.body, None if sealed.id in unneeded else sealed.signature)
+            for sealed in self._link.replica.sealed_of(log, rows, bodies=bodies)
+        )
+        if packed:
+            self._serial += 1
+            bundle = wire.Entries(self._serial, tag, packed)
+            self._next = bundle, _Flying(self._serial, log, len(packed), stream)
+
+
+def _vouched_for(rows: Sequence[EntryRow]) -> set[EntryId]:
+    """Entries whose signature may stay here: one that goes with a later entry of the run vouches for them.
+
+    The first of a chain and the last of a week keep theirs: who holds a window needs them.
+    """
+    after: dict[int, EntryRow] = {}
+    found: set[EntryId] = set()
+    for row in sorted((r for r in rows if r.chain), key=lambda r: (r.chain, r.seq), reverse=True):
+        later = after.get(row.chain)
+        linked = later is not None and later.seq == row.seq + 1
+        if linked and row.seq and later is not None and later.week == row.week:
+            found.add(row.id)
+        if linked or row.signature is not None:
+            after[row.chain] = row
+        else:
+            after.pop(row.chain, None)
+    return found
+
+
+def by_ranges(store: Store, log: int, ranges: Mapping[int, Ranges], first_week: int) -> Pages:
+    """Entries by ranges of their chains; the newest weeks first where only a window is wanted.
+
+    Args:
+        ranges: By `ChainRow.n`; what is not here of them is left out.
+        first_week: Nothing of an earlier week.
+    """
+    digests = store.digests(log)
+    if first_week:
+        weeks = [digest.week for digest in digests if digest.week >= first_week]
+        return _by_week(store, log, weeks[::-1], ranges)
+    if sum(map(count, ranges.values())) >= _WHOLE_SHARE * sum(digest.entries for digest in digests):
+        return _by_arrival(store, log, ranges, store.next_n() - 1)
+    return _by_chain(store, ranges)
+
+
+def by_id(store: Store, log: int, ids: Iterable[EntryId]) -> Pages:
+    """Entries by their ids; what is not here is left out."""
+    remaining = iter(ids)
+    while part := list(islice(remaining, limits.BUNDLE_ENTRIES_MAX)):
+        found = store.find(log, part)
+        yield sorted(found.values(), key=lambda row: row.n)
+
+
+def _by_chain(store: Store, ranges: Mapping[int, Ranges]) -> Pages:
+    for chain, parts in ranges.items():
+        for first, last in parts:
+            after = first - 1
+            while after < last:
+                rows = store.scan(chain, after, min(limits.BUNDLE_ENTRIES_MAX, last - after))
+                if not rows:
+                    break
+                rows = _signed_end([row for row in rows if row.seq <= last])
+                after = rows[-1].seq if rows else last
+                yield rows
+
+
+def _by_arrival(store: Store, log: int, ranges: Mapping[int, Ranges], until_n: int) -> Pages:
+    wanted = {chain: _Cursor(parts) for chain, parts in ranges.items()}
+    after = 0
+    while rows := store.arrivals(log, after, limits.BUNDLE_ENTRIES_MAX):
+        rows = [row for row in rows if row.n <= until_n]
+        chosen = _signed_end([r for r in rows if r.chain in wanted and wanted[r.chain].holds(r.seq)])
+        yield chosen
+        if not rows:
+            return
+        after = chosen[-1].n if chosen else rows[-1].n
+
+
+def _by_week(store: Store, log: int, weeks: Sequence[int], ranges: Mapping[int, Ranges]) -> Pages:
+    wanted = {chain: _Cursor(parts) for chain, parts in ranges.items()}
+    for week in weeks:
+        after = 0
+        while rows := store.week_arrivals(log, week, after, limits.BUNDLE_ENTRIES_MAX):
+            after = rows[-1].n
+            yield [row for row in rows if row.chain in wanted and wanted[row.chain].holds(row.seq)]
+
+
+class _Cursor:
+    """Whether a number is in ranges."""
+
+    def __init__(self, ranges: Ranges):
+        self._starts = [first for first, _ in ranges]
+        self._ranges = ranges
+
+    def holds(self, seq: int) -> bool:
+        at = bisect_right(self._starts, seq) - 1
+        return at >= 0 and seq <= self._ranges[at][1]
+
+
+def _signed_end(rows: list[EntryRow]) -> list[EntryRow]:
+    """As much of a page as ends with a signature: so the receiver can read all of it at once."""
+    for at in range(len(rows), 0, -1):
+        if rows[at - 1].signature is not None:
+            return rows[:at]
+    return rows

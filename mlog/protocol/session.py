@@ -1,0 +1,188 @@
+"""Session: one connection from its first byte on: handshake, frames, the inbox, the work in slices.
+
+    HANDSHAKE --(Noise IK)--> OPEN --(anything wrong)--> CLOSED
+
+Messages wait in an inbox and are handled one after another; what takes long is a `Job` in slices, so
+that no event holds up other sessions. What the two ends say to each other: mlog/protocol/exchange.py.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from mlog import limits
+from mlog.errors import ProtocolViolation
+from mlog.log.peers import PeerRow
+from mlog.log.replica import Replica
+from mlog.protocol import wire
+from mlog.protocol.channel import Channel
+from mlog.protocol.comparing import Inspect
+from mlog.protocol.events import Effect, Send
+from mlog.protocol.exchange import Exchange
+from mlog.protocol.link import Job, Link
+
+__all__ = ["Session"]
+
+
+class Session:
+    """One connection. A method that raises `ProtocolViolation` leaves it to be closed.
+
+    Args:
+        number: As in the events.
+        peer: Whom we dialled; None where we were dialled.
+        known: Finds the device with a Noise key, or None; asked where we were dialled.
+        emit: Takes effects, in order.
+        stored: Called when entries came.
+        inspect: Compare only, and say what differs.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        replica: Replica,
+        channel: Channel,
+        peer: PeerRow | None,
+        *,
+        known: Callable[[bytes], PeerRow | None],
+        emit: Callable[[Effect], None],
+        stored: Callable[[], None],
+        now_ms: int,
+        inspect: Inspect | None = None,
+    ):
+        self.number = number
+        self.peer = peer
+        self.leads = peer is not None
+        self.exchange: Exchange | None = None
+        self.rested = False
+        self._link: Link | None = None
+        self._replica = replica
+        self._channel = channel
+        self._known = known
+        self._emit = emit
+        self._stored = stored
+        self._inspect = inspect
+        self._inbox: deque[bytes] = deque()
+        self._inbox_size = 0
+        self._job: Job | None = None
+        self._has_turn = False
+        self._now_ms = now_ms
+        self._deadline_ms = now_ms + limits.HANDSHAKE_TIMEOUT_MS
+        if peer is not None:
+            emit(Send(number, channel.start()))
+
+    @property
+    def greeted(self) -> bool:
+        """The peer has shown that it is there, and who it is."""
+        return self.exchange is not None and self.exchange.greeted
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is left to do before something happens."""
+        return self.exchange is not None and self.exchange.idle and not self._inbox and self._job is None
+
+    @property
+    def busy(self) -> bool:
+        """There is work that waits for its turn."""
+        return bool(self._inbox) or self._job is not None or self._has_turn
+
+    @property
+    def wake_ms(self) -> int | None:
+        """When `tick` is to be called at the latest."""
+        times = [self._deadline_ms] if self._expects else []
+        if self.exchange is not None and self.exchange.wake_ms is not None:
+            times.append(self.exchange.wake_ms)
+        return min(times, default=None)
+
+    @property
+    def _expects(self) -> bool:
+        return self.exchange is None or self.exchange.waits
+
+    def receive(self, data: bytes, now_ms: int) -> None:
+        """Take one websocket message.
+
+        Raises:
+            ProtocolViolation: The peer broke the rules, or is not known.
+        """
+        self._set_time(now_ms)
+        self._deadline_ms = now_ms + limits.ANSWER_TIMEOUT_MS
+        if self.exchange is None:
+            self._shake_hands(data)
+            return
+        for message in self._channel.receive(data):
+            self._inbox.append(message)
+            self._inbox_size += len(message)
+        if self._inbox_size > limits.INBOX_SIZE_MAX_BYTES or len(self._inbox) > limits.INBOX_MESSAGES_MAX:
+            raise ProtocolViolation("more messages than were asked for")
+
+    def _shake_hands(self, data: bytes) -> None:
+        self._channel.receive(data)
+        peer = self.peer
+        if peer is None:
+            noise_public = self._channel.peer_noise_public
+            peer = self._known(noise_public) if noise_public is not None else None
+            if peer is None:
+                raise ProtocolViolation("a device that is not known here")
+            self.peer = peer
+            self._emit(Send(self.number, self._channel.accept()))
+        self._link = Link(
+            self._replica,
+            peer,
+            self._channel.binding,
+            leader=self.leads,
+            now_ms=self._now_ms,
+            send=self._send,
+            emit=self._emit,
+        )
+        self.exchange = Exchange(self._link, stored=self._stored, inspect=self._inspect)
+        self._has_turn = True
+
+    def _send(self, message: wire.Message) -> None:
+        for frame in self._channel.seal(wire.encode(message)):
+            self._emit(Send(self.number, frame))
+
+    def step(self, now_ms: int) -> bool:
+        """One slice of work; False if there is nothing to do before something happens.
+
+        Raises:
+            ProtocolViolation: The peer broke the rules.
+        """
+        self._set_time(now_ms)
+        if self.exchange is None:
+            return False
+        if self._job is not None:
+            if next(self._job, self) is self:
+                self._job = None
+            return True
+        if self._inbox:
+            data = self._inbox.popleft()
+            self._inbox_size -= len(data)
+            message = wire.decode(data)
+            if message is not None:
+                self._job = self.exchange.handle(message)
+            self._has_turn = True
+            return True
+        self._has_turn = self.exchange.step()
+        return self._has_turn
+
+    def wake(self) -> None:
+        """Something happened that may give work."""
+        self._has_turn = True
+
+    def tick(self, now_ms: int) -> None:
+        """See whether the time for something has come.
+
+        Raises:
+            ProtocolViolation: The peer did not answer in time.
+        """
+        self._set_time(now_ms)
+        if self._expects and now_ms >= self._deadline_ms:
+            raise ProtocolViolation("it did not answer in time")
+        if self.exchange is not None:
+            self.exchange.tick()
+            self._has_turn = True
+
+    def _set_time(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+        if self._link is not None:
+            self._link.now_ms = now_ms
