@@ -77,6 +77,12 @@ WAL_SIZE_WARN_BYTES: Final = 64 * MIB
 CLOCK_SKEW_WARN_MS: Final = 24 * 3600 * 1000
 """A clock a day behind the newest message written here is wrong; time zones are within it."""
 
+BRANCHES_READ_MAX: Final = 16
+"""Branches of one chain that are compared for evidence of a fork; honest devices make two or three."""
+
+EPOCHS_MAX: Final = 1000
+"""Epochs of a log that are kept: each entry is tried with those that its tag may be of, 1 us each."""
+
 GAPS_MAX: Final = 10_000
 """Gaps that are listed for one log; a disk that lost more than this needs a restore, not a list."""
 
@@ -124,6 +130,14 @@ FRAME_SIZE_MAX_BYTES: Final = 65_535
 MESSAGE_SIZE_MAX_BYTES: Final = 2 * MIB
 """Longest message of a session, in all its frames: a bundle that ends with a largest entry is 1.3 MiB."""
 
+# -- discovery -------------------------------------------------------------------------------
+
+BEACON_TAGS_MAX: Final = 64
+"""Devices that one announcement on a LAN can be recognised by: with all else it stays in one packet."""
+
+BEACON_ADDRESSES_MAX: Final = 8
+"""Addresses of one announcement: more than a desktop has."""
+
 # -- connections -----------------------------------------------------------------------------
 
 DIAL_TIMEOUT_MS: Final = 5_000
@@ -164,6 +178,21 @@ STRANGER_ADDRESSES_MAX: Final = 4096
 
 STRANGER_SIZE_MAX_BYTES: Final = 512 * KIB
 """What may come before it is known who sends it: a handshake, and an offer of OFFERED_LOGS_MAX behind it."""
+
+IDLE_TIMEOUT_MS: Final = 15_000
+"""A round of sync in which no message came or went for so long is over."""
+
+LOCAL_LINE_SIZE_MAX_BYTES: Final = 1 * MIB
+"""Longest request on the local socket: a message of TEXT_SIZE_MAX_BYTES with every character escaped."""
+
+LOCAL_PAGE_SIZE_MAX_BYTES: Final = 1 * MIB
+"""A page of messages on the local socket takes no further one beyond this much text."""
+
+LOCAL_CLIENTS_MAX: Final = 64
+"""Programs at the local socket at once; all of them are the same person's."""
+
+POKE_TIMEOUT_MS: Final = 50
+"""How long a writer waits to tell the service of its commit; the service finds it at the next one."""
 
 # -- sync ------------------------------------------------------------------------------------
 
@@ -206,7 +235,7 @@ INBOX_SIZE_MAX_BYTES: Final = 8 * MIB
 INBOX_MESSAGES_MAX: Final = 4096
 """As INBOX_SIZE_MAX_BYTES, for small ones."""
 
-HANDSHAKE_TIMEOUT_MS: Final = 10_000
+HANDSHAKE_TIMEOUT_MS: Final = 5_000
 """How long a stranger may keep a connection: a handshake takes two messages and 2 ms."""
 
 ANSWER_TIMEOUT_MS: Final = 60_000
@@ -226,3 +255,6 @@ REDIAL_MAX_MS: Final = 30 * 60 * 1000
 
 PEER_ADDRESSES_MAX: Final = 16
 """Addresses that are tried for one device."""
+
+SKETCHED_IDS_MIN: Final = 100
+"""Fewer ids than this in the segments that differ are listed: 3 KB, and no arithmetic."""

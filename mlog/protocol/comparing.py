@@ -213,6 +213,7 @@ class Leader:
         offered, self._offered = self._offered, None
         if offered is None or answer.serial != self._serial:
             raise ProtocolViolation("an answer to no offer")
+        self._link.round_trips += 1
         if len(answer.equal) != (len(offered) + 7) // 8:
             raise ProtocolViolation("an answer about other logs")
         equal = [c for i, c in enumerate(offered) if answer.equal[i // 8] >> i % 8 & 1]
@@ -241,6 +242,7 @@ class Leader:
         compared = self._logs.get(log) if log is not None else None
         if compared is None or not compared.listens:
             raise ProtocolViolation("an answer to no question")
+        self._link.round_trips += 1
         self._resume(compared, message)
 
     def done(self, request: int) -> None:

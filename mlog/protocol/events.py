@@ -22,6 +22,7 @@ __all__ = [
     "Committed",
     "Dial",
     "Effect",
+    "Established",
     "Event",
     "Fetch",
     "Notice",
@@ -133,6 +134,13 @@ class Close(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Established(msgspec.Struct, frozen=True):
+    """The other end is this device and takes part: it is no stranger any more."""
+
+    session: int
+    device: DeviceId
+
+
 class Dial(msgspec.Struct, frozen=True):
     """Connect to a device: try the addresses in order, then say `Opened` or `Unreachable`."""
 
@@ -153,9 +161,11 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         what: "connected", "disconnected", "unreachable", "clock"; of a log "equal", "behind",
             "differing", "stored", "refused"; "granted"; "rested" when nothing is left to do with a peer.
+            After each comparison there is one of "equal", "behind", "differing" for each log.
         log: Which log, or 0.
         device: Which peer, or b"".
         count: Entries concerned.
+        round_trips: Of the session so far, counted by the side that dialled.
         detail: In plain words.
     """
 
@@ -163,6 +173,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     log: int = 0
     device: bytes = b""
     count: int = 0
+    round_trips: int = 0
     detail: str = ""
 
 
@@ -184,4 +195,4 @@ class Paged(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-Effect: TypeAlias = Send | Close | Dial | WakeAt | Notice | Paged
+Effect: TypeAlias = Send | Close | Established | Dial | WakeAt | Notice | Paged

@@ -53,11 +53,21 @@ class Link:
         self.send = send
         self.emit = emit
         self.now_ms = now_ms
+        self.round_trips = 0
         self._logs: dict[bytes, int] = {}
 
     def tell(self, what: str, log: int = 0, count: int = 0, detail: str = "") -> None:
         """Say what happened with this peer (`Notice`)."""
-        self.emit(Notice(what=what, log=log, device=self.device, count=count, detail=detail))
+        self.emit(
+            Notice(
+                what=what,
+                log=log,
+                device=self.device,
+                count=count,
+                round_trips=self.round_trips,
+                detail=detail,
+            )
+        )
 
     def tag_of(self, topic: Topic) -> bytes:
         """Name of a log in this session."""

@@ -28,6 +28,7 @@ from mlog.protocol.events import (
     Committed,
     Dial,
     Effect,
+    Established,
     Event,
     Fetch,
     Notice,
@@ -208,6 +209,7 @@ class Node:
             self._drop(loser.number)
             if loser is session:
                 return
+        self._emit(Established(session.number, device))
         dialling = self._dialling.setdefault(device, _Dialling())
         dialling.at_ms, dialling.failures = None, 0
         with self._replica.store.transaction():
