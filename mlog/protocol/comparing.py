@@ -249,6 +249,7 @@ class Leader:
         """A request has been served to its end."""
         for compared in self._logs.values():
             if request in compared.waits:
+                self._link.round_trips += 1
                 self._finish(compared, request)
 
     def _finish(self, compared: _Compared, wait: int) -> None:
