@@ -413,11 +413,11 @@ class Peers:
                 self._deliver(Opened(session=session.n, device=device, address=address))
                 reason = await self._read(session)
         finally:
-            del self._sessions[session.n]
             if device is not None and not session.established:
                 self._doubtful.setdefault(device, set()).add(address)
             if not self._stopping:
                 self._deliver(Closed(session.n, session.closing or ws.why or reason))
+            del self._sessions[session.n]
         await ws.close()
 
     async def _read(self, session: _Session) -> str:
