@@ -242,11 +242,11 @@ class Peeler:
         touched: _Positions = np.arange(start, self._fed)
         while touched.size and self._rounds < SKETCH_ROUNDS_MAX:
             self._rounds += 1
-            peeled: list[_Positions] = []
+            changed = np.zeros(self._fed, np.bool_)
             for first in range(0, touched.size, _PEEL_SLICE):
-                peeled.append(self._peel_slice(touched[first : first + _PEEL_SLICE]))
+                changed[self._peel_slice(touched[first : first + _PEEL_SLICE])] = True
                 yield
-            touched = np.unique(np.concatenate(peeled))
+            touched = np.flatnonzero(changed)
         self._conclude()
 
     def estimate(self, count_there: int) -> int:
