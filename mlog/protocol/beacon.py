@@ -74,7 +74,7 @@ class Announcement(NamedTuple):
 
 
 def pair_keys(noise_seed: bytes, peer_noise_public: bytes) -> PairKeys:
-    """The keys that this device shares with another one: two key agreements, 0.1 ms; worth keeping.
+    """The keys that this device shares with another one: two key agreements, 0.2 ms; worth keeping.
 
     Raises:
         InvalidInput: A public key that no device can have.

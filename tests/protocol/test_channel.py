@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -236,12 +237,13 @@ def test_a_pattern_is_bound_by_the_prologue(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("change", [-97, -96, -1, 1, 1000, 10_000_000])
 def test_a_handshake_message_of_another_length_is_refused(change: int) -> None:
     first = dialling().start()
-    longer_or_shorter = (first + bytes(max(change, 0)))[: len(first) + change]
-    refuse(answering(), longer_or_shorter)
+    other = (first + bytes(max(change, 0)))[: len(first) + change]
+    reason = f"a handshake message of {len(other)} bytes" if other else "a handshake of an unknown kind"
+    assert refuse(answering(), other) == reason
 
     ann, bob = dialling(), answering()
     bob.receive(ann.start())
-    refuse(ann, bob.accept() + b"\0")
+    assert refuse(ann, bob.accept() + b"\0") == "a handshake message of 50 bytes"
 
 
 @given(st.integers(0, FIRST_MESSAGE_SIZE * 8 - 1))
@@ -358,6 +360,13 @@ def test_a_message_is_out_with_its_last_frame_and_not_before() -> None:
     ann, bob = opened()
     frames = ann.seal(bytes(3 * CHUNK_SIZE))
     assert [len(bob.receive(frame)) for frame in frames] == [0, 0, 1]
+
+
+def test_messages_of_the_largest_size_follow_one_another() -> None:
+    ann, bob = opened()
+    for fill in (b"a", b"b", b"c"):
+        message = fill * limits.MESSAGE_SIZE_MAX_BYTES
+        assert delivered(bob, ann.seal(message)) == [message]
 
 
 def test_a_message_above_the_maximum_is_not_sealed() -> None:
@@ -563,6 +572,14 @@ def test_a_closed_channel_keeps_no_keys() -> None:
     _, bob = opened()
     refuse(bob, b"garbage")
     assert (bob._handshake, bob._sending, bob._receiving) == (None, None, None)
+
+
+def test_no_other_module_imports_the_noise_package() -> None:
+    modules = Path(channel.__file__).parents[1].rglob("*.py")
+    importing = [
+        path.name for path in modules if re.search(r"(from|import) noise\b", path.read_text("utf-8"))
+    ]
+    assert importing == ["channel.py"]
 
 
 def test_the_noise_package_is_imported_late() -> None:
