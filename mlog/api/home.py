@@ -16,6 +16,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from mlog import config, limits
-from mlog.adapters import marker
+from mlog.adapters import local_socket, marker
 from mlog.adapters.disk import disk_errors
 from mlog.adapters.keystore import (
     Keys,
@@ -225,7 +226,9 @@ class Home:
         self._entropy = SystemEntropy()
         self._keys = keys = self._load_keys(busy_timeout_ms)
         self._require_database()
-        self.store = SqliteStore(self.database, busy_timeout_ms=busy_timeout_ms, on_commit=self._save_marker)
+        self.announce: Callable[[], None] = partial(local_socket.poke, path)
+        """Called after each commit; tells the service that runs on these logs, if one does."""
+        self.store = SqliteStore(self.database, busy_timeout_ms=busy_timeout_ms, on_commit=self._committed)
         try:
             self._database_id = self._name_of_database()
             device = keys.device
@@ -327,6 +330,10 @@ class Home:
 
     def _marker(self) -> marker.Marker:
         return marker.here(self.database, self._database_id, self.store.next_n() - 1)
+
+    def _committed(self) -> None:
+        self._save_marker()
+        self.announce()
 
     def _save_marker(self) -> None:
         if getattr(self, "_database_id", b""):
