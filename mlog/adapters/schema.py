@@ -225,16 +225,35 @@ _SYNC_TABLES: Final = """
 ALTER TABLE logs ADD COLUMN window_days INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE logs ADD COLUMN fetch_bodies INTEGER NOT NULL DEFAULT 1;
 
--- Entries of a chain that are held without a hole between them; up to `vouched` they are authentic.
+-- A forked chain has a row for each branch. SQLite cannot change what is unique in a table.
+CREATE TABLE branches (
+    n INTEGER PRIMARY KEY,
+    log INTEGER NOT NULL REFERENCES logs(n),
+    device BLOB NOT NULL,
+    incarnation BLOB NOT NULL,
+    seq INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    week INTEGER NOT NULL,
+    branch BLOB NOT NULL DEFAULT x'',
+    UNIQUE (log, device, incarnation, branch)
+);
+INSERT INTO branches SELECT n, log, device, incarnation, seq, id, week, x'' FROM chains;
+DROP TABLE chains;
+ALTER TABLE branches RENAME TO chains;
+
+-- Of a version that mlog does not know: then `tail` is all of the outer bytes.
+ALTER TABLE entries ADD COLUMN version INTEGER;
+CREATE INDEX entries_unfetched ON entries (log, n) WHERE state = 3;
+
+-- Entries of a chain that are held, and read, without a hole between them.
 CREATE TABLE runs (
     chain INTEGER NOT NULL REFERENCES chains(n),
     first INTEGER NOT NULL,
     last INTEGER NOT NULL,
-    vouched INTEGER NOT NULL,
     PRIMARY KEY (chain, first)
 ) WITHOUT ROWID;
 INSERT INTO runs
-SELECT chain, min(seq), max(seq), max(seq) FROM (
+SELECT chain, min(seq), max(seq) FROM (
     SELECT chain, seq, seq - row_number() OVER (PARTITION BY chain ORDER BY seq) AS run
     FROM entries WHERE chain IS NOT NULL
 ) GROUP BY chain, run;
@@ -251,6 +270,28 @@ SELECT e.log, p.parent, min(p.n) FROM parents AS p JOIN entries AS e ON e.n = p.
 WHERE NOT EXISTS (
     SELECT 1 FROM entries AS o WHERE substr(o.id, 1, 8) = substr(p.parent, 1, 8) AND o.id = p.parent
 ) GROUP BY e.log, p.parent;
+
+-- Evidence of forks: two ids at one place of a chain.
+CREATE TABLE forks (
+    log INTEGER NOT NULL REFERENCES logs(n),
+    device BLOB NOT NULL,
+    incarnation BLOB NOT NULL,
+    seq INTEGER NOT NULL,
+    one BLOB NOT NULL,
+    other BLOB NOT NULL,
+    PRIMARY KEY (log, device, incarnation)
+) WITHOUT ROWID;
+
+-- Work that was left for later; what n and value are, the task says.
+CREATE TABLE unsettled (
+    log INTEGER NOT NULL REFERENCES logs(n),
+    task INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    value INTEGER NOT NULL,
+    PRIMARY KEY (log, task, n)
+) WITHOUT ROWID;
+-- Entries that were not read in version 1 are looked at again: some are branches of a fork.
+INSERT INTO unsettled SELECT DISTINCT log, 1, 0, 0 FROM entries WHERE chain IS NULL;
 
 CREATE TABLE peers (
     device BLOB PRIMARY KEY,
@@ -328,7 +369,11 @@ def first_views(db: Database) -> None:
 @MIGRATIONS()
 def sync_tables(db: Database) -> None:
     """What sync with other replicas keeps: runs of chains, peers, and what they hold."""
+    # SQLite checks what views name when it renames a table.
+    for view in ("messages", "conversations", "gaps", "copies"):
+        db.conn.execute(f"DROP VIEW {view}")
     _execute(db, _SYNC_TABLES)
+    _execute(db, _VIEWS)
 
 
 def _execute(db: Database, script: str) -> None:

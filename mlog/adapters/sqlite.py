@@ -25,22 +25,32 @@ from mlog.log.store import (
     Digest,
     EntryRow,
     EpochRow,
+    ForkRow,
     GapRow,
     Hit,
     LogKind,
     LogRow,
+    Place,
     Reason,
     Reference,
     RunRow,
+    Task,
     TimelineQuery,
 )
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "SqliteStore"]
 _COLUMNS: Final = (
     "e.n, e.log, e.week, e.id, e.tail, e.signature, e.state, e.kind, e.chain, e.seq, e.time_ms, "
-    "e.rank, e.mid, e.hidden, e.edit, b.body"
+    "e.rank, e.mid, e.hidden, e.edit, e.version, b.body"
 )
-_SHAPE: Final = "iiibbBiiIiiiBiIB"
+_SHAPE: Final = "iiibbBiiIiiiBiIIB"
+_PLACE: Final = "e.n, e.id, e.chain, e.seq, e.rank, e.kind, e.mid IS NOT NULL OR e.kind = 4"
+_PLACE_SHAPE: Final = "ibIiiii"
+_ENTRY: Final = ", ".join("?" * 16)
+_ENTRY_COLUMNS: Final = (
+    "n, log, week, id, tail, signature, state, kind, chain, seq, time_ms, rank, mid, hidden, edit, version"
+)
+_CHAINS: Final = "SELECT n, log, device, incarnation, seq, id, week, branch FROM chains"
 _FROM: Final = "FROM entries AS e LEFT JOIN bodies AS b ON b.n = e.n"
 _CONTROL_MAX: Final = 16
 
@@ -91,56 +101,80 @@ class SqliteStore(PeerTables):
 
     def chains(self, log: int) -> list[ChainRow]:
         return [
-            ChainRow(n, log, DeviceId(device), Incarnation(incarnation), seq, EntryId(id_), week)
-            for n, device, incarnation, seq, id_, week in self._all(
-                "SELECT n, device, incarnation, seq, id, week FROM chains WHERE log = ? ORDER BY n",
-                (log,),
-                "ibbibi",
-            )
+            ChainRow(*row) for row in self._all(f"{_CHAINS} WHERE log = ? ORDER BY n", (log,), "iibbibib")
+        ]
+
+    def find_chains(self, log: int, of: Collection[tuple[DeviceId, Incarnation]]) -> list[ChainRow]:
+        condition = f"{_CHAINS} WHERE log = ? AND device = ? AND incarnation = ?"
+        found = [ChainRow(*row) for pair in set(of) for row in self._all(condition, (log, *pair), "iibbibib")]
+        return sorted(found, key=lambda row: row.n)
+
+    def chain_rows(self, ns: Collection[int]) -> list[ChainRow]:
+        return [
+            ChainRow(*row)
+            for part in parts(set(ns))
+            for row in self._all(f"{_CHAINS} WHERE n IN ({','.join('?' * len(part))})", part, "iibbibib")
         ]
 
     def put_chain(self, row: ChainRow) -> None:
         self._run(
-            "INSERT INTO chains VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "INSERT INTO chains VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (n) DO UPDATE SET seq = excluded.seq, id = excluded.id, week = excluded.week",
-            (row.n, row.log, row.device, row.incarnation, row.seq, row.id, row.week),
+            msgspec.structs.astuple(row),
         )
 
     def next_chain(self) -> int:
         return self._one("SELECT coalesce(max(n), 0) + 1 FROM chains")
 
+    def forks(self, log: int) -> list[ForkRow]:
+        return [
+            ForkRow(*row)
+            for row in self._all(
+                "SELECT log, device, incarnation, seq, one, other FROM forks WHERE log = ? "
+                "ORDER BY device, incarnation",
+                (log,),
+                "ibbibb",
+            )
+        ]
+
+    def put_fork(self, row: ForkRow) -> None:
+        self._run("INSERT OR REPLACE INTO forks VALUES (?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(row))
+
     def runs(self, log: int) -> list[RunRow]:
         return [
             RunRow(*row)
             for row in self._all(
-                "SELECT r.chain, r.first, r.last, r.vouched FROM chains AS c JOIN runs AS r ON r.chain = c.n "
+                "SELECT r.chain, r.first, r.last FROM chains AS c JOIN runs AS r ON r.chain = c.n "
                 "WHERE c.log = ? ORDER BY r.chain, r.first",
                 (log,),
-                "iiii",
+                "iii",
             )
         ]
 
-    def runs_near(self, chain: int, seq: int) -> list[RunRow]:
+    def runs_near(self, chain: int, first: int, last: int) -> list[RunRow]:
+        before = "SELECT max(first) FROM runs WHERE chain = ?1 AND first <= ?2"
         return [
             RunRow(*row)
             for row in self._all(
-                "SELECT chain, first, last, vouched FROM runs WHERE chain = ? AND first <= ? "
-                "ORDER BY first DESC LIMIT 2",
-                (chain, seq + 1),
-                "iiii",
+                f"SELECT chain, first, last FROM runs WHERE chain = ?1 AND first >= coalesce(({before}), 0) "
+                "AND first <= ?3 + 1 AND last >= ?2 - 1 ORDER BY first",
+                (chain, first, last),
+                "iii",
             )
-        ][::-1]
+        ]
 
     def put_run(self, row: RunRow) -> None:
-        self._run("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", msgspec.structs.astuple(row))
+        self._run("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", msgspec.structs.astuple(row))
 
     def remove_run(self, chain: int, first: int) -> None:
         self._run("DELETE FROM runs WHERE chain = ? AND first = ?", (chain, first))
 
-    def heads(self, log: int) -> list[EntryId]:
+    def heads(self, log: int, limit: int = -1) -> list[EntryId]:
         return [
             EntryId(id_)
-            for (id_,) in self._all("SELECT id FROM heads WHERE log = ? ORDER BY id", (log,), "b")
+            for (id_,) in self._all(
+                "SELECT id FROM heads WHERE log = ? ORDER BY id LIMIT ?", (log, limit), "b"
+            )
         ]
 
     def change_heads(self, log: int, add: Collection[EntryId], remove: Collection[EntryId]) -> None:
@@ -159,34 +193,39 @@ class SqliteStore(PeerTables):
         references: Iterable[Reference],
         words: Iterable[tuple[int, str]],
     ) -> None:
-        self._run_many(
-            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    row.n,
-                    row.log,
-                    row.week,
-                    row.id,
-                    row.outer[17:],
-                    row.signature,
-                    row.state,
-                    row.kind,
-                    row.chain or None,
-                    row.seq,
-                    row.time_ms,
-                    row.rank,
-                    row.mid,
-                    row.hidden,
-                    row.edit or None,
-                )
-                for row in rows
-            ],
-        )
+        self._run_many(f"INSERT INTO entries VALUES ({_ENTRY})", [_columns_of(row) for row in rows])
         self._run_many(
             "INSERT INTO bodies VALUES (?, ?)",
             [(row.n, _as_text(row)) for row in rows if row.body is not None],
         )
-        self._run_many("INSERT INTO parents VALUES (?, ?)", list(parents))
+        self._insert_beside(rows, parents, references, words)
+
+    def update(
+        self,
+        rows: Sequence[EntryRow],
+        parents: Iterable[tuple[int, EntryId]],
+        references: Iterable[Reference],
+        words: Iterable[tuple[int, str]],
+    ) -> None:
+        self._run_many(
+            f"UPDATE entries SET ({_ENTRY_COLUMNS}) = ({_ENTRY}) WHERE n = ?",
+            [(*_columns_of(row), row.n) for row in rows],
+        )
+        self._run_many("DELETE FROM bodies WHERE n = ?", [(row.n,) for row in rows if row.body is None])
+        self._run_many(
+            "INSERT OR REPLACE INTO bodies VALUES (?, ?)",
+            [(row.n, _as_text(row)) for row in rows if row.body is not None],
+        )
+        self._insert_beside(rows, parents, references, words)
+
+    def _insert_beside(
+        self,
+        rows: Sequence[EntryRow],
+        parents: Iterable[tuple[int, EntryId]],
+        references: Iterable[Reference],
+        words: Iterable[tuple[int, str]],
+    ) -> None:
+        self._run_many("INSERT OR IGNORE INTO parents VALUES (?, ?)", list(parents))
         self._run_many(
             "INSERT OR IGNORE INTO links VALUES (?, ?, ?)", [(r.n, r.target, r.log) for r in references]
         )
@@ -197,6 +236,40 @@ class SqliteStore(PeerTables):
         rows = self._lookup("substr(e.id, 1, 8)", [id_[:8] for id_ in ids])
         wanted = set(ids)
         return {row.id: row for row in rows if row.id in wanted and row.log == log}
+
+    def places(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, Place]:
+        found: dict[EntryId, Place] = {}
+        for part in parts([id_[:8] for id_ in ids]):
+            for place in self._places(
+                f"FROM entries AS e WHERE substr(e.id, 1, 8) IN ({','.join('?' * len(part))}) AND e.log = ?",
+                (*part, log),
+            ):
+                found[place.id] = place
+        return {id_: found[id_] for id_ in ids if id_ in found} if found else found
+
+    def places_at(self, at: Collection[tuple[int, int]]) -> dict[tuple[int, int], Place]:
+        found: dict[tuple[int, int], Place] = {}
+        for chain_and_seq in at:
+            for place in self._places("FROM entries AS e WHERE e.chain = ? AND e.seq = ?", chain_and_seq):
+                found[chain_and_seq] = place
+        return found
+
+    def children(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, list[Place]]:
+        wanted, found = set(ids), dict[EntryId, list[Place]]()
+        for part in parts([id_[:8] for id_ in wanted]):
+            for parent, *place in self._all(
+                f"SELECT p.parent, {_PLACE} FROM parents AS p CROSS JOIN entries AS e ON e.n = p.n "
+                f"WHERE substr(p.parent, 1, 8) IN ({','.join('?' * len(part))}) AND e.log = ?",
+                (*part, log),
+                f"b{_PLACE_SHAPE}",
+            ):
+                if parent in wanted:
+                    found.setdefault(parent, []).append(_place(place))
+        return found
+
+    def _places(self, condition: str, parameters: Sequence[object]) -> list[Place]:
+        rows = self._all(f"SELECT {_PLACE} {condition}", parameters, _PLACE_SHAPE)
+        return [_place(row) for row in rows]
 
     def rows(self, ns: Collection[int]) -> dict[int, EntryRow]:
         return {row.n: row for row in self._lookup("e.n", ns)}
@@ -233,12 +306,6 @@ class SqliteStore(PeerTables):
             (*bounds, *bounds),
         )
 
-    def children(self, log: int, id_: EntryId) -> list[EntryRow]:
-        return self._rows(
-            "JOIN parents AS p ON p.n = e.n WHERE substr(p.parent, 1, 8) = ? AND p.parent = ? AND e.log = ?",
-            (id_[:8], id_, log),
-        )
-
     def parents(self, ns: Collection[int]) -> dict[int, list[EntryId]]:
         found: dict[int, list[EntryId]] = {}
         for n, parent in self._by_numbers("SELECT n, parent FROM parents", ns):
@@ -272,8 +339,8 @@ class SqliteStore(PeerTables):
                     found.append(Reference(n, in_log, MessageId(target)))
         return found
 
-    def set_rank(self, n: int, rank: int) -> None:
-        self._run("UPDATE entries SET rank = ? WHERE n = ?", (rank, n))
+    def set_ranks(self, ranks: Collection[tuple[int, int]]) -> None:
+        self._run_many("UPDATE entries SET rank = ? WHERE n = ?", [(rank, n) for n, rank in ranks])
 
     def set_hidden(self, n: int, hidden: bool) -> None:
         self._run("UPDATE entries SET hidden = ? WHERE n = ?", (hidden, n))
@@ -342,6 +409,12 @@ class SqliteStore(PeerTables):
         return self._rows(
             "WHERE e.log = ? AND e.chain IS NULL AND e.n > ? ORDER BY e.n LIMIT ?", (log, after_n, limit)
         )
+
+    def unfetched(self, log: int, limit: int) -> list[EntryId]:
+        condition = f"WHERE log = ? AND state = {BodyState.NOT_FETCHED:d} ORDER BY n DESC LIMIT ?"
+        return [
+            EntryId(id_) for (id_,) in self._all(f"SELECT id FROM entries {condition}", (log, limit), "b")
+        ]
 
     def count(self, log: int, kinds: frozenset[int]) -> int:
         chosen = ",".join(str(int(kind)) for kind in kinds)
@@ -416,6 +489,25 @@ class SqliteStore(PeerTables):
         self._run_many("INSERT OR IGNORE INTO absent VALUES (?, ?, ?)", [(log, id_, n) for id_, n in add])
         self._run_many("DELETE FROM absent WHERE log = ? AND id = ?", [(log, id_) for id_ in remove])
 
+    def unsettled(self, log: int, task: Task, limit: int) -> list[tuple[int, int]]:
+        return self._all(
+            "SELECT n, value FROM unsettled WHERE log = ? AND task = ? ORDER BY n LIMIT ?",
+            (log, task, limit),
+            "ii",
+        )
+
+    def change_unsettled(
+        self, log: int, task: Task, add: Collection[tuple[int, int]], remove: Collection[int]
+    ) -> None:
+        self._run_many(
+            "DELETE FROM unsettled WHERE log = ? AND task = ? AND n = ?", [(log, task, n) for n in remove]
+        )
+        self._run_many(
+            "INSERT INTO unsettled VALUES (?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
+            [(log, task, n, value) for n, value in add],
+        )
+
     def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         return self._rows("WHERE e.n > ? AND e.log = ? ORDER BY e.n LIMIT ?", (after_n, log, limit))
 
@@ -474,12 +566,22 @@ class SqliteStore(PeerTables):
         self._run("DELETE FROM stale WHERE log = ? AND week = ?", (log, digest.week))
 
     def gaps(self, log: int | None) -> list[GapRow]:
+        return self._gaps("WHERE log = coalesce(?, log) ORDER BY log, time_ms, seq", (log,))
+
+    def find_gaps(self, log: int, ids: Collection[bytes]) -> list[GapRow]:
+        return [
+            gap
+            for part in parts(set(ids))
+            for gap in self._gaps(f"WHERE log = ? AND id IN ({','.join('?' * len(part))})", (log, *part))
+        ]
+
+    def _gaps(self, condition: str, parameters: Sequence[object]) -> list[GapRow]:
         return [
             GapRow(in_log, id_, text(part), member(Reason, reason), chain, seq, time_ms, since, text(detail))
             for in_log, id_, part, reason, chain, seq, time_ms, since, detail in self._all(
-                "SELECT log, id, part, reason, chain, seq, time_ms, since_ms, detail FROM missing "
-                "WHERE log = coalesce(?, log) ORDER BY log, time_ms, seq",
-                (log,),
+                "SELECT log, id, part, reason, chain, seq, time_ms, since_ms, detail "
+                f"FROM missing {condition}",
+                parameters,
                 "ibbbiiiib",
             )
         ]
@@ -489,6 +591,27 @@ class SqliteStore(PeerTables):
         changed += "ON substr(e.id, 1, 8) = substr(m.id, 1, 8) AND e.log = m.log WHERE m.log = ?"
         self._run(changed, (log,))
         self._run("DELETE FROM missing WHERE log = ?", (log,))
+        self._add_gaps(gaps)
+        self._run(changed, (log,))
+
+    def change_gaps(
+        self, log: int, add: Sequence[GapRow], remove: Collection[tuple[bytes, str, int, int]]
+    ) -> None:
+        self._run_many(
+            "DELETE FROM missing WHERE log = ? AND id = ? AND part = ? AND chain = ? AND seq = ?",
+            [(log, *gap) for gap in remove],
+        )
+        if add:
+            kept = self._one("SELECT count(*) FROM missing WHERE log = ?", (log,))
+            add = add[: max(limits.GAPS_MAX - kept, 0)]
+            self._add_gaps(add)
+        self._run_many(
+            "INSERT OR IGNORE INTO stale "
+            "SELECT log, week FROM entries WHERE substr(id, 1, 8) = ? AND log = ?",
+            [(id_[:8], log) for id_ in {gap[0] for gap in remove} | {gap.id for gap in add}],
+        )
+
+    def _add_gaps(self, gaps: Sequence[GapRow]) -> None:
         self._run_many(
             "INSERT INTO missing VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -496,7 +619,6 @@ class SqliteStore(PeerTables):
                 for g in gaps
             ],
         )
-        self._run(changed, (log,))
 
     def newest_written_ms(self) -> int:
         """The newest time claimed by an entry that was written by hand, in any log; 0 if none."""
@@ -538,6 +660,7 @@ class SqliteStore(PeerTables):
             mid,
             hidden,
             edit,
+            version,
             body,
         ) = row
         return EntryRow(
@@ -545,7 +668,7 @@ class SqliteStore(PeerTables):
             log=log,
             id=id_,
             week=week,
-            outer=self._prefix(log) + tail,
+            outer=self._prefix(log) + tail if version is None else tail,
             signature=signature,
             body=body,
             state=state,
@@ -564,6 +687,33 @@ class SqliteStore(PeerTables):
             rows = self._all("SELECT topic FROM logs WHERE n = ?", (log,), "b")
             self._prefixes[log] = bytes([VERSION]) + (rows[0][0] if rows else b"")
         return self._prefixes[log]
+
+
+def _columns_of(row: EntryRow) -> tuple[object, ...]:
+    version = row.outer[0]
+    return (
+        row.n,
+        row.log,
+        row.week,
+        row.id,
+        row.outer[17:] if version == VERSION else row.outer,
+        row.signature,
+        row.state,
+        row.kind,
+        row.chain or None,
+        row.seq,
+        row.time_ms,
+        row.rank,
+        row.mid,
+        row.hidden,
+        row.edit or None,
+        None if version == VERSION else version,
+    )
+
+
+def _place(row: Sequence[Any]) -> Place:
+    n, id_, chain, seq, rank, kind, retold = row
+    return Place(n, id_, chain or 0, seq, rank, kind, bool(retold))
 
 
 def _batches(words: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:

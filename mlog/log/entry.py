@@ -39,19 +39,27 @@ __all__ = [
     "Header",
     "Outer",
     "Sealed",
+    "Unsealed",
     "entry_id",
+    "from_tail",
+    "is_body_of",
     "open_body",
     "open_header",
     "open_signature",
     "padded_size",
+    "parse_any",
     "parse_outer",
     "seal_body",
     "seal_entry",
     "sign_entry",
+    "to_tail",
+    "unseal",
+    "unseal_blind",
     "verify_entry_signature",
 ]
 
 VERSION: Final = 1
+_VERSION_1: Final = bytes([VERSION])
 NO_ENTRY: Final = EntryId(bytes(ENTRY_ID_SIZE))
 
 _OUTER: Final = Struct(">B16sH16s16s32sIH")
@@ -60,6 +68,12 @@ _OUTER_BODY_AAD: Final = 51
 _HEADER: Final = Struct(">BB32s8sQ32sQIB")
 _IMPORTED: Final = 1
 _HEADER_SIZE_MAX: Final = _HEADER.size + MESSAGE_ID_SIZE + limits.PARENTS_MAX * ENTRY_ID_SIZE
+_OUTER_SIZE_MIN: Final = _OUTER.size + crypto.TAG_SIZE
+_OUTER_SIZE_MAX: Final = _OUTER_SIZE_MIN + _HEADER_SIZE_MAX + crypto.TAG_SIZE
+_TAIL_START: Final = 17
+"""Version and topic, which both ends of a transfer know."""
+_WHOLE: Final = 0xFF
+"""First byte of a tail that is all of an entry; of others it is the week's, at most 0x1F."""
 _SIGNATURE_LABEL: Final = "entry"
 
 
@@ -197,16 +211,21 @@ def parse_outer(outer: bytes) -> Outer:
     Raises:
         InvalidInput: Not the form of version 1.
     """
-    if (
-        not _OUTER.size + crypto.TAG_SIZE
-        <= len(outer)
-        <= (_OUTER.size + _HEADER_SIZE_MAX + 2 * crypto.TAG_SIZE)
-    ):
+    if outer[:1] != _VERSION_1:
+        raise InvalidInput(f"entry of version {outer[0] if outer else 'none'}")
+    return parse_any(outer)
+
+
+def parse_any(outer: bytes) -> Outer:
+    """As `parse_outer`, for an entry of any version: what all versions have in common is checked.
+
+    Raises:
+        InvalidInput: Not the form that entries of all versions have.
+    """
+    if not _OUTER_SIZE_MIN <= len(outer) <= _OUTER_SIZE_MAX:
         raise InvalidInput(f"entry of {len(outer)} bytes")
     version, topic, week, salt, tag, body_hash, body_size, header_size = _OUTER.unpack_from(outer)
-    if version != VERSION:
-        raise InvalidInput(f"entry of version {version}")
-    if len(outer) != _OUTER.size + header_size + crypto.TAG_SIZE:
+    if version == VERSION and len(outer) != _OUTER_SIZE_MIN + header_size:
         raise InvalidInput("entry length does not match its header's")
     if week > limits.WEEK_MAX:
         raise InvalidInput(f"week {week}")
@@ -248,13 +267,131 @@ def open_header(log: LogKeys, outer: bytes) -> tuple[Header, EpochKeys]:
     epoch = log.epoch_of(fields.salt, fields.tag)
     if epoch is None:
         raise InvalidInput("sealed under an epoch that this device does not have")
+    return _open_inner(epoch, fields, outer)[1], epoch
+
+
+def _open_inner(epoch: EpochKeys, fields: Outer, outer: bytes) -> tuple[bytes, Header]:
     inner = crypto.open_sealed(
         epoch.header_key(fields.salt), outer[_OUTER.size : -crypto.TAG_SIZE], outer[: _OUTER.size]
     )
     header = Header.decode(inner)
     if fields.body_size != padded_size(header.body_size) + crypto.TAG_SIZE:
         raise InvalidInput("body is not padded as the rule says")
-    return header, epoch
+    return inner, header
+
+
+class Unsealed(msgspec.Struct, frozen=True, gc=False):
+    """What a member finds in the bytes of an entry.
+
+    Attributes:
+        header: None where the entry cannot be opened.
+        epoch: The one that sealed it, or None.
+        unread: Why not, in plain words; "" where it is opened.
+        held: The sealed body, if it came and has the hash that the outer bytes state.
+        body: That body opened; None also where its author sealed it against the rules.
+    """
+
+    id: EntryId
+    week: int
+    header: Header | None
+    epoch: EpochKeys | None
+    unread: str
+    held: bytes | None
+    body: bytes | None
+
+
+def unseal(log: LogKeys, outer: bytes, sealed_body: bytes | None) -> Unsealed:
+    """Check what came from elsewhere, and open as much of it as this device can.
+
+    Whether this raises depends on the outer bytes and the log's secret only, and so is the same for
+    every member: an entry of another version or epoch, or one that breaks the rules inside, is kept.
+
+    Raises:
+        InvalidInput: Not in the form of an entry, of another log, or not made by a member.
+    """
+    fields = parse_any(outer)
+    if fields.topic != log.topic:
+        raise InvalidInput("entry of another log")
+    if log.mac(outer[: -crypto.TAG_SIZE]) != outer[-crypto.TAG_SIZE :]:
+        raise InvalidInput("no member made this entry")
+    id_, week, salt = entry_id(outer), fields.week, fields.salt
+    held = sealed_body if is_body_of(fields, sealed_body) else None
+    if outer[0] != VERSION:
+        return Unsealed(
+            id_, week, None, None, f"of version {outer[0]}, which this mlog cannot read", held, None
+        )
+    epoch = log.epoch_of(salt, fields.tag)
+    if epoch is None:
+        unread = "sealed under an epoch that this device does not have"
+        return Unsealed(id_, week, None, None, unread, held, None)
+    try:
+        inner, header = _open_inner(epoch, fields, outer)
+    except InvalidInput as error:
+        return Unsealed(id_, week, None, epoch, f"made against the rules: {error}", held, None)
+    body = None
+    if held is not None:
+        try:
+            body = _open_padded(epoch, salt, held, outer, inner, header.body_size)
+        except InvalidInput:
+            body = None
+    return Unsealed(id_, week, header, epoch, "", held, body)
+
+
+def unseal_blind(topic: Topic, outer: bytes, sealed_body: bytes | None) -> Unsealed:
+    """As `unseal`, for who stores a log and cannot read it: neither MAC nor header is looked at.
+
+    Raises:
+        InvalidInput: Not in the form of an entry, or of another log.
+    """
+    fields = parse_any(outer)
+    if fields.topic != topic:
+        raise InvalidInput("entry of another log")
+    held = sealed_body if is_body_of(fields, sealed_body) else None
+    return Unsealed(entry_id(outer), fields.week, None, None, "of a log that is kept blindly", held, None)
+
+
+def is_body_of(fields: Outer, sealed_body: bytes | None) -> bool:
+    """Whether this is the sealed body that an entry's outer bytes state."""
+    return (
+        sealed_body is not None
+        and len(sealed_body) == fields.body_size
+        and crypto.hash_with_context("sealed body", sealed_body) == fields.body_hash
+    )
+
+
+def to_tail(sealed: Sealed) -> bytes:
+    """The outer bytes without what the receiver knows or can work out: docs/protocol.md, 4.5.
+
+    Left out are version and topic, and where the body goes along its hash. An entry of another
+    version goes whole.
+    """
+    outer = sealed.outer
+    if outer[0] != VERSION:
+        return bytes([_WHOLE]) + outer
+    if sealed.body is None:
+        return outer[_TAIL_START:]
+    return outer[_TAIL_START:_OUTER_BODY_AAD] + outer[_OUTER_BODY_AAD + 32 :]
+
+
+def from_tail(topic: Topic, tail: bytes, body: bytes | None, signature: bytes | None = None) -> Sealed:
+    """Make the outer bytes again; whether they are an entry of the log is for `unseal` to find out.
+
+    Raises:
+        InvalidInput: Too short, or a whole entry of this version.
+    """
+    if tail[:1] == b"\xff":
+        if tail[1:2] in (b"", _VERSION_1):
+            raise InvalidInput("a whole entry of version 1, where its tail was due")
+        outer = tail[1:]
+    elif body is None:
+        outer = _VERSION_1 + topic + tail
+    else:
+        at = _OUTER_BODY_AAD - _TAIL_START
+        if len(tail) < at:
+            raise InvalidInput(f"tail of {len(tail)} bytes")
+        body_hash = crypto.hash_with_context("sealed body", body)
+        outer = b"".join((_VERSION_1, topic, tail[:at], body_hash, tail[at:]))
+    return Sealed(entry_id(outer), outer, body, signature)
 
 
 def seal_body(epoch: EpochKeys, outer: bytes, body: bytes) -> bytes:
@@ -273,13 +410,17 @@ def open_body(epoch: EpochKeys, outer: bytes, sealed_body: bytes) -> bytes:
         raise InvalidInput(f"sealed body of {len(sealed_body)} bytes, not {fields.body_size}")
     if crypto.hash_with_context("sealed body", sealed_body) != fields.body_hash:
         raise InvalidInput("body does not match its hash")
-    inner = crypto.open_sealed(
-        epoch.header_key(fields.salt), outer[_OUTER.size : -crypto.TAG_SIZE], outer[: _OUTER.size]
-    )
-    padded = crypto.open_sealed(epoch.body_key(fields.salt), sealed_body, outer[:_OUTER_BODY_AAD])
-    body = padded[: Header.decode(inner).body_size]
+    inner, header = _open_inner(epoch, fields, outer)
+    return _open_padded(epoch, fields.salt, sealed_body, outer, inner, header.body_size)
+
+
+def _open_padded(
+    epoch: EpochKeys, salt: bytes, sealed_body: bytes, outer: bytes, inner: bytes, size: int
+) -> bytes:
+    padded = crypto.open_sealed(epoch.body_key(salt), sealed_body, outer[:_OUTER_BODY_AAD])
+    body = padded[:size]
     # The salt is a hash of header and body: this also shows that the padding is ours to remake.
-    if epoch.salt(inner + body) != fields.salt or padded.count(0, len(body)) != len(padded) - len(body):
+    if epoch.salt(inner + body) != salt or padded.count(0, size) != len(padded) - size:
         raise InvalidInput("body sealed against the rules")
     return body
 

@@ -19,7 +19,6 @@ docs/protocol.md, 6.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
 import msgspec
@@ -35,6 +34,7 @@ from mlog.log.store import (
     DeviceRow,
     EntryRow,
     LogKind,
+    Place,
     Position,
     Reference,
     Store,
@@ -44,6 +44,7 @@ from mlog.log.stored import check_body, check_header, readable_body, text_of
 from mlog.log.words import searchable
 
 __all__ = [
+    "LATEST_COUNTS",
     "Fold",
     "Folded",
     "LogState",
@@ -56,14 +57,15 @@ __all__ = [
     "latest_devices",
     "latest_title",
     "parents_of",
+    "references_in",
     "references_of",
-    "row_is_retold",
+    "words_in",
 ]
 
 _CHANGING: Final = frozenset({Kind.EDIT, Kind.ERASURE, Kind.MANIFEST})
 _ERASED_WITH: Final = frozenset({Kind.EDIT, Kind.MANIFEST})
 """What is erased together with the message that it names."""
-_LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE})
+LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE})
 """Kinds of which the latest in the order of the view holds."""
 
 
@@ -89,37 +91,24 @@ class Fold:
 
     Args:
         keys: Of a log by its number.
-        authors: Who writes each chain of a log.
+        authors: Who writes these chains of a log.
     """
 
     def __init__(
         self,
         store: Store,
         keys: Callable[[int], LogKeys],
-        authors: Callable[[int], Mapping[int, DeviceId]],
+        authors: Callable[[int, Collection[int]], Mapping[int, DeviceId]],
     ):
         self._store = store
         self._keys = keys
         self._authors = authors
 
-    def insert(self, state: LogState, opened: Sequence[Opened]) -> None:
-        self._store.insert(
-            [o.row for o in opened],
-            [(o.row.n, parent) for o in opened for parent in o.header.parents],
-            [
-                Reference(o.row.n, state.n, target)
-                for o in opened
-                if o.body is not None
-                for target in references_of(o.body)
-            ],
-            [(o.row.n, searchable(o.text)) for o in opened if o.text],
-        )
-
     def fold(
         self,
         state: LogState,
         opened: Sequence[Opened],
-        raised: Sequence[EntryRow] = (),
+        raised: Sequence[Place] = (),
         first: Set[MessageId] = frozenset(),
     ) -> None:
         """Work out what changes in the view by new entries, and by others whose place changed.
@@ -135,10 +124,10 @@ class Fold:
         for targets in self._store.references([row.n for row in raised if row.kind == Kind.EDIT]).values():
             mids.update(targets)
         self._fold_messages(state, mids, first)
-        ordered = [*(o.row for o in opened if o.row.kind in _LATEST_COUNTS), *raised]
-        if any(row.kind == Kind.TITLE for row in ordered):
+        kinds = {o.row.kind for o in opened} | {place.kind for place in raised}
+        if Kind.TITLE in kinds:
             self._store.set_title(state.n, latest_title(self._store, state.n))
-        if state.kind == LogKind.PERSON and any(row.kind == Kind.DEVICE for row in ordered):
+        if state.kind == LogKind.PERSON and Kind.DEVICE in kinds:
             for device in latest_devices(self._store, state.n):
                 self._store.put_device(device)
 
@@ -147,7 +136,8 @@ class Fold:
         # What one entry says and none changes reads as it is: most of an import.
         mids = (mids - first) | changes.keys()
         said = self._store.by_mid(state.n, mids)
-        authors = self._authors(state.n)
+        named = (*said.values(), *changes.values())
+        authors = self._authors(state.n, {row.chain for rows in named for row in rows})
         for mid in mids:
             rows, changing = said.get(mid, []), changes.get(mid, [])
             if len(rows) <= 1 and not changing:
@@ -155,7 +145,7 @@ class Fold:
             folded = fold_message(rows, changing, authors)
             for row in (*rows, *changing):
                 if row.n in folded.erased and row.state != BodyState.ERASED:
-                    self._erase_body(row, authors)
+                    self._erase_body(row)
             for row in rows:
                 if row.hidden != (row.n in folded.hidden):
                     self._store.set_hidden(row.n, not row.hidden)
@@ -163,53 +153,39 @@ class Fold:
                 if row.edit != edit:
                     self._store.set_edit(row.n, edit)
 
-    def _erase_body(self, row: EntryRow, authors: Mapping[int, DeviceId]) -> None:
+    def _erase_body(self, row: EntryRow) -> None:
         text = text_of(readable_body(row.kind, row.body))
-        if not self.is_whole(row, authors):
+        devices = {chain.n: chain.device for chain in self._store.chain_rows([row.chain])}
+        if not self.is_whole(row, devices):
             # The index takes away what it is told: other words than it holds would harm it.
             self._store.distrust_words()
             text = None
         self._store.erase_body(row.n, searchable(text) if text else None)
 
-    def children(self, log: int, row: EntryRow) -> list[EntryRow]:
-        successor = self._store.at(row.chain, row.seq + 1)
-        children = self._store.children(log, row.id)
-        return children if successor is None else [successor, *children]
-
-    def raise_ranks(self, state: LogState, row: EntryRow, children: list[EntryRow]) -> list[EntryRow]:
-        """An entry came after some that name it: put those, and what follows from them, behind it.
-
-        Gives those whose place changed and matters to the fold. What was here was in order, so
-        going by the old ranks looks at each entry once, after all that it names.
-        """
-        parent, raised = row, list[EntryRow]()
-        waiting: list[tuple[int, int, EntryRow]] = []
-        least: dict[int, int] = {}
-        while True:
-            for child in children:
-                if parent.rank < child.rank or (row_is_retold(child) and not row_is_retold(parent)):
-                    continue
-                if child.n not in least:
-                    heappush(waiting, (child.rank, child.n, child))
-                least[child.n] = max(least.get(child.n, 0), parent.rank + 1)
-            if not waiting:
-                return raised
-            _, _, parent = heappop(waiting)
-            parent.rank = least[parent.n]
-            self._store.set_rank(parent.n, parent.rank)
-            if parent.kind in _LATEST_COUNTS:
-                raised.append(parent)
-            children = self.children(state.n, parent)
-
-    def is_whole(self, row: EntryRow, authors: Mapping[int, DeviceId]) -> bool:
-        """Whether an entry's header and body are what their hashes say."""
+    def is_whole(self, row: EntryRow, devices: Mapping[int, DeviceId]) -> bool:
+        """Whether an entry's header and body are what their hashes say, and its chain's device wrote it."""
         try:
             keys = self._keys(row.log)
-            check_header(keys, row, authors.get(row.chain, DeviceId(b"")))
+            check_header(keys, row, devices.get(row.chain, DeviceId(b"")))
             check_body(keys, row)
         except InvalidInput:
             return False
         return True
+
+
+def references_in(log: int, opened: Iterable[Opened]) -> list[Reference]:
+    """What these entries name, as the store keeps it."""
+    return [
+        Reference(o.row.n, log, target)
+        for o in opened
+        if o.body is not None
+        for target in references_of(o.body)
+    ]
+
+
+def words_in(opened: Iterable[Opened]) -> list[tuple[int, str]]:
+    """What search finds these entries by, as the store keeps it."""
+    return [(o.row.n, searchable(o.text)) for o in opened if o.text]
 
 
 class Folded(NamedTuple):
@@ -281,8 +257,10 @@ def changes_of(store: Store, log: int, mids: Collection[MessageId]) -> dict[Mess
 class Ranks:
     """Ranks of the entries that a batch names, and of those that it makes."""
 
-    def __init__(self, known: Iterable[EntryRow]):
-        self._ranks = {row.id: (row.rank, row_is_retold(row)) for row in known}
+    def __init__(self, known: Iterable[EntryRow | Place]):
+        self._ranks = {
+            row.id: (row.rank, row.retold if isinstance(row, Place) else row.is_retold) for row in known
+        }
 
     def add(self, id_: EntryId, header: Header) -> int:
         retold = is_retold(header)
@@ -302,10 +280,6 @@ def parents_of(header: Header) -> tuple[EntryId, ...]:
 def is_retold(header: Header) -> bool:
     """Whether its time and order are those of another chat."""
     return header.mid is not None or header.kind == Kind.IMPORT
-
-
-def row_is_retold(row: EntryRow) -> bool:
-    return row.mid is not None or row.kind == Kind.IMPORT
 
 
 def references_of(body: Body) -> tuple[MessageId, ...]:

@@ -1,19 +1,119 @@
-"""Intake: how entries that others made come in.
+"""Intake: how entries that others made come in, in bulk and in any order.
 
-Whether an entry is stored depends on its bytes alone: form, hash and the log's MAC. What it means
-is worked out from the stored set by mlog/log/fold.py. docs/protocol.md, 4.4.
+Whether an entry is stored and counted depends on its bytes alone: form, hash and the log's MAC.
+Whether it is *read* depends on the stored set: it must open, and be authentic, which means that a
+valid signature at its own or a later entry of its chain vouches for it along `prev` links that
+are all here. What is read is *placed*: it gets a chain, a number, a rank and links. The rest waits,
+and is placed by whatever comes later and vouches for it, or opens it.
+
+Two authentic entries at one place of a chain are a fork. Both are read: each chain row holds
+entries that are linked wherever they are neighbours, and what does not fit into one row begins
+another, a branch. Nothing but the numbers of rows depends on which came first.
+
+What would take long is left for later in small parts (`Task`), and is done by the next calls:
+
+OPEN    entries behind `n` are tried again, since an epoch was learned.
+PLACE   `n` is authentic, and not placed yet.
+RANK    `n` names an entry that is placed behind it: its rank must be at least `value`.
+
+docs/protocol.md, 4.4 and 4.5.
 """
 
 from __future__ import annotations
 
-from mlog.errors import InvalidInput
-from mlog.log import entry
-from mlog.log.entry import Header, Sealed
-from mlog.log.fold import Fold, LogState, Opened, Ranks, parents_of
-from mlog.log.store import BodyState, ChainRow, EntryRow, Store
-from mlog.log.stored import readable_body, text_of
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from typing import Final, TypeAlias
 
-__all__ = ["Intake"]
+import msgspec
+
+from mlog import limits
+from mlog.errors import BadSignature, InvalidInput, LimitExceeded
+from mlog.log import bodies, entry
+from mlog.log.bodies import Kind
+from mlog.log.crypto import EpochKeys
+from mlog.log.entry import NO_ENTRY, Header, Sealed, Unsealed
+from mlog.log.fold import (
+    LATEST_COUNTS,
+    Fold,
+    LogState,
+    Opened,
+    Ranks,
+    is_retold,
+    parents_of,
+    references_in,
+    words_in,
+)
+from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
+from mlog.log.store import (
+    BodyState,
+    ChainRow,
+    EntryRow,
+    ForkRow,
+    GapRow,
+    Place,
+    Reason,
+    RunRow,
+    Store,
+    Task,
+    place_of,
+)
+from mlog.log.stored import check_header, readable_body, text_of
+
+__all__ = ["Intake", "Taken", "extend_runs"]
+
+ChainKey: TypeAlias = tuple[DeviceId, Incarnation]
+
+_SIGNATURE_SIZE: Final = 80
+_SETTLED_FIRST: Final = 64
+_SETTLED_EACH: Final = 8
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """What became of entries that came.
+
+    Attributes:
+        stored: Entries that are new here.
+        completed: Entries that were here, and got a body or a signature that was lacking.
+        known: Entries that brought nothing new.
+        refused: What was left out, with the reason in plain words: an entry, or a part of one.
+    """
+
+    stored: int = 0
+    completed: int = 0
+    known: int = 0
+    refused: tuple[tuple[EntryId, str], ...] = ()
+
+
+class _Arrival(msgspec.Struct, gc=False):
+    """An entry that came, or one that is here and was not read yet.
+
+    Attributes:
+        held, body: Its body as `Unsealed` has them.
+        row: As it is stored, None for a new one.
+        vouched: It is authentic.
+        late: A body came that was not here before.
+    """
+
+    id: EntryId
+    outer: bytes
+    week: int
+    header: Header | None
+    epoch: EpochKeys | None
+    unread: str
+    held: bytes | None
+    body: bytes | None
+    signature: bytes | None
+    row: EntryRow | None = None
+    vouched: bool = False
+    late: bool = False
+
+
+class _Chain(msgspec.Struct):
+    """A chain row and what a batch adds to it."""
+
+    row: ChainRow
+    seqs: list[int]
 
 
 class Intake:
@@ -21,71 +121,756 @@ class Intake:
 
     Args:
         fold: Works out what they change.
+        learn: Takes the epoch that a key entry by a device carries, if it is for this device; says
+            whether it was new, and what is wrong with it or "".
+        refresh: Reads the epochs of a log again; whether there are more now.
     """
 
-    def __init__(self, store: Store, fold: Fold):
-        self._store = store
-        self._fold = fold
+    def __init__(
+        self,
+        store: Store,
+        fold: Fold,
+        learn: Callable[[LogState, DeviceId, bodies.Key], tuple[bool, str]],
+        refresh: Callable[[LogState], bool],
+    ):
+        self.store = store
+        self.fold = fold
+        self.learn = learn
+        self.refresh = refresh
 
-    def admit(self, state: LogState, sealed: Sealed) -> bool:
-        """Take one entry; as `Replica.admit`."""
-        if entry.entry_id(sealed.outer) != sealed.id:
-            raise InvalidInput("entry does not match its id")
-        header, epoch = entry.open_header(state.keys, sealed.outer)
-        encoded = entry.open_body(epoch, sealed.outer, sealed.body) if sealed.body is not None else None
-        if sealed.signature is not None:
-            entry.verify_entry_signature(epoch, header.device, sealed.id, sealed.outer, sealed.signature)
-        with self._store.transaction():
-            if self._store.find(state.n, [sealed.id]):
-                return False
-            self._admit(state, sealed, header, encoded)
+    def receive(self, state: LogState, entries: Sequence[Sealed], now_ms: int) -> Taken:
+        """Take entries; as `Replica.receive`."""
+        _require_few(entries)
+        arrivals, refused = _unseal_all(lambda outer, body: entry.unseal(state.keys, outer, body), entries)
+        with self.store.transaction():
+            if any(a.epoch is None for a in arrivals.values()) and self.refresh(state):
+                arrivals, refused = _unseal_all(
+                    lambda outer, body: entry.unseal(state.keys, outer, body), entries
+                )
+            batch = _Batch(self, state.n, state, now_ms)
+            taken = batch.take(arrivals, refused)
+            self._settle(state, _SETTLED_FIRST + _SETTLED_EACH * len(entries), now_ms)
+        return taken
+
+    def receive_blind(self, log: int, topic: Topic, entries: Sequence[Sealed], now_ms: int) -> Taken:
+        """Take entries of a log that this replica cannot read."""
+        _require_few(entries)
+        arrivals, refused = _unseal_all(lambda outer, body: entry.unseal_blind(topic, outer, body), entries)
+        with self.store.transaction():
+            return _Batch(self, log, None, now_ms).take(arrivals, refused)
+
+    def settle(self, state: LogState, now_ms: int) -> bool:
+        """Do a part of what was left for later; whether there is more."""
+        store = self.store
+        if not any(store.unsettled(state.n, task, 1) for task in Task):
+            return False
+        with store.transaction():
+            self._settle(state, limits.STORE_ROWS_MAX, now_ms)
+        return any(store.unsettled(state.n, task, 1) for task in Task)
+
+    def _settle(self, state: LogState, budget: int, now_ms: int) -> None:
+        store, log = self.store, state.n
+        for after, _ in store.unsettled(log, Task.OPEN, 1):
+            rows = store.scan_unopened(log, after, budget)
+            more = [(rows[-1].n, 0)] if len(rows) == budget else []
+            store.change_unsettled(log, Task.OPEN, more, [after])
+            _Batch(self, log, state, now_ms).reconsider(rows)
+            budget -= len(rows)
+        waiting = [n for n, _ in store.unsettled(log, Task.PLACE, budget)] if budget > 0 else []
+        if waiting:
+            store.change_unsettled(log, Task.PLACE, [], waiting)
+            rows = [row for row in store.rows(waiting).values() if not row.chain]
+            _Batch(self, log, state, now_ms).reconsider(rows, vouched=True)
+            budget -= len(waiting)
+        if budget > 0:
+            self._settle_ranks(state, budget)
+
+    def _settle_ranks(self, state: LogState, budget: int) -> None:
+        """Put entries, and what follows from them, behind what they name.
+
+        What was here was in order, so going by the old ranks looks at each entry once, after all
+        that it names.
+        """
+        store, log = self.store, state.n
+        tasks = dict(store.unsettled(log, Task.RANK, budget))
+        if not tasks:
+            return
+        least, raised, ranks = dict(tasks), list[Place](), dict[int, int]()
+        places = {n: place_of(row) for n, row in store.rows(tasks).items() if row.chain}
+        waiting = [(place.rank, n) for n, place in places.items()]
+        heapify(waiting)
+        while waiting and budget > 0:
+            budget -= 1
+            _, n = heappop(waiting)
+            place, rank = places.pop(n), least.pop(n)
+            if rank <= ranks.get(n, place.rank):
+                continue
+            ranks[n] = rank
+            if place.kind in LATEST_COUNTS:
+                raised.append(place)
+            after = store.places_at([(place.chain, place.seq + 1)])
+            for child in (*after.values(), *store.children(log, [place.id]).get(place.id, ())):
+                if rank < ranks.get(child.n, child.rank) or (child.retold and not place.retold):
+                    continue
+                if child.n not in places:
+                    places[child.n] = child
+                    heappush(waiting, (child.rank, child.n))
+                least[child.n] = max(least.get(child.n, 0), rank + 1)
+        store.set_ranks(ranks.items())
+        left = [(n, rank) for n, rank in least.items() if n in places]
+        store.change_unsettled(log, Task.RANK, left, [n for n in tasks if n not in places])
+        if raised:
+            self.fold.fold(state, [], raised)
+
+
+def _require_few(entries: Sequence[Sealed]) -> None:
+    if len(entries) > limits.STORE_ROWS_MAX:
+        raise LimitExceeded(f"{len(entries)} entries at once")
+
+
+def _unseal_all(
+    unseal: Callable[[bytes, bytes | None], Unsealed], entries: Sequence[Sealed]
+) -> tuple[dict[EntryId, _Arrival], list[tuple[EntryId, str]]]:
+    """Check and open entries; one that comes twice is taken once, with the parts of both."""
+    arrivals: dict[EntryId, _Arrival] = {}
+    refused: list[tuple[EntryId, str]] = []
+    for sealed in entries:
+        try:
+            found = unseal(sealed.outer, sealed.body)
+        except InvalidInput as error:
+            refused.append((sealed.id, str(error)))
+            continue
+        signature = sealed.signature
+        if signature is not None and len(signature) != _SIGNATURE_SIZE:
+            refused.append((found.id, f"signature of {len(signature)} bytes"))
+            signature = None
+        if sealed.body is not None and found.held is None:
+            refused.append((found.id, "body does not match its hash"))
+        known = arrivals.get(found.id)
+        if known is None:
+            arrivals[found.id] = _Arrival(
+                found.id,
+                sealed.outer,
+                found.week,
+                found.header,
+                found.epoch,
+                found.unread,
+                found.held,
+                found.body,
+                signature,
+            )
+        else:
+            if known.held is None:
+                known.held, known.body = found.held, found.body
+            if known.signature is None:
+                known.signature = signature
+    return arrivals, refused
+
+
+class _Batch:
+    """One call's worth of entries, inside its transaction.
+
+    Args:
+        state: None where the log cannot be read here.
+    """
+
+    def __init__(self, intake: Intake, log: int, state: LogState | None, now_ms: int):
+        self._intake = intake
+        self._store = intake.store
+        self._log = log
+        self._state = state
+        self._now_ms = now_ms
+        self._refused: list[tuple[EntryId, str]] = []
+        self._places: dict[EntryId, Place] = {}
+        self._chains: dict[ChainKey, list[_Chain]] = {}
+        self._taken: dict[tuple[int, int], _Arrival] = {}
+        self._next_chain = 0
+        self._changed: dict[EntryId, EntryRow] = {}
+        self._unsigned: dict[EntryId, _Arrival] = {}
+        self._forks: dict[ChainKey, ForkRow] | None = None
+
+    # -- entry points ------------------------------------------------------------------------
+
+    def take(self, arrivals: dict[EntryId, _Arrival], refused: list[tuple[EntryId, str]]) -> Taken:
+        """Store what came, and read of it what can be read."""
+        self._refused = refused
+        self._look_up(arrivals.values(), arrivals)
+        known = [self._places[id_].n for id_ in arrivals if id_ in self._places]
+        rows = self._store.rows(known) if known else {}
+        completed = sum(self._compare(arrivals[row.id], row) for row in rows.values())
+        candidates = [a for a in arrivals.values() if a.header is not None and not (a.row and a.row.chain)]
+        placing = self._vouch(candidates)
+        placed = self._place(placing, arrivals)
+        self._keep([a for a in arrivals.values() if a.row is None])
+        if self._store.absent(self._log, 1):
+            self._store.change_absent(self._log, (), arrivals)
+        self._finish([*placed, *self._completed(a for a in arrivals.values() if a.late)])
+        self._close_gaps({**arrivals, **{a.id: a for a in placing}})
+        stored = len(arrivals) - len(rows)
+        return Taken(stored, completed, len(rows) - completed, tuple(self._refused))
+
+    def reconsider(self, rows: Iterable[EntryRow], *, vouched: bool = False) -> None:
+        """Read what is here and was not read, if it can be by now."""
+        arrivals: dict[EntryId, _Arrival] = {}
+        for row in rows:
+            arrival = self._of_row(row)
+            if arrival is not None:
+                arrival.vouched = vouched
+                arrivals[row.id] = arrival
+        self._look_up(arrivals.values(), {})
+        placing = self._vouch(list(arrivals.values()))
+        placed = self._place(placing, arrivals)
+        self._finish(placed)
+        self._close_gaps({a.id: a for a in placing})
+
+    def _of_row(self, row: EntryRow) -> _Arrival | None:
+        """A stored entry that was not read, opened; None if it still cannot be, or is damaged."""
+        assert self._state is not None
+        try:
+            found = entry.unseal(self._state.keys, row.outer, row.body)
+        except InvalidInput:
+            return None
+        if found.id != row.id or found.header is None:
+            return None
+        held, body = found.held, found.body
+        if row.body is not None and row.state == BodyState.OPENED and found.epoch is not None:
+            # Version 1 of the database kept branches of forks opened.
+            held, body = entry.seal_body(found.epoch, row.outer, row.body), row.body
+        return _Arrival(
+            row.id, row.outer, row.week, found.header, found.epoch, "", held, body, row.signature, row
+        )
+
+    def _look_up(self, arrivals: Iterable[_Arrival], ids: Collection[EntryId]) -> None:
+        """Find the places of these ids, and of all that is named."""
+        named = {id_ for a in arrivals if a.header is not None for id_ in parents_of(a.header)}
+        self._places.update(self._store.places(self._log, named.union(ids)))
+
+    # -- what is here already ----------------------------------------------------------------
+
+    def _compare(self, a: _Arrival, row: EntryRow) -> bool:
+        """Complete a stored entry by what came; whether anything was lacking or damaged."""
+        a.row = row
+        before = msgspec.structs.replace(row)
+        if row.outer != a.outer or row.week != a.week:
+            row.outer, row.week = a.outer, a.week
+        if row.chain and a.header is not None:
+            h = a.header
+            row.kind, row.time_ms, row.mid = h.kind, h.time_ms, h.mid
+            if row.seq != h.seq and not self._store.places_at([(row.chain, h.seq)]):
+                row.seq = h.seq
+        self._compare_body(a, row)
+        self._compare_signature(a, row)
+        if not row.chain and a.header is not None:
+            # It may be read by now: with all its parts.
+            stored = self._of_row(row)
+            if stored is not None:
+                a.held, a.body, a.signature = stored.held, stored.body, stored.signature
+        if row == before:
+            return False
+        if row.chain or a.header is None:
+            self._store.update([row], [], [], [])
+        else:
+            # Stored at the end, read or not.
+            self._changed[a.id] = row
         return True
 
-    def _admit(self, state: LogState, sealed: Sealed, header: Header, encoded: bytes | None) -> None:
-        store = self._store
-        chain = next(
-            (
-                c
-                for c in store.chains(state.n)
-                if c.device == header.device and c.incarnation == header.incarnation
-            ),
-            None,
-        )
-        n_chain = store.next_chain() if chain is None else chain.n
-        outer = entry.parse_outer(sealed.outer)
-        row = EntryRow(
-            n=store.next_n(),
-            log=state.n,
-            id=sealed.id,
-            week=outer.week,
-            outer=sealed.outer,
-            signature=sealed.signature,
-            body=encoded,
-            state=BodyState.OPENED if encoded is not None else BodyState.NOT_FETCHED,
-        )
-        if chain is not None and store.at(chain.n, header.seq) is not None:
-            # A second entry at one place of a chain: kept and counted, not read (a fork).
-            store.insert([row], [], [], [])
+    def _compare_body(self, a: _Arrival, row: EntryRow) -> None:
+        if a.held is None or row.state == BodyState.ERASED:
             return
-        row.kind, row.chain, row.seq = header.kind, n_chain, header.seq
-        row.time_ms, row.mid = header.time_ms, header.mid
-        known = store.find(state.n, parents_of(header))
-        row.rank = Ranks(known.values()).add(row.id, header)
-        body = readable_body(header.kind, encoded)
-        opened = Opened(row, header, body, text_of(body))
-        self._fold.insert(state, [opened])
-        if chain is None or header.seq > chain.seq:
-            store.put_chain(
-                ChainRow(
-                    n_chain,
-                    state.n,
-                    header.device,
-                    header.incarnation,
-                    header.seq,
-                    row.id,
-                    outer.week,
-                )
+        if row.chain and a.body is not None:
+            body, state = a.body, BodyState.OPENED
+        else:
+            body, state = a.held, BodyState.SEALED
+        if (row.body, row.state) != (body, state):
+            # Words and references of a damaged text are indexed already.
+            a.late = row.chain != 0 and row.state != BodyState.OPENED
+            row.body, row.state = body, state
+
+    def _compare_signature(self, a: _Arrival, row: EntryRow) -> None:
+        if a.signature is None or a.signature == row.signature:
+            return
+        if a.header is None:
+            if row.signature is None:
+                row.signature = a.signature
+        elif self._is_signed(a):
+            row.signature = a.signature
+            a.vouched = not row.chain
+
+    def _is_signed(self, a: _Arrival) -> bool:
+        """Whether the signature that came is valid; a bad one is dropped."""
+        assert a.header is not None
+        assert a.epoch is not None
+        if a.signature is None:
+            return False
+        try:
+            entry.verify_entry_signature(a.epoch, a.header.device, a.id, a.outer, a.signature)
+        except BadSignature as error:
+            self._refused.append((a.id, f"signature: {error}"))
+            a.signature = None
+            self._unsigned[a.id] = a
+            return False
+        return True
+
+    # -- what is authentic -------------------------------------------------------------------
+
+    def _vouch(self, candidates: Sequence[_Arrival]) -> list[_Arrival]:
+        """Those that are authentic, and the ones here that they vouch for.
+
+        Of each linked run only the newest signature is verified; where that is bad, the next older.
+        """
+        if not candidates:
+            return []
+        by_id = {a.id: a for a in candidates}
+        self._load_chains(candidates)
+        named_by = self._store.children(self._log, by_id)
+        for a in sorted(candidates, key=lambda a: a.header.seq if a.header else 0, reverse=True):
+            if a.vouched:
+                self._check_seal(a)
+            else:
+                a.vouched = self._has_successor(a, named_by.get(a.id, ())) or self._is_signed(a)
+            before = by_id.get(a.header.prev) if a.vouched and a.header is not None else None
+            if before is not None and _is_next(before.header, a.header):
+                before.vouched = True
+        self._walk([a for a in candidates if a.vouched], by_id)
+        return [a for a in by_id.values() if a.vouched]
+
+    def _check_seal(self, a: _Arrival) -> None:
+        """Drop a signature that is damaged; who made it matters only where nothing else vouches."""
+        if a.signature is None or a.epoch is None:
+            return
+        try:
+            entry.open_signature(a.epoch, a.id, a.outer, a.signature)
+        except BadSignature as error:
+            self._refused.append((a.id, f"signature: {error}"))
+            a.signature = None
+
+    def _has_successor(self, a: _Arrival, children: Iterable[Place]) -> bool:
+        """Whether an entry that is read here names it as the one before."""
+        h = a.header
+        assert h is not None
+        next_seq = h.seq + 1
+        chains = self._chains[h.device, h.incarnation][: limits.BRANCHES_READ_MAX]
+        after = [(c.row.n, next_seq) for c in chains if c.row.seq > h.seq]
+        # Where an entry was lost here, nothing but its place tells what came next.
+        found = [*children, *(self._store.places_at(after).values() if after else ())]
+        return any(place.seq == next_seq and self._names_before(place, a) for place in found)
+
+    def _names_before(self, place: Place, a: _Arrival) -> bool:
+        """Whether the entry at a place is the next in the chain after another one."""
+        header = self._header_at(place.n)
+        return header is not None and header.prev == a.id and _is_next(a.header, header)
+
+    def _header_at(self, n: int) -> Header | None:
+        assert self._state is not None
+        row = self._store.rows([n]).get(n)
+        if row is None:
+            return None
+        try:
+            return entry.open_header(self._state.keys, row.outer)[0]
+        except InvalidInput:
+            return None
+
+    def _walk(self, frontier: Sequence[_Arrival], by_id: dict[EntryId, _Arrival]) -> None:
+        """Add the entries that are here and become authentic by these: from each, those before."""
+        walked = 0
+        while frontier:
+            wanted: dict[int, _Arrival] = {}
+            reached: list[_Arrival] = []
+            for a in frontier:
+                assert a.header is not None
+                before, came = self._places.get(a.header.prev), by_id.get(a.header.prev)
+                if came is not None:
+                    if not came.vouched and _is_next(came.header, a.header):
+                        reached.append(came)
+                elif before is not None and not before.chain:
+                    wanted[before.n] = a
+            walked += len(wanted)
+            if walked > limits.STORE_ROWS_MAX:
+                self._store.change_unsettled(self._log, Task.PLACE, [(n, 0) for n in wanted], ())
+                wanted = {}
+            here = [(self._of_row(row), wanted[n]) for n, row in self._store.rows(wanted).items()]
+            found = [a for a, later in here if a is not None and _is_next(a.header, later.header)]
+            for a in (*reached, *found):
+                a.vouched = True
+                self._check_seal(a)
+                by_id[a.id] = a
+            if found:
+                self._look_up(found, ())
+                self._load_chains(found)
+            frontier = [*reached, *found]
+
+    # -- placing -----------------------------------------------------------------------------
+
+    def _load_chains(self, arrivals: Iterable[_Arrival]) -> None:
+        keys = {(a.header.device, a.header.incarnation) for a in arrivals if a.header is not None}
+        missing = keys - self._chains.keys()
+        for key in missing:
+            self._chains[key] = []
+        if missing:
+            for row in self._store.find_chains(self._log, missing):
+                self._chains[row.device, row.incarnation].append(_Chain(row, []))
+
+    def _place(self, placing: Sequence[_Arrival], arrivals: Mapping[EntryId, _Arrival]) -> list[Opened]:
+        """Give authentic entries their places, in the order of the DAG."""
+        if not placing:
+            return []
+        store = self._store
+        by_id = {a.id: a for a in placing}
+        named_by = store.children(self._log, by_id)
+        ranks = Ranks(place for place in self._places.values() if place.chain)
+        n = store.next_n()
+        opened: list[Opened] = []
+        links: list[tuple[int, EntryId]] = []
+        absent: list[tuple[EntryId, int]] = []
+        least: dict[int, int] = {}
+        named: set[EntryId] = set()
+        heads: list[EntryId] = []
+        forked: set[ChainKey] = set()
+        for a in _in_order(placing, by_id):
+            h = a.header
+            assert h is not None
+            chain, is_linked = self._chain_of(a, named_by.get(a.id, ()))
+            if chain.row.branch or len(self._chains[h.device, h.incarnation]) > 1:
+                forked.add((h.device, h.incarnation))
+            children = list(named_by.get(a.id, ()))
+            if h.seq < chain.row.seq:
+                children += store.places_at([(chain.row.n, h.seq + 1)]).values()
+            self._extend(chain, a)
+            row = EntryRow(
+                n=n if a.row is None else a.row.n,
+                log=self._log,
+                id=a.id,
+                week=a.week,
+                outer=a.outer,
+                signature=a.signature,
+                body=a.body if a.body is not None else a.held,
+                state=_state_of(a, placed=True),
+                kind=h.kind,
+                chain=chain.row.n,
+                seq=h.seq,
+                time_ms=h.time_ms,
+                rank=ranks.add(a.id, h),
+                mid=h.mid,
             )
-        children = self._fold.children(state.n, row)
-        store.change_heads(state.n, [] if children else [row.id], parents_of(header))
-        self._fold.fold(state, [opened], self._fold.raise_ranks(state, row, children))
+            if a.row is None:
+                n += 1
+            body = readable_body(h.kind, a.body)
+            opened.append(Opened(row, h, body, text_of(body)))
+            links += [(row.n, parent) for parent in h.parents]
+            if not is_linked and h.prev != NO_ENTRY:
+                links.append((row.n, h.prev))
+            named.update(parents_of(h))
+            absent += [
+                (parent, row.n)
+                for parent in h.parents
+                if parent not in self._places and parent not in arrivals and parent not in by_id
+            ]
+            if not children:
+                heads.append(a.id)
+            for child in children:
+                if row.rank >= child.rank and (is_retold(h) or not child.retold):
+                    least[child.n] = max(least.get(child.n, 0), row.rank + 1)
+        self._insert(opened, by_id, links)
+        self._put_chains()
+        store.change_heads(self._log, [id_ for id_ in heads if id_ not in named], named)
+        if absent:
+            store.change_absent(self._log, absent, ())
+        if least:
+            store.change_unsettled(self._log, Task.RANK, list(least.items()), ())
+        for o in sorted(opened, key=lambda o: o.row.seq):
+            if (o.header.device, o.header.incarnation) in forked:
+                self._note_fork(o)
+        return opened
+
+    def _insert(
+        self,
+        opened: Sequence[Opened],
+        by_id: Mapping[EntryId, _Arrival],
+        links: Sequence[tuple[int, EntryId]],
+    ) -> None:
+        new, old = list[EntryRow](), list[EntryRow]()
+        unindexed: list[Opened] = []
+        for o in opened:
+            before = by_id[o.row.id].row
+            (new if before is None else old).append(o.row)
+            # One that was damaged at its place is found by its words already.
+            if before is None or not before.chain or before.state != BodyState.OPENED:
+                unindexed.append(o)
+        if old:
+            self._store.update(old, (), (), ())
+        self._store.insert(new, links, references_in(self._log, opened), words_in(unindexed))
+
+    def _chain_of(self, a: _Arrival, children: Iterable[Place]) -> tuple[_Chain, bool]:
+        """The chain row that an entry belongs into, and whether the one before it stands there too."""
+        h = a.header
+        assert h is not None
+        chains = self._chains[h.device, h.incarnation]
+        if not chains:
+            return self._new_chain(h, b""), False
+        newest = chains[0].row
+        if len(chains) == 1 and h.seq > newest.seq:
+            if h.prev == newest.id and h.seq == newest.seq + 1:
+                return chains[0], True
+            if h.seq > newest.seq + 1:
+                return chains[0], False
+        by_n = {chain.row.n: chain for chain in chains}
+        before = self._chain_before(h)
+        near = [before, *(child.chain for child in children if child.seq == h.seq + 1), newest.n]
+        for number in dict.fromkeys(near):
+            if number in by_n and self._fits(a, number):
+                return by_n[number], number == before
+        return self._new_chain(h, a.id), False
+
+    def _chain_before(self, header: Header) -> int:
+        """The chain row in which the entry before one stands, or 0."""
+        place = self._places.get(header.prev)
+        if place is not None and place.chain:
+            rows = self._chains[header.device, header.incarnation]
+            here = place.seq == header.seq - 1 and any(place.chain == chain.row.n for chain in rows)
+            return place.chain if here else 0
+        for chain in self._chains[header.device, header.incarnation]:
+            before = self._taken.get((chain.row.n, header.seq - 1))
+            if before is not None and before.id == header.prev:
+                return chain.row.n
+        return 0
+
+    def _new_chain(self, header: Header, branch: bytes) -> _Chain:
+        if not self._next_chain:
+            self._next_chain = self._store.next_chain()
+        row = ChainRow(
+            self._next_chain, self._log, header.device, header.incarnation, -1, NO_ENTRY, 0, branch
+        )
+        self._next_chain += 1
+        chain = _Chain(row, [])
+        self._chains[header.device, header.incarnation].append(chain)
+        return chain
+
+    def _fits(self, a: _Arrival, chain: int) -> bool:
+        """Whether a place is free, and its neighbours are those that the links say."""
+        h = a.header
+        assert h is not None
+        seq = h.seq
+        runs = self._store.runs_near(chain, seq, seq)
+
+        def is_held(at: int) -> bool:
+            return (chain, at) in self._taken or any(run.first <= at <= run.last for run in runs)
+
+        if is_held(seq) and not self._is_lost(a, chain):
+            return False
+        if seq and is_held(seq - 1) and self._chain_before(h) != chain:
+            return (chain, seq - 1) not in self._taken and not self._store.places_at([(chain, seq - 1)])
+        if is_held(seq + 1):
+            taken = self._taken.get((chain, seq + 1))
+            if taken is not None:
+                return taken.header is not None and taken.header.prev == a.id
+            after = self._store.places_at([(chain, seq + 1)]).get((chain, seq + 1))
+            return after is None or self._names_before(after, a)
+        return True
+
+    def _is_lost(self, a: _Arrival, chain: int) -> bool:
+        """Whether what stood at an entry's place is gone, or damaged: then it comes back there."""
+        h = a.header
+        assert h is not None
+        assert self._state is not None
+        if (chain, h.seq) in self._taken:
+            return False
+        row = self._store.at(chain, h.seq)
+        if row is None:
+            return True
+        try:
+            check_header(self._state.keys, row, h.device)
+        except InvalidInput:
+            if a.row is None:
+                a.row = row
+                return True
+        return False
+
+    def _extend(self, chain: _Chain, a: _Arrival) -> None:
+        h = a.header
+        assert h is not None
+        chain.seqs.append(h.seq)
+        self._taken[chain.row.n, h.seq] = a
+        if h.seq > chain.row.seq:
+            chain.row = msgspec.structs.replace(chain.row, seq=h.seq, id=a.id, week=a.week)
+
+    def _put_chains(self) -> None:
+        for chains in self._chains.values():
+            for chain in chains:
+                if chain.seqs:
+                    self._store.put_chain(chain.row)
+                    extend_runs(self._store, chain.row.n, chain.seqs)
+                    chain.seqs = []
+
+    # -- forks -------------------------------------------------------------------------------
+
+    def _note_fork(self, o: Opened) -> None:
+        """Keep the lowest place at which two entries of a forked chain are known."""
+        h = o.header
+        if self._forks is None:
+            self._forks = {(row.device, row.incarnation): row for row in self._store.forks(self._log)}
+        known = self._forks.get((h.device, h.incarnation))
+        if known is not None and known.seq < h.seq - 1:
+            return
+        chains = [c.row.n for c in self._chains[h.device, h.incarnation][: limits.BRANCHES_READ_MAX]]
+        chains.append(o.row.chain)
+        for seq in (h.seq - 1, h.seq):
+            here = self._store.places_at([(n, seq) for n in chains]).values()
+            after = self._store.places_at([(n, seq + 1) for n in chains]).values()
+            headers = [self._header_at(place.n) for place in after]
+            ids = {place.id for place in here} | {header.prev for header in headers if header is not None}
+            if known is not None and known.seq == seq:
+                ids |= {known.one, known.other}
+            if seq >= 0 and len(ids) > 1:
+                one, other = sorted(ids)[:2]
+                fork = ForkRow(self._log, h.device, h.incarnation, seq, one, other)
+                self._forks[h.device, h.incarnation] = fork
+                self._store.put_fork(fork)
+                return
+
+    # -- the rest ----------------------------------------------------------------------------
+
+    def _keep(self, new: Sequence[_Arrival]) -> None:
+        """Store those that are not read, as they came."""
+        store = self._store
+        placed = {a.id for a in self._taken.values()}
+        n = store.next_n()
+        rows: list[EntryRow] = []
+        for a in new:
+            if a.id not in placed:
+                rows.append(
+                    EntryRow(
+                        n=n + len(rows),
+                        log=self._log,
+                        id=a.id,
+                        week=a.week,
+                        outer=a.outer,
+                        signature=a.signature,
+                        body=a.held,
+                        state=_state_of(a, placed=False),
+                    )
+                )
+        if rows:
+            store.insert(rows, (), (), ())
+        changed = [row for id_, row in self._changed.items() if id_ not in placed]
+        if changed:
+            store.update(changed, (), (), ())
+
+    def _finish(self, opened: Sequence[Opened]) -> None:
+        """Fold what is read now, and learn the epochs in it."""
+        state = self._state
+        if state is None or not opened:
+            return
+        self._intake.fold.fold(state, opened)
+        learned = False
+        for o in opened:
+            if isinstance(o.body, bodies.Key) and o.row.kind == Kind.KEY:
+                new, problem = self._intake.learn(state, o.header.device, o.body)
+                learned |= new
+                if problem:
+                    self._add_gap(o.row.id, "key", Reason.REFUSED, o.row, problem)
+        if learned and self._store.scan_unopened(self._log, 0, 1):
+            self._store.change_unsettled(self._log, Task.OPEN, [(0, 0)], ())
+
+    def _completed(self, late: Iterable[_Arrival]) -> Iterator[Opened]:
+        """Entries that were read before, and whose body came now."""
+        for a in late:
+            assert a.row is not None
+            assert a.header is not None
+            body = readable_body(a.header.kind, a.body)
+            opened = Opened(a.row, a.header, body, text_of(body))
+            self._store.update([a.row], (), references_in(self._log, [opened]), words_in([opened]))
+            yield opened
+
+    def _add_gap(self, id_: EntryId, part: str, reason: Reason, row: EntryRow, detail: str) -> None:
+        known = self._store.find_gaps(self._log, [id_])
+        if not any(gap.part == part for gap in known):
+            gap = GapRow(self._log, id_, part, reason, row.chain, row.seq, row.time_ms, self._now_ms, detail)
+            self._store.change_gaps(self._log, [gap], ())
+
+    def _close_gaps(self, arrivals: Mapping[EntryId, _Arrival]) -> None:
+        """What was listed as damaged or lost, and is here and whole now, is no gap any more."""
+        places = {(chain, seq) for chain, seq in self._taken}
+        closed: list[tuple[bytes, str, int, int]] = []
+        for gap in self._store.find_gaps(self._log, [*arrivals, b""]):
+            a = arrivals.get(EntryId(gap.id))
+            if a is None:
+                whole = gap.part == "entry" and (gap.chain, gap.seq) in places
+            elif gap.part == "entry":
+                whole = True
+            elif gap.part == "body":
+                whole = a.held is not None
+            elif gap.part == "signature":
+                whole = a.signature is not None or (a.vouched and gap.chain == 0)
+            else:
+                whole = False
+            if whole:
+                closed.append((gap.id, gap.part, gap.chain, gap.seq))
+        if closed:
+            self._store.change_gaps(self._log, (), closed)
+        for a in self._unsigned.values():
+            if not a.vouched and not (a.row is not None and a.row.chain):
+                row = self._store.find(self._log, [a.id])[a.id]
+                detail = "the signature that came with it is not its author's"
+                self._add_gap(a.id, "signature", Reason.NOT_FETCHED, row, detail)
+
+
+def extend_runs(store: Store, chain: int, seqs: Iterable[int]) -> None:
+    """Note that these entries of a chain are held, and read."""
+    first = last = -1
+    for seq in [*sorted(seqs), -1]:
+        if seq == last + 1 and last >= 0:
+            last = seq
+            continue
+        if last >= 0:
+            _put_run(store, chain, first, last)
+        first = last = seq
+
+
+def _put_run(store: Store, chain: int, first: int, last: int) -> None:
+    for run in store.runs_near(chain, first, last):
+        if run.first != first:
+            if run.first < first:
+                first = run.first
+            else:
+                store.remove_run(chain, run.first)
+        last = max(last, run.last)
+    store.put_run(RunRow(chain, first, last))
+
+
+def _is_next(before: Header | None, after: Header | None) -> bool:
+    """Whether two linked entries are neighbours in one chain."""
+    return (
+        before is not None
+        and after is not None
+        and after.seq == before.seq + 1
+        and after.device == before.device
+        and after.incarnation == before.incarnation
+    )
+
+
+def _in_order(placing: Sequence[_Arrival], by_id: Mapping[EntryId, _Arrival]) -> list[_Arrival]:
+    """Entries after all that they name among them."""
+    ordered: list[_Arrival] = []
+    done: set[EntryId] = set()
+    for a in placing:
+        if a.id in done:
+            continue
+        # Not recursive: a chain that comes backwards is as deep as the batch is long.
+        path = [a]
+        while path:
+            last = path[-1]
+            assert last.header is not None
+            before = next((p for p in parents_of(last.header) if p in by_id and p not in done), None)
+            if before is not None:
+                path.append(by_id[before])
+                continue
+            done.add(last.id)
+            ordered.append(last)
+            path.pop()
+    return ordered
+
+
+def _state_of(a: _Arrival, *, placed: bool) -> BodyState:
+    if a.held is None:
+        return BodyState.NOT_FETCHED
+    return BodyState.OPENED if placed and a.body is not None else BodyState.SEALED

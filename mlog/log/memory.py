@@ -1,10 +1,14 @@
-"""The store in memory: the reference that the database is compared with, and the simulator's."""
+"""The store in memory: the reference that the database is compared with, and the simulator's.
+
+Every change of a table notes what was there before, so that a failed transaction is undone at the
+cost of what it did, and not of all that is kept.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -18,41 +22,60 @@ from mlog.log.store import (
     Digest,
     EntryRow,
     EpochRow,
+    ForkRow,
     GapRow,
     Hit,
     LogRow,
+    Place,
     Reference,
     RunRow,
+    Task,
     TimelineQuery,
 )
 
 __all__ = ["MemoryStore"]
 
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+_ABSENT: Final = object()
+
 
 class _Tables(msgspec.Struct):
+    """Rows by their keys, and indexes over entries: from what is looked for to `n`, in order of arrival."""
+
     logs: dict[int, LogRow] = {}
-    epochs: list[EpochRow] = []
+    epochs: dict[EpochRow, None] = {}
     devices: dict[DeviceId, DeviceRow] = {}
     chains: dict[int, ChainRow] = {}
+    forks: dict[tuple[int, DeviceId, Incarnation], ForkRow] = {}
     entries: dict[int, EntryRow] = {}
+    by_log: dict[int, dict[int, None]] = {}
     by_id: dict[EntryId, int] = {}
-    by_mid: dict[MessageId, list[int]] = {}
-    by_place: dict[tuple[int, int], int] = {}
-    parents: dict[int, list[EntryId]] = {}
-    references: dict[int, list[Reference]] = {}
+    by_mid: dict[MessageId, dict[int, None]] = {}
+    by_chain: dict[int, dict[int, int]] = {}
+    by_week: dict[tuple[int, int], dict[int, None]] = {}
+    by_kind: dict[tuple[int, int], dict[int, None]] = {}
+    by_parent: dict[EntryId, dict[int, None]] = {}
+    by_target: dict[MessageId, dict[int, None]] = {}
+    unopened: dict[int, dict[int, None]] = {}
+    unfetched: dict[int, dict[int, None]] = {}
+    parents: dict[int, tuple[EntryId, ...]] = {}
+    references: dict[int, tuple[Reference, ...]] = {}
     words: dict[int, str] = {}
-    words_distrusted: bool = False
-    heads: dict[int, set[EntryId]] = {}
+    heads: dict[int, dict[EntryId, None]] = {}
     digests: dict[tuple[int, int], Digest] = {}
-    stale: set[tuple[int, int]] = set()
-    gaps: list[GapRow] = []
+    stale: dict[tuple[int, int], None] = {}
+    gaps: dict[int, tuple[GapRow, ...]] = {}
     runs: dict[int, dict[int, RunRow]] = {}
     absent: dict[int, dict[EntryId, int]] = {}
+    unsettled: dict[tuple[int, Task], dict[int, int]] = {}
     peers: dict[DeviceId, PeerRow] = {}
     syncs: dict[tuple[int, DeviceId], SyncRow] = {}
     receipts: dict[tuple[int, DeviceId], ReceiptRow] = {}
     heard: dict[tuple[int, DeviceId, Incarnation, DeviceId], HeardRow] = {}
     pruned: dict[tuple[int, int], PrunedRow] = {}
+    flags: dict[str, int] = {}
 
 
 class MemoryStore:
@@ -60,89 +83,124 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._t = _Tables()
-        self._in_transaction = False
+        self._undo: list[tuple[dict[Any, Any], Any, Any]] | None = None
 
     @contextmanager
     def transaction(self) -> Generator[None]:
-        if self._in_transaction:
+        if self._undo is not None:
             yield
             return
-        before = deepcopy(self._t)
-        self._in_transaction = True
+        undo = self._undo = []
         try:
             yield
         except BaseException:
-            self._t = before
+            for table, key, before in reversed(undo):
+                if before is _ABSENT:
+                    table.pop(key, None)
+                else:
+                    table[key] = before
             raise
         finally:
-            self._in_transaction = False
+            self._undo = None
 
     @contextmanager
     def reading(self) -> Generator[None]:
         yield
 
+    def _put(self, table: dict[_K, _V], key: _K, value: _V) -> None:
+        if self._undo is not None:
+            self._undo.append((table, key, table.get(key, _ABSENT)))
+        table[key] = value
+
+    def _drop(self, table: dict[_K, Any], key: _K) -> None:
+        if key in table:
+            if self._undo is not None:
+                self._undo.append((table, key, table[key]))
+            del table[key]
+
+    # -- logs, keys, chains ------------------------------------------------------------------
+
     def logs(self) -> list[LogRow]:
         return sorted(self._t.logs.values(), key=lambda row: row.n)
 
     def add_log(self, row: LogRow) -> None:
-        self._t.logs[row.n] = row
+        self._put(self._t.logs, row.n, row)
 
     def set_title(self, log: int, title: str) -> None:
-        self._t.logs[log] = msgspec.structs.replace(self._t.logs[log], title=title)
+        self._put(self._t.logs, log, msgspec.structs.replace(self._t.logs[log], title=title))
+
+    def set_window(self, log: int, days: int, *, fetch_bodies: bool) -> None:
+        row = msgspec.structs.replace(self._t.logs[log], window_days=days, fetch_bodies=fetch_bodies)
+        self._put(self._t.logs, log, row)
 
     def epochs(self, log: int) -> list[EpochRow]:
         epochs = [epoch for epoch in self._t.epochs if epoch.log == log]
         return sorted(epochs, key=lambda epoch: (epoch.number, epoch.secret))
 
     def add_epoch(self, row: EpochRow) -> None:
-        self._t.epochs.append(row)
+        self._put(self._t.epochs, row, None)
 
     def devices(self) -> list[DeviceRow]:
         return sorted(self._t.devices.values(), key=lambda row: row.id)
 
     def put_device(self, row: DeviceRow) -> None:
-        self._t.devices[row.id] = row
+        self._put(self._t.devices, row.id, row)
 
     def chains(self, log: int) -> list[ChainRow]:
         return [chain for chain in self._t.chains.values() if chain.log == log]
 
+    def find_chains(self, log: int, of: Collection[tuple[DeviceId, Incarnation]]) -> list[ChainRow]:
+        wanted = set(of)
+        return [chain for chain in self.chains(log) if (chain.device, chain.incarnation) in wanted]
+
+    def chain_rows(self, ns: Collection[int]) -> list[ChainRow]:
+        return [self._t.chains[n] for n in sorted(set(ns)) if n in self._t.chains]
+
     def put_chain(self, row: ChainRow) -> None:
-        self._t.chains[row.n] = row
+        self._put(self._t.chains, row.n, row)
 
     def next_chain(self) -> int:
         return max(self._t.chains, default=0) + 1
 
-    def set_window(self, log: int, days: int, *, fetch_bodies: bool) -> None:
-        row = self._t.logs[log]
-        self._t.logs[log] = msgspec.structs.replace(row, window_days=days, fetch_bodies=fetch_bodies)
+    def forks(self, log: int) -> list[ForkRow]:
+        return [row for key, row in sorted(self._t.forks.items()) if key[0] == log]
+
+    def put_fork(self, row: ForkRow) -> None:
+        self._put(self._t.forks, (row.log, row.device, row.incarnation), row)
 
     def runs(self, log: int) -> list[RunRow]:
         return [
             run
-            for chain, runs in sorted(self._t.runs.items())
-            if self._t.chains[chain].log == log
-            for _, run in sorted(runs.items())
+            for chain in sorted(chain.n for chain in self.chains(log))
+            for _, run in sorted(self._t.runs.get(chain, {}).items())
         ]
 
-    def runs_near(self, chain: int, seq: int) -> list[RunRow]:
-        return [run for first, run in sorted(self._t.runs.get(chain, {}).items()) if first <= seq + 1][-2:]
+    def runs_near(self, chain: int, first: int, last: int) -> list[RunRow]:
+        runs = self._t.runs.get(chain, {})
+        near = [run for run in runs.values() if run.first <= last + 1 and run.last >= first - 1]
+        return sorted(near, key=lambda run: run.first)
 
     def put_run(self, row: RunRow) -> None:
-        self._t.runs.setdefault(row.chain, {})[row.first] = row
+        self._put(self._t.runs.setdefault(row.chain, {}), row.first, row)
 
     def remove_run(self, chain: int, first: int) -> None:
-        self._t.runs.get(chain, {}).pop(first, None)
+        self._drop(self._t.runs.get(chain, {}), first)
 
-    def heads(self, log: int) -> list[EntryId]:
-        return sorted(self._t.heads.get(log, set()))
+    def heads(self, log: int, limit: int = -1) -> list[EntryId]:
+        heads = sorted(self._t.heads.get(log, ()))
+        return heads if limit < 0 else heads[:limit]
 
     def change_heads(self, log: int, add: Collection[EntryId], remove: Collection[EntryId]) -> None:
-        heads = self._t.heads.setdefault(log, set())
-        heads -= set(remove)
-        heads |= set(add)
+        heads = self._t.heads.setdefault(log, {})
+        for id_ in remove:
+            self._drop(heads, id_)
+        for id_ in add:
+            self._put(heads, id_, None)
+
+    # -- entries -----------------------------------------------------------------------------
 
     def next_n(self) -> int:
-        return max(self._t.entries, default=0) + 1
+        return self._t.flags.get("n", 0) + 1
 
     def insert(
         self,
@@ -151,37 +209,110 @@ class MemoryStore:
         references: Iterable[Reference],
         words: Iterable[tuple[int, str]],
     ) -> None:
-        t = self._t
+        self._index(rows, parents, references, words)
+
+    def update(
+        self,
+        rows: Sequence[EntryRow],
+        parents: Iterable[tuple[int, EntryId]],
+        references: Iterable[Reference],
+        words: Iterable[tuple[int, str]],
+    ) -> None:
         for row in rows:
-            t.entries[row.n] = msgspec.structs.replace(row)
-            t.by_id[row.id] = row.n
-            t.by_mid.setdefault(row.mid or MessageId(row.id[:16]), []).append(row.n)
+            self._forget(self._t.entries[row.n])
+        self._index(rows, parents, references, words)
+
+    def _index(
+        self,
+        rows: Sequence[EntryRow],
+        parents: Iterable[tuple[int, EntryId]],
+        references: Iterable[Reference],
+        words: Iterable[tuple[int, str]],
+    ) -> None:
+        t = self._t
+        for given in rows:
+            row = msgspec.structs.replace(given)
+            self._put(t.entries, row.n, row)
+            self._put(t.by_id, row.id, row.n)
             if row.chain:
-                t.by_place[row.chain, row.seq] = row.n
-            t.stale.add((row.log, row.week))
+                self._put(t.by_chain.setdefault(row.chain, {}), row.seq, row.n)
+            for table, key in self._keys_of(row):
+                self._put(table.setdefault(key, {}), row.n, None)
+            self._put(t.stale, (row.log, row.week), None)
+            if row.n > t.flags.get("n", 0):
+                self._put(t.flags, "n", row.n)
         for n, parent in parents:
-            t.parents.setdefault(n, []).append(parent)
+            of_entry = t.parents.get(n, ())
+            if parent not in of_entry:
+                self._put(t.parents, n, (*of_entry, parent))
+            self._put(t.by_parent.setdefault(parent, {}), n, None)
         for reference in references:
-            of_entry = t.references.setdefault(reference.n, [])
-            if reference not in of_entry:
-                of_entry.append(reference)
-        t.words.update(words)
+            named = t.references.get(reference.n, ())
+            if reference not in named:
+                self._put(t.references, reference.n, (*named, reference))
+            self._put(t.by_target.setdefault(reference.target, {}), reference.n, None)
+        for n, text in words:
+            self._put(t.words, n, text)
+
+    def _forget(self, row: EntryRow) -> None:
+        t = self._t
+        self._drop(t.by_id, row.id)
+        if row.chain:
+            self._drop(t.by_chain.get(row.chain, {}), row.seq)
+        for table, key in self._keys_of(row):
+            self._drop(table.get(key, {}), row.n)
+
+    def _keys_of(self, row: EntryRow) -> Iterator[tuple[dict[Any, dict[int, None]], Any]]:
+        """The indexes in which an entry stands, and under which key."""
+        t = self._t
+        yield t.by_log, row.log
+        yield t.by_mid, row.message
+        yield t.by_week, (row.log, row.week)
+        yield t.by_kind, (row.log, row.kind)
+        if not row.chain:
+            yield t.unopened, row.log
+        if row.state == BodyState.NOT_FETCHED:
+            yield t.unfetched, row.log
+
+    def _change(self, n: int, **fields: Any) -> None:
+        self._put(self._t.entries, n, msgspec.structs.replace(self._t.entries[n], **fields))
 
     def find(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, EntryRow]:
         found = {id_: self._row(self._t.by_id[id_]) for id_ in ids if id_ in self._t.by_id}
         return {id_: row for id_, row in found.items() if row.log == log}
 
+    def places(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, Place]:
+        found = {id_: self._place(self._t.by_id[id_]) for id_ in ids if id_ in self._t.by_id}
+        return {id_: place for id_, place in found.items() if self._t.entries[place.n].log == log}
+
+    def places_at(self, at: Collection[tuple[int, int]]) -> dict[tuple[int, int], Place]:
+        found: dict[tuple[int, int], Place] = {}
+        for chain, seq in at:
+            n = self._t.by_chain.get(chain, {}).get(seq)
+            if n is not None:
+                found[chain, seq] = self._place(n)
+        return found
+
+    def children(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, list[Place]]:
+        found: dict[EntryId, list[Place]] = {}
+        for id_ in ids:
+            ns = [n for n in self._t.by_parent.get(id_, ()) if self._t.entries[n].log == log]
+            if ns:
+                found[id_] = [self._place(n) for n in ns]
+        return found
+
     def rows(self, ns: Collection[int]) -> dict[int, EntryRow]:
         return {n: self._row(n) for n in ns if n in self._t.entries}
 
     def at(self, chain: int, seq: int) -> EntryRow | None:
-        n = self._t.by_place.get((chain, seq))
+        n = self._t.by_chain.get(chain, {}).get(seq)
         return None if n is None else self._row(n)
 
     def by_mid(self, log: int, mids: Collection[MessageId]) -> dict[MessageId, list[EntryRow]]:
         found: dict[MessageId, list[EntryRow]] = {}
         for mid in mids:
-            rows = [self._row(n) for n in self._t.by_mid.get(mid, []) if self._t.entries[n].log == log]
+            ns = sorted(self._t.by_mid.get(mid, ()))
+            rows = [self._row(n) for n in ns if self._t.entries[n].log == log]
             if rows:
                 found[mid] = rows
         return found
@@ -195,13 +326,9 @@ class MemoryStore:
 
         return [
             self._row(row.n)
-            for row in self._t.entries.values()
+            for _, row in sorted(self._t.entries.items())
             if log in (None, row.log) and (matches(row.id) or (row.mid is not None and matches(row.mid)))
         ][:limit]
-
-    def children(self, log: int, id_: EntryId) -> list[EntryRow]:
-        children = [self._row(n) for n, parents in self._t.parents.items() if id_ in parents]
-        return [row for row in children if row.log == log]
 
     def parents(self, ns: Collection[int]) -> dict[int, list[EntryId]]:
         return {n: list(self._t.parents[n]) for n in ns if n in self._t.parents}
@@ -214,55 +341,66 @@ class MemoryStore:
     ) -> list[Reference]:
         return [
             reference
-            for of_entry in self._t.references.values()
-            for reference in of_entry
-            if reference.target in targets
+            for target in targets
+            for n in self._t.by_target.get(target, ())
+            for reference in self._t.references[n]
+            if reference.target == target
             and log in (None, reference.log)
-            and (not kinds or self._t.entries[reference.n].kind in kinds)
+            and (not kinds or self._t.entries[n].kind in kinds)
         ]
 
-    def set_rank(self, n: int, rank: int) -> None:
-        self._t.entries[n].rank = rank
+    def set_ranks(self, ranks: Collection[tuple[int, int]]) -> None:
+        for n, rank in ranks:
+            self._change(n, rank=rank)
 
     def set_hidden(self, n: int, hidden: bool) -> None:
-        self._t.entries[n].hidden = hidden
+        self._change(n, hidden=hidden)
 
     def set_edit(self, n: int, edit: int) -> None:
-        self._t.entries[n].edit = edit
+        self._change(n, edit=edit)
 
     def erase_body(self, n: int, words: str | None) -> None:
         row = self._t.entries[n]
-        row.body, row.state = None, BodyState.ERASED
-        self._t.references.pop(n, None)
+        self._drop(self._t.unfetched.get(row.log, {}), n)
+        self._change(n, body=None, state=BodyState.ERASED)
+        for reference in self._t.references.get(n, ()):
+            self._drop(self._t.by_target[reference.target], n)
+        self._drop(self._t.references, n)
         if words is not None:
-            self._t.words.pop(n, None)
-        self._t.stale.add((row.log, row.week))
+            self._drop(self._t.words, n)
+        self._put(self._t.stale, (row.log, row.week), None)
 
     def timeline(self, query: TimelineQuery) -> list[EntryRow]:
-        rows = [row for row in self._t.entries.values() if _is_asked_for(query, row)]
+        t = self._t
+        if query.kinds:
+            ns = [n for kind in query.kinds for n in t.by_kind.get((query.log, kind), ())]
+        else:
+            ns = list(t.by_log.get(query.log, ()))
+        rows = [row for row in map(t.entries.__getitem__, ns) if _is_asked_for(query, row)]
         rows.sort(key=lambda row: row.position, reverse=query.newest_first)
         return [self._row(row.n) for row in rows[: query.limit]]
 
     def scan(self, chain: int, after_seq: int, limit: int) -> list[EntryRow]:
-        rows = [row for row in self._t.entries.values() if row.chain == chain and row.seq > after_seq]
-        return [self._row(row.n) for row in sorted(rows, key=lambda row: row.seq)[:limit]]
+        seqs = self._t.by_chain.get(chain, {})
+        return [self._row(seqs[seq]) for seq in sorted(s for s in seqs if s > after_seq)[:limit]]
 
     def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
-        rows = [row for row in self._t.entries.values() if (row.chain, row.kind) == (chain, kind)]
+        ns = self._t.by_kind.get((self._t.chains[chain].log, kind), ()) if chain in self._t.chains else ()
+        rows = [row for row in map(self._t.entries.__getitem__, ns) if row.chain == chain]
         newest = sorted(rows, key=lambda row: row.seq)[-limits.STORE_ROWS_MAX :]
         return [self._row(row.n) for row in newest]
 
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
-        return [
-            self._row(row.n)
-            for row in self._t.entries.values()
-            if row.log == log and not row.chain and row.n > after_n
-        ][:limit]
+        ns = sorted(n for n in self._t.unopened.get(log, ()) if n > after_n)
+        return [self._row(n) for n in ns[:limit]]
+
+    def unfetched(self, log: int, limit: int) -> list[EntryId]:
+        ns = sorted(self._t.unfetched.get(log, ()), reverse=True)
+        return [self._t.entries[n].id for n in ns[:limit]]
 
     def count(self, log: int, kinds: frozenset[int]) -> int:
-        return sum(
-            row.log == log and row.kind in kinds and not row.hidden for row in self._t.entries.values()
-        )
+        t = self._t
+        return sum(not t.entries[n].hidden for kind in kinds for n in t.by_kind.get((log, kind), ()))
 
     def search(self, words: str, log: int | None, limit: int) -> list[int]:
         phrases = [part.strip() for part in words.lower().split('"') if part.strip(" *")]
@@ -290,14 +428,17 @@ class MemoryStore:
         return self._t.words == {n: text for n, text in wanted.items() if text is not None}
 
     def replace_words(self, words: Iterable[tuple[int, str]]) -> None:
-        self._t.words = dict(words)
-        self._t.words_distrusted = False
+        for n in list(self._t.words):
+            self._drop(self._t.words, n)
+        for n, text in words:
+            self._put(self._t.words, n, text)
+        self._drop(self._t.flags, "distrusted")
 
     def distrust_words(self) -> None:
-        self._t.words_distrusted = True
+        self._put(self._t.flags, "distrusted", 1)
 
     def words_distrusted(self) -> bool:
-        return self._t.words_distrusted
+        return "distrusted" in self._t.flags
 
     def absent(self, log: int, limit: int) -> list[tuple[EntryId, int]]:
         return sorted(self._t.absent.get(log, {}).items())[:limit]
@@ -307,21 +448,38 @@ class MemoryStore:
     ) -> None:
         absent = self._t.absent.setdefault(log, {})
         for id_, n in add:
-            absent.setdefault(id_, n)
+            if id_ not in absent:
+                self._put(absent, id_, n)
         for id_ in remove:
-            absent.pop(id_, None)
+            self._drop(absent, id_)
+
+    def unsettled(self, log: int, task: Task, limit: int) -> list[tuple[int, int]]:
+        return sorted(self._t.unsettled.get((log, task), {}).items())[:limit]
+
+    def change_unsettled(
+        self, log: int, task: Task, add: Collection[tuple[int, int]], remove: Collection[int]
+    ) -> None:
+        left = self._t.unsettled.setdefault((log, task), {})
+        for n in remove:
+            self._drop(left, n)
+        for n, value in add:
+            self._put(left, n, max(value, left.get(n, value)))
 
     def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
-        rows = [row for row in self._t.entries.values() if row.log == log and row.n > after_n]
-        return [self._row(row.n) for row in sorted(rows, key=lambda row: row.n)[:limit]]
+        return self._after(self._t.by_log.get(log, {}), after_n, limit)
 
     def week_arrivals(self, log: int, week: int, after_n: int, limit: int) -> list[EntryRow]:
-        rows = [r for r in self._t.entries.values() if (r.log, r.week) == (log, week) and r.n > after_n]
-        return [self._row(row.n) for row in sorted(rows, key=lambda row: row.n)[:limit]]
+        return self._after(self._t.by_week.get((log, week), {}), after_n, limit)
+
+    def _after(self, ns: Collection[int], after_n: int, limit: int) -> list[EntryRow]:
+        return [self._row(n) for n in sorted(n for n in ns if n > after_n)[:limit]]
 
     def week_ids(self, log: int, week: int, after: EntryId, limit: int) -> list[EntryRow]:
-        rows = [r for r in self._t.entries.values() if (r.log, r.week) == (log, week) and r.id > after]
-        return [self._row(row.n) for row in sorted(rows, key=lambda row: row.id)[:limit]]
+        rows = [self._t.entries[n] for n in self._t.by_week.get((log, week), ())]
+        later = sorted((row for row in rows if row.id > after), key=lambda row: row.id)
+        return [self._row(row.n) for row in later[:limit]]
+
+    # -- segments and gaps -------------------------------------------------------------------
 
     def digests(self, log: int) -> list[Digest]:
         return [digest for (of, _), digest in sorted(self._t.digests.items()) if of == log]
@@ -330,27 +488,43 @@ class MemoryStore:
         return sorted(week for of, week in self._t.stale if of == log)
 
     def segment(self, log: int, week: int) -> Iterator[tuple[EntryId, bool]]:
-        absent = {(gap.id, gap.part) for gap in self._t.gaps if gap.log == log}
+        absent = {(gap.id, gap.part) for gap in self._t.gaps.get(log, ())}
+        rows = [self._t.entries[n] for n in self._t.by_week.get((log, week), ())]
         yield from sorted(
             (row.id, row.state in (BodyState.OPENED, BodyState.SEALED) and (row.id, "body") not in absent)
-            for row in self._t.entries.values()
-            if (row.log, row.week) == (log, week) and (row.id, "entry") not in absent
+            for row in rows
+            if (row.id, "entry") not in absent
         )
 
     def put_digest(self, log: int, digest: Digest) -> None:
-        self._t.digests[log, digest.week] = digest
-        self._t.stale.discard((log, digest.week))
+        self._put(self._t.digests, (log, digest.week), digest)
+        self._drop(self._t.stale, (log, digest.week))
 
     def gaps(self, log: int | None) -> list[GapRow]:
-        gaps = [gap for gap in self._t.gaps if log in (None, gap.log)]
+        gaps = [gap for of, rows in self._t.gaps.items() if log in (None, of) for gap in rows]
         return sorted(gaps, key=lambda gap: (gap.log, gap.time_ms, gap.seq))
 
+    def find_gaps(self, log: int, ids: Collection[bytes]) -> list[GapRow]:
+        wanted = set(ids)
+        return [gap for gap in self._t.gaps.get(log, ()) if gap.id in wanted]
+
     def replace_gaps(self, log: int, gaps: Sequence[GapRow]) -> None:
-        changed = {gap.id for gap in (*self._t.gaps, *gaps) if gap.log == log}
-        self._t.gaps = [gap for gap in self._t.gaps if gap.log != log] + list(gaps)
-        for row in self._t.entries.values():
-            if row.log == log and row.id in changed:
-                self._t.stale.add((log, row.week))
+        self._put_gaps(log, gaps)
+
+    def change_gaps(
+        self, log: int, add: Sequence[GapRow], remove: Collection[tuple[bytes, str, int, int]]
+    ) -> None:
+        gone = set(remove)
+        kept = [g for g in self._t.gaps.get(log, ()) if (g.id, g.part, g.chain, g.seq) not in gone]
+        self._put_gaps(log, [*kept, *add][: max(len(kept), limits.GAPS_MAX)])
+
+    def _put_gaps(self, log: int, gaps: Sequence[GapRow]) -> None:
+        changed = set(self._t.gaps.get(log, ())) ^ set(gaps)
+        self._put(self._t.gaps, log, tuple(gaps))
+        for id_ in {gap.id for gap in changed} & self._t.by_id.keys():
+            row = self._t.entries[self._t.by_id[EntryId(id_)]]
+            if row.log == log:
+                self._put(self._t.stale, (log, row.week), None)
 
     # -- peers -------------------------------------------------------------------------------
 
@@ -358,42 +532,46 @@ class MemoryStore:
         return sorted(self._t.peers.values(), key=lambda row: (row.added_ms, row.device))
 
     def put_peer(self, row: PeerRow) -> None:
-        self._t.peers[row.device] = row
+        self._put(self._t.peers, row.device, row)
 
     def remove_peer(self, device: DeviceId) -> None:
-        self._t.peers.pop(device, None)
+        self._drop(self._t.peers, device)
 
     def syncs(self, log: int | None = None) -> list[SyncRow]:
         return [row for key, row in sorted(self._t.syncs.items()) if log in (None, key[0])]
 
     def put_sync(self, row: SyncRow) -> None:
-        self._t.syncs[row.log, row.device] = row
+        self._put(self._t.syncs, (row.log, row.device), row)
 
     def receipts(self, log: int | None = None) -> list[ReceiptRow]:
         return [row for key, row in sorted(self._t.receipts.items()) if log in (None, key[0])]
 
     def put_receipt(self, row: ReceiptRow) -> None:
-        self._t.receipts[row.log, row.device] = row
+        self._put(self._t.receipts, (row.log, row.device), row)
 
     def heard(self, log: int) -> list[HeardRow]:
         return [row for key, row in sorted(self._t.heard.items()) if key[0] == log]
 
     def put_heard(self, row: HeardRow) -> None:
-        self._t.heard[row.log, row.device, row.incarnation, row.by] = row
+        self._put(self._t.heard, (row.log, row.device, row.incarnation, row.by), row)
 
     def pruned(self, log: int) -> list[PrunedRow]:
         return [row for key, row in sorted(self._t.pruned.items()) if key[0] == log]
 
     def put_pruned(self, row: PrunedRow) -> None:
-        self._t.pruned[row.log, row.week] = row
+        self._put(self._t.pruned, (row.log, row.week), row)
 
     def remove_pruned(self, log: int, first_week: int) -> None:
         for key in [key for key in self._t.pruned if key[0] == log and key[1] >= first_week]:
-            del self._t.pruned[key]
+            self._drop(self._t.pruned, key)
 
     def _row(self, n: int) -> EntryRow:
         # A copy, as from a database: nobody changes a stored row behind the store's back.
         return msgspec.structs.replace(self._t.entries[n])
+
+    def _place(self, n: int) -> Place:
+        row = self._t.entries[n]
+        return Place(n, row.id, row.chain, row.seq, row.rank, row.kind, row.is_retold)
 
 
 def _is_asked_for(query: TimelineQuery, row: EntryRow) -> bool:

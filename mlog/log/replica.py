@@ -15,25 +15,29 @@ import msgspec
 from mlog import limits
 from mlog.errors import InvalidInput, StoreError
 from mlog.log import bodies, crypto, entry
+from mlog.log import missing as absence
 from mlog.log.bodies import Body, Kind
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
 from mlog.log.entry import NO_ENTRY, Header, Sealed
-from mlog.log.fold import Fold, LogState, Opened, Ranks, is_retold
-from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, week_of
-from mlog.log.intake import Intake
+from mlog.log.fold import Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
+from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
+from mlog.log.intake import Intake, Taken, extend_runs
+from mlog.log.missing import Missing
 from mlog.log.store import (
     BodyState,
     ChainRow,
     EntryRow,
     EpochRow,
+    GapRow,
     LogKind,
     LogRow,
+    Reason,
     Store,
 )
-from mlog.log.stored import SEARCHED, readable_body, text_of
+from mlog.log.stored import SEARCHED, readable_body, sealed_again, text_of
 from mlog.log.words import searchable
 
-__all__ = ["Draft", "LogState", "Replica", "Run", "Written"]
+__all__ = ["Draft", "LogState", "Missing", "Replica", "Run", "Taken", "Written"]
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -94,13 +98,13 @@ class Replica:
         self._entropy = entropy
         self._logs: dict[int, LogState] = {}
         self._fold = Fold(store, lambda log: self.log(log).keys, self.authors)
-        self._intake = Intake(store, self._fold)
+        self._intake = Intake(store, self._fold, self._learn, self._refresh)
 
     # -- logs --------------------------------------------------------------------------------
 
     def logs(self, kind: LogKind | None = None) -> list[LogState]:
-        """All logs of a kind, oldest first."""
-        rows = self.store.logs()
+        """All logs of a kind that this replica can read, oldest first."""
+        rows = [row for row in self.store.logs() if row.secret]
         for row in rows:
             # A number whose transaction was undone may since have gone to another log.
             if row.n not in self._logs or self._logs[row.n].keys.topic != row.topic:
@@ -132,6 +136,43 @@ class Replica:
         if keys.topic != row.topic:
             raise StoreError("the record of a log is damaged. Restore a backup: 'mlog restore FILE'.")
         return LogState(row.n, row.kind, keys)
+
+    def _refresh(self, state: LogState) -> bool:
+        """Read the epochs of a log again: another process may have learned more."""
+        before = len(state.keys.epochs)
+        for row in self.store.epochs(state.n):
+            state.keys.add_epoch(EpochKeys(row.number, self._vault.open("epoch", row.secret)))
+        return len(state.keys.epochs) > before
+
+    def _learn(self, state: LogState, author: DeviceId, body: bodies.Key) -> tuple[bool, str]:
+        """Take the epoch that a key entry wraps for this device, if it does."""
+        sealed = next((wrap.sealed for wrap in body.wraps if wrap.device == self.device_id), None)
+        stated = bytes.fromhex(body.commitment)
+        epochs = state.keys.epochs
+        if sealed is None or any(crypto.commitment(epoch.secret) == stated for epoch in epochs):
+            return False, ""
+        if len(epochs) >= limits.EPOCHS_MAX:
+            return False, f"more than {limits.EPOCHS_MAX:,} epochs"
+        try:
+            info = wrap_info(state.keys.topic, author, body.epoch, self.device_id)
+            secret = crypto.unwrap(self.device_keys, sealed, info)
+        except InvalidInput:
+            return False, "the secret that it has for this device does not open"
+        if crypto.commitment(secret) != stated:
+            return False, "the secret that it has for this device is not the one that it states"
+        self.store.add_epoch(EpochRow(state.n, body.epoch, self._vault.seal("epoch", secret)))
+        state.keys.add_epoch(EpochKeys(body.epoch, secret))
+        return True, ""
+
+    def add_blind_log(self, topic: Topic) -> int:
+        """Keep a log for others without being able to read it; gives its number, also of a known one."""
+        with self.transaction():
+            rows = self.store.logs()
+            known = next((row.n for row in rows if row.topic == topic), None)
+            if known is None:
+                known = 1 + max((row.n for row in rows), default=0)
+                self.store.add_log(LogRow(known, topic, LogKind.BLIND, b""))
+        return known
 
     @contextmanager
     def transaction(self) -> Generator[None]:
@@ -206,8 +247,8 @@ class Replica:
         state = self.log(run.log)
         with self.store.transaction():
             mids = {draft.mid for draft in drafts if draft.mid is not None}
-            authors = self.authors(run.log)
             said = self.store.by_mid(run.log, mids)
+            authors = self.authors(run.log, {row.chain for rows in said.values() for row in rows})
             known = {
                 mid: rows[0]
                 for mid, all_rows in said.items()
@@ -250,15 +291,21 @@ class Replica:
             sparse: Sign only the last entry and the last of each week.
         """
         chains = self.store.chains(state.n)
-        chain = next((c for c in chains if c.device == self.device_id and c.incarnation == incarnation), None)
+        own = [c for c in chains if (c.device, c.incarnation) == (self.device_id, incarnation)]
+        if len(own) > 1 and incarnation == self.incarnation:
+            # This chain was forked, as by a machine that was rolled back: it is written no further.
+            incarnation = self.incarnation = Incarnation(self._entropy.random(8))
+            own = []
+        chain = own[0] if own else None
         if chain is None:
             chain = ChainRow(self.store.next_chain(), state.n, self.device_id, incarnation, -1, NO_ENTRY, 0)
-        heads = self.store.heads(state.n)
+        # Twice as many as fit, since some are named anyway.
+        heads = self.store.heads(state.n, 2 * limits.PARENTS_MAX)
         first_parents = heads if not sparse or chain.seq < 0 else []
         native_week = max(week_of(now_ms), _median_week(chains))
         n, seq, prev, week = self.store.next_n(), chain.seq + 1, chain.id, chain.week
         named = {id_ for draft in drafts for id_ in draft.after} | set(first_parents) | {prev}
-        ranks = Ranks(self.store.find(state.n, named - {NO_ENTRY}).values())
+        ranks = Ranks(self.store.places(state.n, named - {NO_ENTRY}).values())
         epoch = state.keys.current
         opened: list[Opened] = []
         for index, draft in enumerate(drafts):
@@ -302,7 +349,13 @@ class Replica:
                 self._sign(epoch, row)
             opened.append(Opened(row, header, draft.body, text_of(draft.body)))
             n, seq, prev = n + 1, seq + 1, sealed.id
-        self._fold.insert(state, opened)
+        self.store.insert(
+            [o.row for o in opened],
+            [(o.row.n, parent) for o in opened for parent in o.header.parents],
+            references_in(state.n, opened),
+            words_in(opened),
+        )
+        extend_runs(self.store, chain.n, range(opened[0].row.seq, seq))
         self.store.put_chain(ChainRow(chain.n, state.n, self.device_id, incarnation, seq - 1, prev, week))
         self.store.change_heads(
             state.n, [prev], {chain.id, *(p for o in opened for p in o.header.parents)} - {NO_ENTRY}
@@ -316,13 +369,88 @@ class Replica:
 
     # -- taking what others made -------------------------------------------------------------
 
-    def admit(self, log: int, sealed: Sealed) -> bool:
-        """Take an entry that somebody else made or kept; False if it was here already.
+    def receive(self, log: int, entries: Sequence[Sealed], now_ms: int) -> Taken:
+        """Take entries that others made or kept, in any order; durable on return.
+
+        Bad ones are left out one by one, and the others are kept. Ids are worked out from the bytes.
+        Where a batch changes the place of much that is here, a part is left for later: `settle`.
+
+        Args:
+            entries: At most STORE_ROWS_MAX.
 
         Raises:
-            InvalidInput: Not an entry of this log, or its body or id does not match.
+            LimitExceeded: More than that.
+            InvalidInput: There is no such log.
         """
-        return self._intake.admit(self.log(log), sealed)
+        blind = self._blind(log)
+        try:
+            if blind is not None:
+                return self._intake.receive_blind(log, blind.topic, entries, now_ms)
+            return self._intake.receive(self.log(log), entries, now_ms)
+        except BaseException:
+            # Epochs that were learned in a transaction that is undone are not known.
+            self._logs.clear()
+            raise
+
+    def settle(self, log: int, now_ms: int) -> bool:
+        """Do a part of the work that was left for later, about 50 ms; whether there is more.
+
+        Until there is none, entries that came before those that they name may stand before them.
+        """
+        if self._blind(log) is not None:
+            return False
+        try:
+            return self._intake.settle(self.log(log), now_ms)
+        except BaseException:
+            self._logs.clear()
+            raise
+
+    def sealed_of(self, log: int, rows: Sequence[EntryRow], *, bodies: bool, now_ms: int = 0) -> list[Sealed]:
+        """The exact bytes of entries, to hand on: checked against their hashes first.
+
+        A damaged entry is left out, a damaged body or signature left off; each becomes a gap here.
+        """
+        keys = None if self._blind(log) is not None else self.log(log).keys
+        found: list[Sealed] = []
+        gaps: list[GapRow] = []
+        for row in rows:
+            sealed, damaged = sealed_again(keys, row, bodies=bodies)
+            if sealed is not None:
+                found.append(sealed)
+            for part in damaged:
+                detail = f"the {part} does not match its hash, as was seen when it was to be handed on"
+                place = row.chain, row.seq, row.time_ms
+                gaps.append(GapRow(log, row.id, part, Reason.CORRUPT, *place, now_ms, detail))
+        if gaps:
+            with self.store.transaction():
+                known = {(gap.id, gap.part) for gap in self.store.find_gaps(log, [gap.id for gap in gaps])}
+                self.store.change_gaps(log, [gap for gap in gaps if (gap.id, gap.part) not in known], ())
+        return found
+
+    def lacking(self, log: int, limit: int) -> list[EntryId]:
+        """What should be asked of others by its id: absent parents, and what is lost or damaged here."""
+        row, keys = self._row_and_keys(log)
+        return absence.lacking(self.store, row, keys, limit)
+
+    def missing(self, log: int, limit: int) -> list[Missing]:
+        """What is not here, or is here and not read, each with its reason; worked out now."""
+        row, keys = self._row_and_keys(log)
+        return absence.missing(self.store, row, keys, limit)
+
+    def forked(self, log: int) -> frozenset[tuple[DeviceId, Incarnation]]:
+        """The chains of which there are branches: numbers do not tell their entries apart."""
+        return frozenset((fork.device, fork.incarnation) for fork in self.store.forks(log))
+
+    def _row_and_keys(self, log: int) -> tuple[LogRow, LogKeys | None]:
+        row = next((row for row in self.store.logs() if row.n == log), None)
+        if row is None:
+            raise InvalidInput(f"there is no log {log} here")
+        return row, self.log(log).keys if row.secret else None
+
+    def _blind(self, log: int) -> LogRow | None:
+        if log in self._logs:
+            return None
+        return next((row for row in self.store.logs() if row.n == log and not row.secret), None)
 
     # -- search index ------------------------------------------------------------------------
 
@@ -351,12 +479,13 @@ class Replica:
 
     def _damaged(self, ns: Collection[int]) -> Set[int]:
         rows = self.store.rows(ns)
-        authors = {log: self.authors(log) for log in {row.log for row in rows.values()}}
-        return {n for n, row in rows.items() if not self._fold.is_whole(row, authors[row.log])}
+        chains = {row.chain for row in rows.values()}
+        devices = {chain.n: chain.device for chain in self.store.chain_rows(chains)}
+        return {n for n, row in rows.items() if not self._fold.is_whole(row, devices)}
 
-    def authors(self, log: int) -> dict[int, DeviceId]:
-        """Who writes each chain; one device is one person until devices are paired."""
-        return {chain.n: chain.device for chain in self.store.chains(log)}
+    def authors(self, log: int, chains: Collection[int]) -> dict[int, DeviceId]:
+        """Who writes these chains of a log; one device is one person until devices are paired."""
+        return {chain.n: chain.device for chain in self.store.chain_rows(chains) if chain.log == log}
 
 
 def _median_week(chains: Sequence[ChainRow]) -> int:

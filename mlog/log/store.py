@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from mlog.log.bodies import SPOKEN
+from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, message_id
 from mlog.log.peers import PeerStore
 
@@ -26,16 +26,20 @@ __all__ = [
     "Digest",
     "EntryRow",
     "EpochRow",
+    "ForkRow",
     "GapRow",
     "Hit",
     "LogKind",
     "LogRow",
+    "Place",
     "Position",
     "Reason",
     "Reference",
     "RunRow",
     "Store",
+    "Task",
     "TimelineQuery",
+    "place_of",
 ]
 
 
@@ -63,6 +67,21 @@ class Reason(StrEnum):
     CORRUPT = "corrupt here"
     LOST = "lost here"
     NOT_FETCHED = "not yet fetched"
+    OUTSIDE_WINDOW = "outside the window"
+    PRUNED = "pruned"
+    ERASED = "erased"
+    REFUSED = "refused"
+    WAITING = "waiting for another entry"
+    UNREACHABLE = "nobody reachable has it"
+    FORKED = "forked"
+
+
+class Task(IntEnum):
+    """Work that a batch of entries left for later, so that none takes long (mlog/log/intake.py)."""
+
+    OPEN = 1
+    PLACE = 2
+    RANK = 3
 
 
 class LogRow(msgspec.Struct, frozen=True, gc=False):
@@ -101,10 +120,12 @@ class EpochRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class ChainRow(msgspec.Struct, frozen=True, gc=False):
-    """One chain and its newest entry here.
+    """One chain, or one branch of a forked one, and its newest entry here.
 
     Attributes:
         seq: Highest sequence number held; `id` and `week` are that entry's.
+        branch: Of a further branch of the same device and incarnation, the entry that began it
+            here; b"" for the first. Which one came first differs between replicas.
     """
 
     n: int
@@ -114,20 +135,30 @@ class ChainRow(msgspec.Struct, frozen=True, gc=False):
     seq: int
     id: EntryId
     week: int
+    branch: bytes = b""
 
 
 class RunRow(msgspec.Struct, frozen=True, gc=False):
-    """Entries of a chain from `first` to `last` that are held without a hole.
-
-    Attributes:
-        vouched: Up to here they are authentic: a signature at `vouched` vouches for them; below
-            `first` for none.
-    """
+    """Entries of a chain from `first` to `last` that are held, and read, without a hole."""
 
     chain: int
     first: int
     last: int
-    vouched: int
+
+
+class ForkRow(msgspec.Struct, frozen=True, gc=False):
+    """Evidence that a device wrote two entries at one place of a chain; the lowest place known.
+
+    Attributes:
+        one, other: The two ids, ascending. Of each, the entry is here or one here names it as `prev`.
+    """
+
+    log: int
+    device: DeviceId
+    incarnation: Incarnation
+    seq: int
+    one: EntryId
+    other: EntryId
 
 
 class EntryRow(msgspec.Struct, gc=False, kw_only=True):
@@ -137,7 +168,7 @@ class EntryRow(msgspec.Struct, gc=False, kw_only=True):
         n: Order of arrival here, from 1.
         body: Opened or sealed bytes as `state` says, or None.
         signature: Sealed, 80 bytes; None where a later entry of the chain vouches for this one.
-        chain: `ChainRow.n`; 0 where the header cannot be opened, and then all below is empty.
+        chain: `ChainRow.n`; 0 where the entry is not read, and then all below is empty.
         rank: Place in the view's order, ties broken by id (mlog/log/replica.py).
         mid: Identity of an imported message; None for one written in mlog.
         hidden: Another entry stands for the same message.
@@ -169,6 +200,32 @@ class EntryRow(msgspec.Struct, gc=False, kw_only=True):
     def message(self) -> MessageId:
         """How other entries name the message that this one says."""
         return self.mid or message_id(self.id)
+
+    @property
+    def is_retold(self) -> bool:
+        """Its time and order are those of another chat."""
+        return self.mid is not None or self.kind == Kind.IMPORT
+
+
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """Where an entry stands, without its bytes; fields as in EntryRow.
+
+    Attributes:
+        retold: Its time and order are those of another chat.
+    """
+
+    n: int
+    id: EntryId
+    chain: int
+    seq: int
+    rank: int
+    kind: int
+    retold: bool
+
+
+def place_of(row: EntryRow) -> Place:
+    """Where an entry stands."""
+    return Place(row.n, row.id, row.chain, row.seq, row.rank, row.kind, row.is_retold)
 
 
 class Position(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -284,6 +341,19 @@ class Store(PeerStore, Protocol):
     def devices(self) -> list[DeviceRow]: ...
     def put_device(self, row: DeviceRow) -> None: ...
     def chains(self, log: int) -> list[ChainRow]: ...
+    def find_chains(self, log: int, of: Collection[tuple[DeviceId, Incarnation]]) -> list[ChainRow]:
+        """The chains of these devices and incarnations with all their branches, by `n`."""
+        ...
+
+    def chain_rows(self, ns: Collection[int]) -> list[ChainRow]: ...
+    def forks(self, log: int) -> list[ForkRow]:
+        """By device and incarnation."""
+        ...
+
+    def put_fork(self, row: ForkRow) -> None:
+        """One row for each device and incarnation."""
+        ...
+
     def put_chain(self, row: ChainRow) -> None: ...
     def next_chain(self) -> int: ...
     def set_window(self, log: int, days: int, *, fetch_bodies: bool) -> None: ...
@@ -291,13 +361,16 @@ class Store(PeerStore, Protocol):
         """All runs of a log, by chain and `first`."""
         ...
 
-    def runs_near(self, chain: int, seq: int) -> list[RunRow]:
-        """The last two runs of a chain that begin at `seq + 1` or before, by `first`."""
+    def runs_near(self, chain: int, first: int, last: int) -> list[RunRow]:
+        """The runs of a chain that touch `first` to `last` or overlap it, by `first`."""
         ...
 
     def put_run(self, row: RunRow) -> None: ...
     def remove_run(self, chain: int, first: int) -> None: ...
-    def heads(self, log: int) -> list[EntryId]: ...
+    def heads(self, log: int, limit: int = -1) -> list[EntryId]:
+        """By id; all of them where `limit` is negative."""
+        ...
+
     def change_heads(self, log: int, add: Collection[EntryId], remove: Collection[EntryId]) -> None: ...
 
     # -- entries -----------------------------------------------------------------------------
@@ -311,7 +384,20 @@ class Store(PeerStore, Protocol):
         references: Iterable[Reference],
         words: Iterable[tuple[int, str]],
     ) -> None:
-        """Add entries, the parents beside `prev` that they name, references, and search words."""
+        """Add entries, the parents that they name, references, and search words.
+
+        Among the parents is `prev` only where it does not stand right before in the same chain.
+        """
+        ...
+
+    def update(
+        self,
+        rows: Sequence[EntryRow],
+        parents: Iterable[tuple[int, EntryId]],
+        references: Iterable[Reference],
+        words: Iterable[tuple[int, str]],
+    ) -> None:
+        """Put these rows in the place of those with the same `n`, and add the rest as `insert`."""
         ...
 
     def find(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, EntryRow]: ...
@@ -325,8 +411,16 @@ class Store(PeerStore, Protocol):
         """
         ...
 
-    def children(self, log: int, id_: EntryId) -> list[EntryRow]:
-        """Entries that name this one among their parents; the next in its chain is not asked for."""
+    def places(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, Place]:
+        """As `find`, without the bytes."""
+        ...
+
+    def places_at(self, at: Collection[tuple[int, int]]) -> dict[tuple[int, int], Place]:
+        """The entries at these chains and sequence numbers."""
+        ...
+
+    def children(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, list[Place]]:
+        """Entries that name these among their parents; the next in their chains are not asked for."""
         ...
 
     def parents(self, ns: Collection[int]) -> dict[int, list[EntryId]]: ...
@@ -338,7 +432,10 @@ class Store(PeerStore, Protocol):
         """What names these messages, of these kinds; empty for all."""
         ...
 
-    def set_rank(self, n: int, rank: int) -> None: ...
+    def set_ranks(self, ranks: Collection[tuple[int, int]]) -> None:
+        """New ranks of entries by `n`."""
+        ...
+
     def set_hidden(self, n: int, hidden: bool) -> None: ...
     def set_edit(self, n: int, edit: int) -> None: ...
 
@@ -356,7 +453,14 @@ class Store(PeerStore, Protocol):
         """The entries of a kind in a chain, by `seq`; of more than STORE_ROWS_MAX the last ones."""
         ...
 
-    def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]: ...
+    def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
+        """Entries that are kept and not read, in the order in which they came."""
+        ...
+
+    def unfetched(self, log: int, limit: int) -> list[EntryId]:
+        """Entries whose body is not here yet, the newest arrivals first."""
+        ...
+
     def count(self, log: int, kinds: frozenset[int]) -> int: ...
 
     def search(self, words: str, log: int | None, limit: int) -> list[int]:
@@ -399,6 +503,15 @@ class Store(PeerStore, Protocol):
     def change_absent(
         self, log: int, add: Collection[tuple[EntryId, int]], remove: Collection[EntryId]
     ) -> None: ...
+    def unsettled(self, log: int, task: Task, limit: int) -> list[tuple[int, int]]:
+        """What is left to do, by number: the task says what the two numbers are."""
+        ...
+
+    def change_unsettled(
+        self, log: int, task: Task, add: Collection[tuple[int, int]], remove: Collection[int]
+    ) -> None:
+        """Remove these, then add those; of two with the same first number the greater second holds."""
+        ...
 
     def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         """Entries of a log in the order in which they came here."""
@@ -428,4 +541,14 @@ class Store(PeerStore, Protocol):
 
     def put_digest(self, log: int, digest: Digest) -> None: ...
     def gaps(self, log: int | None) -> list[GapRow]: ...
+    def find_gaps(self, log: int, ids: Collection[bytes]) -> list[GapRow]:
+        """The gaps of these entries; b"" finds those that name none."""
+        ...
+
+    def change_gaps(
+        self, log: int, add: Sequence[GapRow], remove: Collection[tuple[bytes, str, int, int]]
+    ) -> None:
+        """Remove the gaps with these `id`, `part`, `chain` and `seq`, then add; at most GAPS_MAX are kept."""
+        ...
+
     def replace_gaps(self, log: int, gaps: Sequence[GapRow]) -> None: ...

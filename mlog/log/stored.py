@@ -7,15 +7,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from mlog.errors import InvalidInput
+from mlog.errors import BadSignature, InvalidInput
 from mlog.log import bodies, crypto, entry
 from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.crypto import LogKeys
-from mlog.log.entry import Header
+from mlog.log.entry import Header, Sealed
 from mlog.log.ids import DeviceId
 from mlog.log.store import BodyState, EntryRow
 
-__all__ = ["SEARCHED", "check_body", "check_header", "readable_body", "text_of"]
+__all__ = [
+    "SEARCHED",
+    "check_body",
+    "check_header",
+    "check_sealed_body",
+    "readable_body",
+    "sealed_again",
+    "text_of",
+]
 
 SEARCHED: Final = SPOKEN | {Kind.EDIT}
 """Kinds that may have a text which search finds."""
@@ -56,6 +64,7 @@ def check_body(keys: LogKeys, row: EntryRow) -> bytes | None:
     if epoch is None:
         raise InvalidInput("sealed under an epoch that this device does not have")
     if row.state == BodyState.SEALED:
+        check_sealed_body(row)
         return entry.open_body(epoch, row.outer, row.body)
     sealed = entry.seal_body(epoch, row.outer, row.body)
     if len(sealed) != fields.body_size or (
@@ -63,6 +72,51 @@ def check_body(keys: LogKeys, row: EntryRow) -> bytes | None:
     ):
         raise InvalidInput("the text does not match its hash")
     return row.body
+
+
+def sealed_again(keys: LogKeys | None, row: EntryRow, *, bodies: bool) -> tuple[Sealed | None, list[str]]:
+    """The exact bytes of a stored entry, to hand on, and which parts of it are damaged.
+
+    What is damaged is left off; of an entry that is damaged itself nothing is left.
+
+    Args:
+        keys: None where the log is kept blindly.
+        bodies: With the body, if it is here.
+    """
+    if entry.entry_id(row.outer) != row.id:
+        return None, ["entry"]
+    body, signature, damaged = None, row.signature, list[str]()
+    fields = entry.parse_any(row.outer)
+    epoch = keys.epoch_of(fields.salt, fields.tag) if keys is not None and row.chain else None
+    if bodies and row.body is not None and row.state in (BodyState.OPENED, BodyState.SEALED):
+        body = row.body
+        if row.state == BodyState.OPENED and epoch is not None:
+            body = entry.seal_body(epoch, row.outer, body)
+        if not entry.is_body_of(fields, body):
+            body = None
+            damaged.append("body")
+    elif bodies and row.state in (BodyState.OPENED, BodyState.SEALED):
+        damaged.append("body")
+    if signature is not None and epoch is not None:
+        try:
+            entry.open_signature(epoch, row.id, row.outer, signature)
+        except BadSignature:
+            signature = None
+            damaged.append("signature")
+    return Sealed(row.id, row.outer, body, signature), damaged
+
+
+def check_sealed_body(row: EntryRow) -> None:
+    """Check a stored sealed body against its hash, as whoever stores an entry can.
+
+    Raises:
+        InvalidInput: It does not match, or is not in the state that it should be in.
+    """
+    if row.state == BodyState.SEALED:
+        if not entry.is_body_of(entry.parse_any(row.outer), row.body):
+            raise InvalidInput("the text does not match its hash")
+    elif row.state not in (BodyState.ERASED, BodyState.NOT_FETCHED) or row.body is not None:
+        raise InvalidInput("a body is here that should not be")
 
 
 def readable_body(kind: int, encoded: bytes | None) -> Body | None:

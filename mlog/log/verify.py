@@ -29,11 +29,24 @@ from mlog.log.fold import (
     latest_title,
     references_of,
 )
-from mlog.log.ids import EntryId, MessageId
+from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
 from mlog.log.merkle import segment_digest
+from mlog.log.missing import fork_detail
 from mlog.log.replica import Replica
-from mlog.log.store import BodyState, ChainRow, EntryRow, GapRow, LogKind, Reason, Store
-from mlog.log.stored import check_body, check_header
+from mlog.log.store import (
+    BodyState,
+    ChainRow,
+    EntryRow,
+    GapRow,
+    LogKind,
+    Place,
+    Reason,
+    RunRow,
+    Store,
+    Task,
+    place_of,
+)
+from mlog.log.stored import check_body, check_header, check_sealed_body
 
 __all__ = ["SEARCH_DAMAGED", "Finding", "Progress", "gap_of", "verify_log", "verify_search"]
 
@@ -74,27 +87,43 @@ class _Seen(msgspec.Struct):
 
     Attributes:
         unlisted: Ids that the gap list keeps out of the digests.
+        settled: Nothing is left for later: ranks and what follows from them are final.
+        runs: By chain, what the store says is held without a hole.
+        branched: Devices and incarnations of chains that have branches.
         weeks: Entries of each week that belong in its digests.
-        tips: The newest entry of each chain.
-        loose: The entries before a hole: nobody knows whether they are heads.
-        absent: Entries that are not here, by an entry that names them among its parents.
+        ends: The last entries of all runs.
+        loose: The entries before one that is lost: nobody knows whether they are heads.
+        named: Entries that are not here, by an entry that names them among its parents.
         holes: Those of the absent that a hole in a chain tells of already.
+        places: Of forked chains, the ids that are known to stand at each number.
         epochs: Number and commitment of each epoch that a key entry states.
         kinds: What key entries say that the log is.
     """
 
     unlisted: set[bytes]
+    settled: bool
+    runs: dict[int, list[RunRow]]
+    branched: set[tuple[DeviceId, Incarnation]]
     weeks: Counter[int]
-    tips: set[EntryId] = set()
+    ends: set[EntryId] = set()
     loose: set[EntryId] = set()
-    absent: dict[EntryId, EntryRow] = {}
+    named: dict[EntryId, EntryRow] = {}
     holes: set[EntryId] = set()
+    places: dict[tuple[DeviceId, Incarnation, int], set[EntryId]] = {}
     epochs: set[tuple[int, str]] = set()
     kinds: set[str] = set()
 
     def count(self, row: EntryRow) -> None:
         if row.id not in self.unlisted:
             self.weeks[row.week] += 1
+
+    def note_place(self, chain: ChainRow, row: EntryRow, header: Header) -> None:
+        """Note which entries of a forked chain are known by this one."""
+        if (chain.device, chain.incarnation) in self.branched:
+            at = chain.device, chain.incarnation, row.seq
+            self.places.setdefault(at, set()).add(row.id)
+            if row.seq:
+                self.places.setdefault((*at[:2], row.seq - 1), set()).add(header.prev)
 
 
 def verify_log(replica: Replica, log: int, *, signatures: bool = False) -> Iterator[Finding | Progress]:
@@ -103,20 +132,27 @@ def verify_log(replica: Replica, log: int, *, signatures: bool = False) -> Itera
     Args:
         signatures: Also verify every signature there is, about 60 us each.
     """
-    state = replica.log(log)
-    seen = _Seen({gap.id for gap in replica.store.gaps(log) if gap.part == "entry"}, Counter())
-    for chain in replica.store.chains(log):
+    store, state = replica.store, replica.log(log)
+    chains = store.chains(log)
+    runs: dict[int, list[RunRow]] = {chain.n: [] for chain in chains}
+    for run in store.runs(log):
+        runs.setdefault(run.chain, []).append(run)
+    rows_of = Counter((chain.device, chain.incarnation) for chain in chains)
+    seen = _Seen(
+        {gap.id for gap in store.gaps(log) if gap.part == "entry"},
+        not any(store.unsettled(log, task, 1) for task in Task),
+        runs,
+        {key for key, rows in rows_of.items() if rows > 1},
+        Counter(),
+    )
+    for chain in chains:
         yield from _verify_chain(replica, state, chain, seen, signatures=signatures)
-    yield from _verify_unopened(replica.store, state, seen)
-    for id_, row in seen.absent.items():
-        if id_ not in seen.holes:
-            detail = "an entry that others name is not in the database"
-            yield Finding(
-                log=log, part="entry", reason=Reason.LOST, detail=detail, id=id_, time_ms=row.time_ms
-            )
-    yield from _verify_heads(replica.store, log, seen)
-    yield from _verify_digests(replica.store, log, seen.weeks)
-    yield from _verify_records(replica.store, state, seen)
+    yield from _verify_unopened(store, state, seen)
+    yield from _verify_absent(store, log, seen)
+    yield from _verify_forks(store, log, seen)
+    yield from _verify_heads(store, log, seen)
+    yield from _verify_digests(store, log, seen.weeks)
+    yield from _verify_records(store, state, seen)
 
 
 def verify_search(replica: Replica, *, thorough: bool = False) -> Iterator[Finding]:
@@ -136,46 +172,103 @@ def verify_search(replica: Replica, *, thorough: bool = False) -> Iterator[Findi
 def _verify_chain(
     replica: Replica, state: LogState, chain: ChainRow, seen: _Seen, *, signatures: bool
 ) -> Iterator[Finding | Progress]:
-    store = replica.store
-    expected_seq, prev, vouched, last = 0, NO_ENTRY, -1, None
+    store, walk = replica.store, _Walk(chain, seen)
     after = -1
     while rows := store.scan(chain.n, after, limits.STORE_ROWS_MAX):
         after = rows[-1].seq
         page = _Page(replica, state, chain, rows)
         for row in rows:
             header, finding = _verify_entry(state, chain, row, page, seen)
-            if row.seq != expected_seq:
-                before = header.prev if header is not None else b""
-                yield from _hole(state.n, chain, expected_seq, row.seq, last, before)
-                if header is not None:
-                    seen.holes.add(header.prev)
-                if last is not None:
-                    seen.loose.add(last.id)
-            elif header is not None and header.prev != prev:
-                yield _of(row, "entry", "the link to the entry before does not match")
+            yield from walk.step(row, header, page)
             yield from finding
             if header is not None:
-                yield from _verify_fold(row, header, last, page)
-            if row.signature is not None:
-                vouched = row.seq
-                if header is not None:
+                if seen.settled:
+                    yield from _verify_fold(row, header, walk.before, page)
+                if row.signature is not None:
                     yield from _verify_signature(state, row, header, signatures=signatures)
+                seen.note_place(chain, row, header)
             seen.count(row)
-            expected_seq, prev, last = row.seq + 1, row.id, row
+            walk.last = row
         yield Progress(len(rows))
-    if expected_seq <= chain.seq:
-        # The newest entry as the chain's own record has it: a lost end shows there.
-        yield from _hole(state.n, chain, expected_seq, chain.seq + 1, last, chain.id)
-        seen.holes.add(chain.id)
-        seen.tips.add(chain.id)
-        if last is not None:
-            seen.loose.add(last.id)
-    elif last is not None:
-        seen.tips.add(last.id)
+    yield from walk.end()
+
+
+class _Walk:
+    """The walk along one chain: what should stand there, by its runs and links."""
+
+    def __init__(self, chain: ChainRow, seen: _Seen):
+        self._chain = chain
+        self._seen = seen
+        self._runs = seen.runs[chain.n]
+        self._at = 0
+        self._vouched = -1
+        self._first: EntryRow | None = None
+        self.last: EntryRow | None = None
+        self.before: EntryRow | None = None
+
+    def step(self, row: EntryRow, header: Header | None, page: _Page) -> Iterator[Finding]:
+        """Check an entry against the last one; `before` is that if it is the one before this."""
+        last = self.last
+        self._first = self._first or row
+        if row.signature is not None:
+            self._vouched = row.seq
+        yield from self._to(row.seq, header)
+        run = self._runs[self._at] if self._at < len(self._runs) else None
+        starts = run is not None and run.first == row.seq
+        if run is None or not run.first <= row.seq <= run.last:
+            yield _of(row, "index", "the entry stands in no run of its chain")
+        adjacent = last is not None and last.seq == row.seq - 1
+        self.before = last if adjacent and header is not None and last and last.id == header.prev else None
+        if header is None or header.prev == NO_ENTRY:
+            return
+        if adjacent and self.before is None:
+            yield _of(row, "entry", "the link to the entry before does not match")
+        elif starts and not adjacent and header.prev not in page.parents.get(row.n, ()):
+            yield _of(row, "index", "the links of the entry do not match it")
+
+    def _to(self, seq: int, header: Header | None) -> Iterator[Finding]:
+        """Go on to a number: what a run says is held, and is not here, is lost."""
+        seen = self._seen
+        expected = self.last.seq + 1 if self.last is not None else 0
+        while self._at < len(self._runs) and expected < seq:
+            run = self._runs[self._at]
+            first, end = max(expected, run.first), min(seq, run.last + 1)
+            if first < end:
+                known = header.prev if header is not None and end == seq else b""
+                if seq > self._chain.seq and end == self._chain.seq + 1:
+                    known = self._chain.id
+                yield from _hole(seen, self._chain, first, end, self.last, known)
+            if run.last >= seq:
+                return
+            if self.last is not None and self.last.seq == run.last:
+                seen.ends.add(self.last.id)
+            expected = max(expected, run.last + 1)
+            self._at += 1
+            after = self._runs[self._at] if self._at < len(self._runs) else None
+            if after is not None and after.first <= run.last + 1:
+                yield _of_log(self._chain.log, f"the runs of chain {self._chain.n} overlap")
+        if (
+            self._at < len(self._runs)
+            and self.last is not None
+            and self.last.seq == self._runs[self._at].last
+        ):
+            seen.ends.add(self.last.id)
+            self._at += 1
+
+    def end(self) -> Iterator[Finding]:
+        """Check what the chain's record says of its end, and of its beginning."""
+        chain, last, seen = self._chain, self.last, self._seen
+        yield from self._to(max([chain.seq, *(run.last for run in self._runs)]) + 1, None)
+        if last is None or last.seq < chain.seq:
+            seen.ends.add(chain.id)
+            if not self._runs or self._runs[-1].last != chain.seq:
+                yield _of_log(chain.log, f"the record of chain {chain.n} names an entry that is not here")
+            return
+        seen.ends.add(last.id)
         if (last.seq, last.id, last.week) != (chain.seq, chain.id, chain.week):
             yield _of(last, "index", "the chain's record names another last entry")
-    if last is not None and vouched < last.seq:
-        yield _of(last, "signature", "the newest entry of the chain is not signed", Reason.LOST)
+        if self._vouched < last.seq:
+            yield _of(last, "signature", "the newest entry of the chain is not signed", Reason.LOST)
 
 
 class _Page:
@@ -192,7 +285,9 @@ class _Page:
                 self.headers[row.n] = error
         self.parents, self.references = store.parents(ns), store.references(ns)
         named = {id_ for h in self.headers.values() if isinstance(h, Header) for id_ in h.parents}
-        self.named = store.find(state.n, named) if named else {}
+        named.update(h.prev for h in self.headers.values() if isinstance(h, Header))
+        self.named = store.places(state.n, named - {row.id for row in rows})
+        self.named.update((row.id, place_of(row)) for row in rows)
         # The message that each entry says or changes, folded again.
         self.message: dict[int, MessageId] = {}
         for row in rows:
@@ -202,18 +297,23 @@ class _Page:
                 self.message[row.n] = self.references[row.n][0]
         mids = set(self.message.values())
         said, changes = store.by_mid(state.n, mids), changes_of(store, state.n, mids)
-        authors = replica.authors(state.n)
+        found = (*said.values(), *changes.values())
+        authors = replica.authors(state.n, {row.chain for rows in found for row in rows})
         self.folded: dict[MessageId, Folded] = {
             mid: fold_message(said.get(mid, []), changes.get(mid, []), authors) for mid in mids
         }
 
 
 def _hole(
-    log: int, chain: ChainRow, first: int, end: int, before: EntryRow | None, last_id: bytes
+    seen: _Seen, chain: ChainRow, first: int, end: int, before: EntryRow | None, last_id: bytes
 ) -> Iterator[Finding]:
+    if before is not None and before.seq == first - 1:
+        seen.loose.add(before.id)
+    if last_id:
+        seen.holes.add(EntryId(last_id))
     for seq in range(first, min(end, first + limits.STORE_ROWS_MAX)):
         yield Finding(
-            log=log,
+            log=chain.log,
             part="entry",
             reason=Reason.LOST,
             detail="the entry is not in the database",
@@ -233,14 +333,19 @@ def _verify_entry(
     findings: list[Finding] = []
     if header.incarnation != chain.incarnation or row.log != chain.log:
         findings.append(_of(row, "index", "the entry stands in another chain than it says"))
-    if sorted(page.parents.get(row.n, [])) != list(header.parents):
+    if sorted(set(page.parents.get(row.n, ())) - {header.prev}) != list(header.parents):
         findings.append(_of(row, "index", "the links of the entry do not match it"))
     for parent in header.parents:
-        if parent not in page.named and len(seen.absent) < limits.GAPS_MAX:
-            seen.absent.setdefault(parent, row)
+        if parent not in page.named and len(seen.named) < limits.GAPS_MAX:
+            seen.named.setdefault(parent, row)
     targets: set[MessageId] = set()
     try:
-        encoded = check_body(state.keys, row)
+        encoded = None
+        if row.state == BodyState.SEALED:
+            # Its author sealed it against the rules: it is kept, and not read.
+            check_sealed_body(row)
+        else:
+            encoded = check_body(state.keys, row)
     except InvalidInput as error:
         return header, [*findings, _of(row, "body", str(error))]
     if encoded is not None:
@@ -260,9 +365,13 @@ def _verify_entry(
 
 def _verify_fold(row: EntryRow, header: Header, before: EntryRow | None, page: _Page) -> Iterator[Finding]:
     """Check what was worked out from the stored set: order, what is shown, edits, erasure."""
-    known = [page.named[id_] for id_ in header.parents if id_ in page.named]
-    if before is not None and before.id == header.prev:
+    known: list[EntryRow | Place] = [
+        place for id_ in header.parents if (place := page.named.get(id_)) is not None and place.chain
+    ]
+    if before is not None:
         known.append(before)
+    elif (place := page.named.get(header.prev)) is not None and place.chain:
+        known.append(place)
     if Ranks(known).add(row.id, header) != row.rank:
         yield _of(row, "index", "the place in the view does not match the entry")
     spoken = row.kind in SPOKEN
@@ -316,18 +425,73 @@ def _verify_unopened(store: Store, state: LogState, seen: _Seen) -> Iterator[Fin
                 yield _of(row, "entry", "the entry does not match its hash")
                 continue
             try:
-                header, _ = entry.open_header(state.keys, row.outer)
-                check_body(state.keys, row)
+                check_sealed_body(row)
             except InvalidInput as error:
                 yield _of(row, "body", str(error))
-                continue
-            if row.signature is not None:
-                yield from _verify_signature(state, row, header, signatures=True)
+            if seen.settled:
+                yield from _verify_unread(store, state, row)
         yield Progress(len(rows))
 
 
+def _verify_unread(store: Store, state: LogState, row: EntryRow) -> Iterator[Finding]:
+    """Check that an entry waits for a reason: nothing here vouches for it, or it does not open."""
+    try:
+        header, _ = entry.open_header(state.keys, row.outer)
+    except InvalidInput:
+        return
+    if row.signature is not None:
+        problems = list(_verify_signature(state, row, header, signatures=True))
+        yield from problems or [_of(row, "index", "the entry is signed, and not read")]
+    for place in store.children(state.n, [row.id]).get(row.id, ()):
+        for after in store.rows([place.n]).values():
+            try:
+                named = entry.open_header(state.keys, after.outer)[0].prev
+            except InvalidInput:
+                continue
+            if named == row.id:
+                yield _of(row, "index", "a later entry vouches for the entry, and it is not read")
+
+
+def _verify_absent(store: Store, log: int, seen: _Seen) -> Iterator[Finding]:
+    """Check the list of entries that are named and were never here; of others that are not, all are lost."""
+    listed = dict(store.absent(log, limits.GAPS_MAX))
+    parents = store.parents(listed.values())
+    for id_, n in listed.items():
+        if id_ not in seen.named or id_ not in parents.get(n, ()):
+            detail = "an entry is listed as absent that nothing here names"
+            yield Finding(log=log, part="index", reason=Reason.CORRUPT, detail=detail, id=id_)
+    for id_, row in seen.named.items():
+        if id_ not in seen.holes and id_ not in listed:
+            detail = "an entry that others name is not in the database"
+            yield Finding(
+                log=log, part="entry", reason=Reason.LOST, detail=detail, id=id_, time_ms=row.time_ms
+            )
+
+
+def _verify_forks(store: Store, log: int, seen: _Seen) -> Iterator[Finding]:
+    """Say which devices wrote two entries at one place, and check the record of it."""
+    expected: dict[tuple[DeviceId, Incarnation], tuple[int, EntryId, EntryId]] = {}
+    for (device, incarnation, seq), ids in seen.places.items():
+        if len(ids) > 1:
+            one, other = sorted(ids)[:2]
+            found = (seq, one, other)
+            expected[device, incarnation] = min(expected.get((device, incarnation), found), found)
+    kept = {(row.device, row.incarnation): (row.seq, row.one, row.other) for row in store.forks(log)}
+    if kept != expected:
+        yield _of_log(log, "the record of forks does not match the entries")
+    for (device, _), (seq, one, _) in kept.items():
+        yield Finding(
+            log=log,
+            part="chain",
+            reason=Reason.FORKED,
+            detail=fork_detail(device, seq),
+            id=one,
+            seq=seq,
+        )
+
+
 def _verify_heads(store: Store, log: int, seen: _Seen) -> Iterator[Finding]:
-    expected = {id_ for id_ in seen.tips if not store.children(log, id_)}
+    expected = seen.ends - store.children(log, seen.ends).keys()
     for id_ in (set(store.heads(log)) ^ expected) - seen.loose:
         detail = "the list of newest entries does not match the entries"
         yield Finding(log=log, part="index", reason=Reason.CORRUPT, detail=detail, id=id_)

@@ -20,7 +20,7 @@ from mlog.log import bodies
 from mlog.log.bodies import Kind
 from mlog.log.replica import Draft
 from mlog.log.store import BodyState
-from tests.log.support import LOG, START_MS, findings, make_log, make_replica, message, rows_of
+from tests.log.support import LOG, START_MS, findings, make_log, make_replica, message, rows_of, take
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_bodies_keep_every_byte(path: Path, body: bytes):
         )
         sealed = entry.seal_entry(state.keys, state.keys.current, 1000, header, body)
         sealed = entry.sign_entry(replica.device_keys, state.keys.current, sealed)
-        assert replica.admit(LOG, sealed)
+        assert take(replica, sealed).stored
     with opened(path) as store:
         replica = make_replica(store)
         [kept] = store.find(LOG, [sealed.id]).values()
@@ -304,9 +304,9 @@ def test_a_body_that_comes_after_its_erasure_leaves_nothing_behind(path: Path, t
         erasure = Draft(Kind.ERASURE, bodies.Erasure(of=said.message.hex()), START_MS)
         [erased] = author.write(LOG, [erasure], START_MS)
         join(reader, author.log(LOG).keys)
-        reader.admit(LOG, seal_again(author.log(LOG).keys, erased))
-        assert reader.admit(LOG, sealed)
-        assert not reader.admit(LOG, sealed)
+        take(reader, seal_again(author.log(LOG).keys, erased))
+        assert take(reader, sealed).stored
+        assert not take(reader, sealed).stored
         assert store.find(LOG, [said.id])[said.id].state == BodyState.ERASED
         store.scrub()
     assert not [f.name for f in path.parent.glob("mlog.db*") if b"xylophone" in f.read_bytes()]

@@ -167,7 +167,7 @@ def test_two_importers_of_one_chat_fold_into_one(opened: Home) -> None:
         for row in store.scan(chain.n, -1, 1000):
             assert row.body is not None
             sealed = seal_body(mine.keys.current, row.outer, row.body)
-            opened.replica.admit(n, Sealed(row.id, row.outer, sealed, row.signature))
+            opened.replica.receive(n, [Sealed(row.id, row.outer, sealed, row.signature)], 0)
     assert texts(opened, n) == shown
     assert opened.status(n)[0].entries > 2 * len(shown)
     assert opened.verify(signatures=True) == []

@@ -22,13 +22,15 @@ from mlog.log.entry import NO_ENTRY, Header, Sealed
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
 from mlog.log.memory import MemoryStore
 from mlog.log.merkle import log_root, refresh_digests
-from mlog.log.replica import Draft, Replica
+from mlog.log.replica import Draft, Replica, Taken
 from mlog.log.store import (
+    ChainRow,
     EntryRow,
     EpochRow,
     LogKind,
     LogRow,
     Store,
+    Task,
     TimelineQuery,
 )
 from mlog.log.verify import Finding, verify_log
@@ -128,15 +130,43 @@ def facts(replica: Replica, log: int = LOG) -> dict[str, object]:
         ],
         "title": next(row.title for row in store.logs() if row.n == log),
         "folded": [(row.id, row.rank, row.hidden, row.state, by_n.get(row.edit), row.body) for row in rows],
-        "parents": {by_n[n]: sorted(found) for n, found in store.parents(ns).items()},
+        "parents": {by_n[n]: sorted(found) for n, found in named_parents(replica, log, rows).items()},
         "references": {by_n[n]: sorted(found) for n, found in store.references(ns).items()},
         "found": sorted(by_n[n] for word in _WORDS for n in store.search(f'"{word}"', log, 1000)),
         "heads": sorted(store.heads(log)),
-        "chains": sorted((c.device, c.incarnation, c.seq, c.id, c.week) for c in store.chains(log)),
+        "chains": chains_of(store, log),
+        "absent": [id_ for id_, _ in store.absent(log, 1000)],
+        "forks": [msgspec.structs.astuple(fork)[1:] for fork in store.forks(log)],
+        "unread": sorted((row.id, row.state) for row in store.scan_unopened(log, 0, 1000)),
+        "left": [store.unsettled(log, task, 1) for task in Task],
         "devices": sorted((row.id, row.name, row.person) for row in store.devices()),
         "digests": digests,
         "root": log_root(digests),
     }
+
+
+def named_parents(replica: Replica, log: int, rows: Iterable[EntryRow]) -> dict[int, set[EntryId]]:
+    """What the store keeps of parents, without the entries before: which those are depends on order."""
+    keys = replica.log(log).keys
+    headers = {row.n: entry.open_header(keys, row.outer)[0] for row in rows}
+    found = replica.store.parents(headers)
+    return {n: named for n, ids in found.items() if (named := set(ids) - {headers[n].prev})}
+
+
+def chains_of(store: Store, log: int) -> list[object]:
+    """Chains and their runs; of a forked one its branches' ends."""
+    rows: dict[object, list[ChainRow]] = {}
+    for chain in store.chains(log):
+        rows.setdefault((chain.device, chain.incarnation), []).append(chain)
+    runs = {
+        chain.n: [(r.first, r.last) for r in store.runs(log) if r.chain == chain.n]
+        for branches in rows.values()
+        for chain in branches
+    }
+    return sorted(
+        (key, of[0].seq, of[0].id, of[0].week, runs[of[0].n]) if len(of) == 1 else (key, -1)
+        for key, of in rows.items()
+    )
 
 
 # -- values ----------------------------------------------------------------------------------
@@ -320,7 +350,7 @@ class History:
 
     def _hear(self, replica: Replica, other: Replica, most: int) -> None:
         for row in rows_of(other.store)[: most + 1]:
-            replica.admit(LOG, self.entries[row.id])
+            take(replica, self.entries[row.id])
 
     def _import(self, replica: Replica, first: int, count: int) -> None:
         run = replica.begin_run(LOG)
@@ -368,5 +398,13 @@ def deliver(history: History, order: Iterable[Sealed], store: Store, index: int 
     replica = make_replica(store, index, "receiver")
     join(replica, history.keys)
     for sealed in order:
-        replica.admit(LOG, sealed)
+        take(replica, sealed)
     return replica
+
+
+def take(replica: Replica, *entries: Sealed, log: int = LOG) -> Taken:
+    """Have a replica receive entries, and do all that it would leave for later."""
+    taken = replica.receive(log, entries, START_MS)
+    while replica.settle(log, START_MS):
+        pass
+    return taken

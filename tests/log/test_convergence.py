@@ -14,7 +14,7 @@ from mlog.log.memory import MemoryStore
 from mlog.log.store import Store
 from mlog.log.verify import verify_search
 
-from .support import LOG, History, deliver, facts, findings, histories
+from .support import History, deliver, facts, findings, histories, take
 
 
 class Arrivals:
@@ -74,7 +74,7 @@ def test_writers_and_readers_end_with_the_same_replica(history: History):
     for writer in history.replicas:
         with writer.store.transaction():
             for sealed in history.entries.values():
-                writer.admit(LOG, sealed)
+                take(writer, sealed)
         assert findings(writer) == []
         assert facts(writer) == reader
 
@@ -96,7 +96,7 @@ def test_what_is_known_is_not_taken_again(history: History):
     replica = history.replicas[0]
     with replica.store.transaction():
         for sealed in history.entries.values():
-            replica.admit(LOG, sealed)
+            take(replica, sealed)
     before = facts(replica)
-    assert not any(replica.admit(LOG, sealed) for sealed in history.entries.values())
+    assert not any(take(replica, sealed).stored for sealed in history.entries.values())
     assert facts(replica) == before

@@ -30,6 +30,7 @@ from mlog.log.store import (
     Reference,
     Store,
     TimelineQuery,
+    place_of,
 )
 
 OUTER = bytes([VERSION]) + bytes(16)
@@ -118,7 +119,7 @@ def test_a_failed_transaction_changes_nothing(store: Store):
     def fail() -> None:
         store.insert([row(2)], [(2, id_of(1))], [Reference(2, 1, mid_of(1))], [(2, "after")])
         store.set_title(1, "never")
-        store.set_rank(1, 99)
+        store.set_ranks([(1, 99)])
         store.erase_body(1, "before")
         store.change_heads(1, [id_of(2)], [])
         raise ZeroDivisionError
@@ -344,8 +345,9 @@ def test_by_prefix_is_bounded_and_counts_only_its_log(store: Store):
 
 def test_children_are_those_that_name_a_parent(store: Store):
     put(store, row(1), row(2), row(3), row(4, log=2), parents=[(2, id_of(1)), (3, id_of(1)), (4, id_of(1))])
-    assert sorted(ns(store.children(1, id_of(1)))) == [2, 3]
-    assert store.children(1, id_of(2)) == []
+    found = store.children(1, [id_of(1), id_of(2)])
+    assert found.keys() == {id_of(1)}
+    assert sorted(found[id_of(1)], key=lambda place: place.n) == [place_of(row(2)), place_of(row(3))]
 
 
 def test_parents_and_references_are_found_by_number(store: Store):
@@ -379,7 +381,7 @@ def test_parents_and_references_are_found_by_number(store: Store):
 def test_rank_hidden_and_edit_are_set(store: Store):
     put(store, row(1), row(2))
     with store.transaction():
-        store.set_rank(1, 77)
+        store.set_ranks([(1, 77)])
         store.set_hidden(1, True)
         store.set_edit(1, 2)
     assert store.rows([1, 2]) == {1: row(1, rank=77, hidden=True, edit=2), 2: row(2)}

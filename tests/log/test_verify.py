@@ -32,6 +32,7 @@ from .support import (
     message,
     rows_of,
     seal_again,
+    take,
 )
 
 STEPS = [
@@ -214,8 +215,8 @@ def whole() -> tuple[MemoryStore, Replica, list[EntryRow]]:
 
 def lose(store: MemoryStore, *rows: EntryRow) -> None:
     for row in rows:
-        del store._t.entries[row.n], store._t.by_id[row.id], store._t.by_place[row.chain, row.seq]
-        store._t.by_mid[row.message].remove(row.n)
+        store._forget(row)
+        del store._t.entries[row.n]
 
 
 def told(replica: Replica, part: str, *, signatures: bool = False) -> list[tuple[int, bytes, Reason]]:
@@ -299,20 +300,22 @@ def test_an_erased_text_stays_recorded_as_erased():
     assert told(replica, "body") == [(2, rows[2].id, Reason.CORRUPT)]
 
 
-def test_a_branch_of_a_fork_is_checked_though_it_is_not_read():
-    store, replica, _ = whole()
+def test_a_fork_is_told_of_and_both_branches_are_checked():
+    store, replica, rows = whole()
     twin_store = MemoryStore()
     twin = make_replica(twin_store)
     history = History(1)
     history.keys = replica.log(LOG).keys
     deliver(history, [], twin_store)
     [first] = twin.write(LOG, [message("the same place")], START_MS)
-    assert replica.admit(LOG, seal_again(history.keys, first))
-    assert findings(replica) == []
-    [kept] = store.scan_unopened(LOG, 0, 10)
-    assert (kept.id, kept.kind, kept.rank) == (first.id, 0, 0)
+    assert take(replica, seal_again(history.keys, first)).stored
+    [fork] = findings(replica)
+    assert (fork.part, fork.reason, fork.seq) == ("chain", Reason.FORKED, 0)
+    assert "wrote two different entries as number 0" in fork.detail
+    assert store.forks(LOG)[0].one == min(first.id, rows[0].id)
+    [kept] = store.find(LOG, [first.id]).values()
     store._t.entries[kept.n].body = b"changed"
-    assert [finding.part for finding in findings(replica)] == ["body"]
+    assert [finding.part for finding in findings(replica)] == ["body", "chain"]
 
 
 def test_what_is_said_of_an_entry_becomes_a_gap():

@@ -1,0 +1,207 @@
+"""What is missing here, and why: worked out from what is stored whenever it is asked for, so never stale.
+
+Every absence has a reason (`Reason`). What may be wanted of others by its id is `lacking`; what a
+person is shown is `missing`. docs/protocol.md, 4.5 and 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from mlog import limits
+from mlog.errors import InvalidInput
+from mlog.log import entry
+from mlog.log.crypto import LogKeys
+from mlog.log.entry import Header
+from mlog.log.ids import DeviceId, EntryId, Incarnation
+from mlog.log.store import ChainRow, EntryRow, LogRow, Reason, RunRow, Store
+
+__all__ = ["Missing", "fork_detail", "lacking", "missing"]
+
+_FETCHED: Final = frozenset({Reason.CORRUPT, Reason.LOST, Reason.NOT_FETCHED})
+_PARTS: Final = frozenset({"entry", "body", "signature"})
+
+
+class Missing(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is not here, or is here and not read.
+
+    Attributes:
+        part: "entry", "body", "signature", "key" (an epoch secret) or "chain".
+        id: The entry, where it is known.
+        chain: `ChainRow.n`, or 0; then `first` to `last` are numbers in it.
+        device, incarnation: Of the chain, where it is known.
+        since_ms: When it was noticed; 0 where nobody wrote it down.
+        detail: In plain words.
+    """
+
+    log: int
+    part: str
+    reason: Reason
+    id: bytes = b""
+    chain: int = 0
+    device: bytes = b""
+    incarnation: bytes = b""
+    first: int = 0
+    last: int = 0
+    since_ms: int = 0
+    detail: str = ""
+
+
+def missing(store: Store, row: LogRow, keys: LogKeys | None, limit: int) -> list[Missing]:
+    """What is missing of a log, at most `limit` of it.
+
+    Args:
+        keys: None where the log is kept blindly.
+    """
+    return list(islice(_all_missing(store, row, keys, limit), limit))
+
+
+def _all_missing(store: Store, row: LogRow, keys: LogKeys | None, limit: int) -> Iterator[Missing]:
+    log = row.n
+    for gap in store.gaps(log):
+        yield Missing(
+            log=log,
+            part=gap.part,
+            reason=gap.reason,
+            id=gap.id,
+            chain=gap.chain,
+            first=gap.seq,
+            last=gap.seq,
+            since_ms=gap.since_ms,
+            detail=gap.detail,
+        )
+    for fork in store.forks(log):
+        yield Missing(
+            log=log,
+            part="chain",
+            reason=Reason.FORKED,
+            id=fork.one,
+            device=fork.device,
+            incarnation=fork.incarnation,
+            first=fork.seq,
+            last=fork.seq,
+            detail=fork_detail(fork.device, fork.seq),
+        )
+    yield from _holes(store, row)
+    for id_, _ in store.absent(log, limit):
+        detail = "an entry that others name"
+        yield Missing(log=log, part="entry", reason=Reason.NOT_FETCHED, id=id_, detail=detail)
+    if row.fetch_bodies:
+        for id_ in store.unfetched(log, limit):
+            yield Missing(log=log, part="body", reason=Reason.NOT_FETCHED, id=id_, detail="its text")
+    if keys is not None:
+        for unread in store.scan_unopened(log, 0, min(limit, limits.STORE_ROWS_MAX)):
+            reason, detail, header = _why_unread(keys, unread)
+            yield Missing(
+                log=log,
+                part="entry",
+                reason=reason,
+                id=unread.id,
+                device=header.device if header is not None else b"",
+                incarnation=header.incarnation if header is not None else b"",
+                first=header.seq if header is not None else 0,
+                last=header.seq if header is not None else 0,
+                detail=detail,
+            )
+
+
+def _holes(store: Store, row: LogRow) -> Iterator[Missing]:
+    """Numbers of chains that are not here: between runs, before the first, and behind what was heard of."""
+    runs: dict[int, list[RunRow]] = {}
+    for run in store.runs(row.n):
+        runs.setdefault(run.chain, []).append(run)
+    pruned = store.pruned(row.n)
+    ends: dict[tuple[DeviceId, Incarnation], int] = {}
+    forked = {(fork.device, fork.incarnation) for fork in store.forks(row.n)}
+    for chain in store.chains(row.n):
+        key = chain.device, chain.incarnation
+        ends[key] = max(chain.seq, ends.get(key, -1))
+        expected = 0
+        for run in runs.get(chain.n, []):
+            # A branch begins where it leaves the other.
+            if run.first > expected and not (key in forked and not expected):
+                reason = Reason.NOT_FETCHED
+                if pruned and _week_at(store, chain, run.first) >= pruned[0].week:
+                    reason = Reason.PRUNED
+                elif row.window_days and not expected:
+                    reason = Reason.OUTSIDE_WINDOW
+                yield _hole(chain, expected, run.first - 1, reason)
+            expected = run.last + 1
+    heard: dict[tuple[DeviceId, Incarnation], int] = {}
+    for told in store.heard(row.n):
+        key = told.device, told.incarnation
+        heard[key] = max(told.seq, heard.get(key, -1))
+    for (device, incarnation), seq in heard.items():
+        end = ends.get((device, incarnation), -1)
+        if seq > end:
+            chain = ChainRow(0, row.n, device, incarnation, end, entry.NO_ENTRY, 0)
+            yield _hole(chain, end + 1, seq, Reason.NOT_FETCHED)
+
+
+def _week_at(store: Store, chain: ChainRow, seq: int) -> int:
+    found = store.at(chain.n, seq)
+    return found.week if found is not None else -1
+
+
+def _hole(chain: ChainRow, first: int, last: int, reason: Reason) -> Missing:
+    which = f"number {first}" if first == last else f"numbers {first} to {last}"
+    return Missing(
+        log=chain.log,
+        part="entry",
+        reason=reason,
+        chain=chain.n,
+        device=chain.device,
+        incarnation=chain.incarnation,
+        first=first,
+        last=last,
+        detail=f"{which} of a chain of device {chain.device.hex()[:8]}",
+    )
+
+
+def _why_unread(keys: LogKeys, row: EntryRow) -> tuple[Reason, str, Header | None]:
+    try:
+        found = entry.unseal(keys, row.outer, None)
+    except InvalidInput as error:
+        return Reason.CORRUPT, str(error), None
+    if found.header is not None:
+        return Reason.WAITING, "no signature of its author vouches for it yet", found.header
+    reason = Reason.REFUSED if found.epoch is not None else Reason.WAITING
+    return reason, found.unread, None
+
+
+def fork_detail(device: DeviceId, seq: int) -> str:
+    """What a person is told of a fork."""
+    return (
+        f"device {device.hex()[:8]} wrote two different entries as number {seq} of one chain, as after its "
+        "disk was set back; both are read"
+    )
+
+
+def lacking(store: Store, row: LogRow, keys: LogKeys | None, limit: int) -> list[EntryId]:
+    """The entries that are to be asked for by their ids, whole or for a part of them."""
+    found: dict[EntryId, None] = {}
+    for gap in store.gaps(row.n):
+        if gap.id and gap.part in _PARTS and gap.reason in _FETCHED:
+            found[EntryId(gap.id)] = None
+    for id_, _ in store.absent(row.n, limit):
+        found[id_] = None
+    if keys is not None:
+        found.update(dict.fromkeys(_unsigned_ends(store, row.n, keys)))
+    if row.fetch_bodies:
+        found.update(dict.fromkeys(store.unfetched(row.n, limit)))
+    return list(islice(found, limit))
+
+
+def _unsigned_ends(store: Store, log: int, keys: LogKeys) -> list[EntryId]:
+    """Entries that wait for a signature, and that no waiting entry follows."""
+    headers: Mapping[EntryId, Header] = {
+        row.id: header
+        for row in store.scan_unopened(log, 0, limits.STORE_ROWS_MAX)
+        if (header := _why_unread(keys, row)[2]) is not None
+    }
+    followed = {header.prev for header in headers.values()}
+    return [id_ for id_ in headers if id_ not in followed]
