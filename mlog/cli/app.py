@@ -41,7 +41,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     "Care for your log": {
         "verify": "care",
         "gaps": "care",
-        "status": "care",
+        "status": "proving",
         "backup": "safekeeping",
         "restore": "safekeeping",
         "doctor": "care",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlog.cli.output import Console
     from mlog.log.verify import Finding
 
-__all__ = ["doctor", "gaps", "print_checks", "status", "verify"]
+__all__ = ["doctor", "gaps", "print_checks", "verify"]
 
 _FAILED: Final = VerificationFailed.exit_code
 
@@ -103,36 +103,6 @@ def gaps(console: Console, conversation: str | None, check: bool) -> None:
                 console.line(f"{lines.finding_line(gap)} {console.dim(f'(since {since})')}")
         if not found:
             console.note("no gap known; 'mlog verify' looks for them")
-
-
-@verb("status", "mlog status")
-@click.argument("conversation", type=CONVERSATION, required=False)
-def status(console: Console, conversation: str | None) -> None:
-    """Count what is here.
-
-    Two replicas with the same root hold exactly the same.
-    """
-    from mlog.cli.lines import Lines
-
-    with console.open_home() as home:
-        lines = Lines(home, console)
-        for log in home.status(_chosen(home, conversation)):
-            if console.json:
-                counts = {
-                    name: getattr(log, name)
-                    for name in ("entries", "bodies", "messages", "chains", "heads", "gaps")
-                }
-                fields = {**lines.place(log.n), "kind": log.kind.value, **counts, "root": log.root.hex()}
-                console.record("status", fields)
-                continue
-            console.line(console.bold(lines.title(log.n)))
-            counted = (
-                f"{log.messages:,} messages, {log.entries:,} entries, {log.bodies:,} with their text, "
-                f"{log.chains:,} chains, {log.heads:,} heads"
-            )
-            console.line(f"  {counted}")
-            gaps = console.bad(f"{log.gaps:,} gaps") if log.gaps else "no gap known"
-            console.line(f"  root {log.root.hex()[:32]}, {gaps}")
 
 
 @verb(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONVERSATION",
     "DATE",
+    "DURATION",
     "LIMIT",
     "PATH",
     "SINCE",
@@ -221,6 +222,9 @@ class _Limit(click.ParamType[int]):
         return int(value)
 
 
+_UNITS_S: Final = {"m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
+
+
 class _When(click.ParamType[int]):
     """A moment, as milliseconds since 1970.
 
@@ -245,8 +249,7 @@ class _When(click.ParamType[int]):
     def _moment(self, text: str) -> datetime:
         ago = re.fullmatch(r"([0-9]{1,6})\s*(m|min|h|d|w|y)", text.lower())
         if ago is not None:
-            units = {"m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
-            return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * units[ago[2]])
+            return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _UNITS_S[ago[2]])
         moment = datetime.fromisoformat(text)
         if self._end_of_day and re.fullmatch(r"\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d(-?\d)?", text):
             moment += timedelta(days=1)
@@ -260,6 +263,20 @@ class _When(click.ParamType[int]):
             param,
             ctx,
         )
+
+
+class _Duration(click.ParamType[int]):
+    """A span of time, in milliseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]{1,6})\s*(m|min|h|d|w|y)", str(value).strip().lower())
+        if match is None or not int(match[1]):
+            self.fail(f"{value!r} is no span of time: write it as 90m, 12h, 14d or 2w.", param, ctx)
+        return int(match[1]) * _UNITS_S[match[2]] * 1000
 
 
 class _Date(click.ParamType[date]):
@@ -281,6 +298,7 @@ LIMIT: Final = _Limit()
 SINCE: Final = _When()
 UNTIL: Final = _When(end_of_day=True)
 DATE: Final = _Date()
+DURATION: Final = _Duration()
 
 
 # -- what else a command reads ---------------------------------------------------------------

@@ -20,7 +20,10 @@ a field that goes away or changes its meaning makes a new version.
     finding       topic conversation id part reason detail author seq time
     verified      entries findings signatures ok
     gap           topic conversation id part reason detail author seq time since
-    status        topic conversation kind entries bodies messages chains heads root gaps
+    status        topic conversation kind entries bodies messages chains heads root gaps proven
+    copy          topic conversation device name state here_lacks there_lacks exact weeks
+                  first_missing detail keeps_from seen compared proven expires
+    calendar      topic conversation device name here weeks
     path          name path
     backup        file
     restored      file home
@@ -31,6 +34,10 @@ is its title here. Times are ISO 8601 in UTC, or null where none is known; a mes
 author's claim. `author` is null where nobody can be named; `claimed` says that it is what an importer
 read in a file. `latest` is null or a `message`; `reactions` are objects with `emoji` and `authors`.
 Sizes are bytes. `damage` is "" where the stored bytes match their hash.
+
+A `copy` is that of another device: `here_lacks` and `there_lacks` count entries, and there are at least
+so many where `exact` is false; `weeks` are objects with `week`, `from` (its Monday) and `entries`, of
+what is not proven to be there; in a `calendar` they have `week`, `from` and `state`.
 
 `export` without `--output`, `log --dot` and `completion` print a file of its own format and none
 of these lines. Errors stay text on standard error in every case: the exit code is for programs.

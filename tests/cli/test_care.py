@@ -1,4 +1,4 @@
-"""verify, gaps, status, doctor: what they find and how they end."""
+"""verify, gaps, doctor: what they find and how they end."""
 
 from __future__ import annotations
 
@@ -76,15 +76,6 @@ def test_gaps_lists_what_verify_found_and_check_exits_4(run, damaged):
 def test_verify_shows_progress_on_a_terminal(run, chat):
     run("import", chat)
     assert "verifying" in run("verify", tty=True).err
-
-
-def test_status_counts_what_is_here(run, chat):
-    run("import", chat)
-    record = run("--json", "status", "#boat").records[0]
-    assert (record["messages"], record["gaps"], record["kind"]) == (3, 0, "conversation")
-    out = run("status").out
-    assert "3 messages" in out
-    assert "your devices" in out
 
 
 def test_doctor_marks_each_check(run):

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from mlog import limits
-from mlog.cli.options import LIMIT, PATH, SINCE, TEXT, UNTIL
+from mlog.cli.options import DURATION, LIMIT, PATH, SINCE, TEXT, UNTIL
 
 DAY_MS = 86_400_000
 
@@ -81,3 +81,14 @@ def test_text_is_unicode_and_a_path_is_anything_but_empty():
     for wrong in ("", "a\0b"):
         with pytest.raises(click.BadParameter):
             PATH.convert(wrong, None, None)
+
+
+@pytest.mark.parametrize(("text", "hours"), [("90m", 1.5), ("12h", 12), ("14d", 336), ("2 W", 336)])
+def test_a_span_of_time_has_a_number_and_a_unit(text, hours):
+    assert DURATION.convert(text, None, None) == hours * 3_600_000
+
+
+@pytest.mark.parametrize("text", ["", "0d", "14", "-1d", "d", "1.5d", "9999999d", "2024-05-12"])
+def test_what_is_no_span_of_time_is_refused_with_an_example(text):
+    with pytest.raises(click.BadParameter, match="14d"):
+        DURATION.convert(text, None, None)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import mlog
 from mlog.cli import output
 from mlog.cli.app import COMMANDS
 from mlog.cli.output import Console, Progress
+from tests.api.peers import Peer
 from tests.cli.conftest import Run, Stream
 
 
@@ -59,7 +61,9 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
     keep("search", "hello")
     keep("show", first)
     keep("show", str(keep("search", "sails")[0]["id"]))
-    keep("status")
+    with mlog.open(home) as opened:
+        Peer(opened, "phone", 1)
+    keep("status", "--calendar")
     keep("export", "y", "--output", tmp_path / "y.jsonl")
     for name in ("db", "home", "snapshot"):
         keep("path", name)

@@ -1,0 +1,183 @@
+"""status: what it counts, what it says of other devices, and how it ends."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import mlog
+from mlog.cli.terminal import width
+from mlog.log.peers import SyncState
+from tests.api.peers import Peer
+
+DAY_MS = 24 * 3600_000
+
+
+@pytest.fixture
+def tea(run, home: Path) -> Path:
+    """A home with a conversation of two messages."""
+    run("new", "tea")
+    run("send", "tea", "green")
+    run("send", "tea", "black")
+    return home
+
+
+def of_type(result, type_: str) -> list[dict]:
+    return [record for record in result.records if record["type"] == type_]
+
+
+# -- status ----------------------------------------------------------------------------------
+
+
+def test_status_counts_what_is_here(run, chat):
+    run("import", chat)
+    record = run("--json", "status", "#boat").records[0]
+    assert (record["messages"], record["gaps"], record["kind"]) == (3, 0, "conversation")
+    out = run("status").out
+    assert "3 messages" in out
+    assert "your devices" in out
+
+
+def test_status_without_another_device_says_that_all_is_in_one_place(run, tea):
+    result = run("status")
+    assert result.code == 0
+    assert "one place only" in result.err
+    assert "mlog trust" in result.err
+
+
+def test_status_says_what_to_do_about_a_device_that_was_never_met(run, tea):
+    with mlog.open(tea) as home:
+        Peer(home, "phone", 1, met=False)
+    result = run("status", "tea")
+    assert re.search(r"^  phone +never met +never proven equal$", result.out, re.MULTILINE)
+    assert "mlog sync phone" in result.err
+
+
+def test_status_tells_when_a_device_was_proven_equal(run, tea):
+    with mlog.open(tea) as home:
+        n = home.conversation("tea").n
+        Peer(home, "phone", 1).prove(n)
+    result = run("status", "tea")
+    assert re.search(
+        r"^  phone +in sync +proven equal \S+ \d\d:\d\d, counts until ", result.out, re.MULTILINE
+    )
+    assert "mlog sync" not in result.err
+
+
+def test_status_counts_what_was_written_since_the_proof(run, tea):
+    with mlog.open(tea) as home:
+        n = home.conversation("tea").n
+        Peer(home, "phone", 1).prove(n)
+    id_ = run("--json", "send", "tea", "mint").records[0]["id"]
+    out = run("status", "tea").out
+    assert re.search(r"^  phone +behind ", out, re.MULTILINE)
+    assert "1 entry here is not proven there yet" in out
+    assert id_[:8] in out
+    [record] = of_type(run("--json", "status", "tea"), "copy")
+    assert (record["state"], record["there_lacks"], record["exact"]) == ("behind", 1, True)
+    assert record["first_missing"] == id_
+    [week] = record["weeks"]
+    assert week["entries"] == 1
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", week["from"])
+
+
+def test_status_has_the_words_of_a_comparison_that_failed(run, tea):
+    with mlog.open(tea) as home:
+        n = home.conversation("tea").n
+        Peer(home, "phone", 1).sync(n, SyncState.DIFFERING, detail="entries differ, and \x1b[2J")
+    out = run("status", "tea").out
+    assert re.search(r"^  phone +differing ", out, re.MULTILINE)
+    assert "entries differ" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_no_line_of_status_is_wider_than_the_terminal(run, tea, columns, monkeypatch):
+    run("title", "tea", "a very long title of a conversation about tea " * 5)
+    with mlog.open(tea) as home:
+        n = home.conversation("a very").n
+        Peer(home, "a device with a very long name indeed, 你好", 1).prove(n)
+        home.send(n, "more")
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: __import__("os").terminal_size((columns, 24)))
+    for line in run("status", "a very", "--calendar").out.splitlines():
+        assert width(line) <= columns, line
+
+
+# -- the calendar ----------------------------------------------------------------------------
+
+
+def test_status_of_a_conversation_shows_its_weeks_where_they_fit(run, tea):
+    with mlog.open(tea) as home:
+        Peer(home, "phone", 1, met=False)
+    lines = run("status", "tea").out.splitlines()
+    assert any(line.endswith("█  this device") for line in lines)
+    assert any(line.endswith("?  phone") for line in lines)
+    assert "█  this device" not in run("status").out
+    assert "█  this device" in run("status", "--calendar").out
+
+
+def test_a_calendar_that_has_no_room_is_shown_when_it_is_asked_for(run, tea):
+    old = tea.parent / "#old.log"
+    old.write_text("[2001-05-01 10:00:00] <ada> who sails?\n")
+    run("import", old, "--into", "tea")
+    result = run("status", "tea")
+    assert "this device" not in result.out
+    assert "--calendar" in result.err
+    assert "earlier weeks, from 2001-04-30 on" in run("status", "tea", "--calendar").out
+
+
+def test_the_calendar_is_data_for_programs(run, tea):
+    with mlog.open(tea) as home:
+        Peer(home, "phone", 1, met=False)
+    here, phone = of_type(run("--json", "status", "tea"), "calendar")
+    assert (here["here"], here["name"]) == (True, None)
+    assert [week["state"] for week in here["weeks"]] == ["complete"]
+    assert (phone["here"], phone["name"]) == (False, "phone")
+    assert [week["state"] for week in phone["weeks"]] == ["unknown"]
+    assert of_type(run("--json", "status"), "calendar") == []
+    assert of_type(run("--json", "status", "--calendar"), "calendar")
+
+
+# -- --fail-if-stale -------------------------------------------------------------------------
+
+
+def test_a_conversation_that_nobody_else_holds_is_stale(run, tea):
+    result = run("status", "--fail-if-stale", "14d")
+    assert result.code == 3
+    assert "stale: tea was never proven to be on another device" in result.err
+
+
+def test_a_proof_that_is_young_enough_is_not_stale_and_an_older_one_is(run, tea):
+    with mlog.open(tea) as home:
+        n = home.conversation("tea").n
+        Peer(home, "phone", 1).prove(n, age_ms=10 * DAY_MS)
+    assert run("status", "--fail-if-stale", "14d").code == 0
+    result = run("status", "--fail-if-stale", "9d")
+    assert result.code == 3
+    assert "stale: tea was last proven to be on another device" in result.err
+
+
+def test_one_stale_conversation_among_several_is_enough(run, tea):
+    with mlog.open(tea) as home:
+        Peer(home, "phone", 1).prove(home.conversation("tea").n)
+    run("new", "coffee")
+    assert run("status", "tea", "--fail-if-stale", "1d").code == 0
+    result = run("--json", "status", "--fail-if-stale", "1d")
+    assert result.code == 3
+    assert "coffee" in result.err
+    proven = {record["conversation"]: record["proven"] for record in of_type(result, "status")}
+    assert proven["coffee"] is None
+    assert proven["tea"]
+
+
+def test_a_home_without_conversations_is_not_stale(run):
+    assert run("status", "--fail-if-stale", "1d").code == 0
+
+
+@pytest.mark.parametrize("span", ["0d", "soon", "-1d", "14"])
+def test_what_is_no_span_of_time_is_wrong_usage(run, span):
+    result = run("status", f"--fail-if-stale={span}")
+    assert result.code == 2
+    assert "14d" in result.err
