@@ -120,7 +120,7 @@ SKETCH_CELLS_MAX: Final = 2**18
 """Cells of one sketch, 2.3 MB: decode 190,000 differing ids. Of more, the ids are listed."""
 
 SKETCH_ROUNDS_MAX: Final = 4096
-"""Rounds of peeling, 1 ms each: honest cells take under 200, crafted ones could take 100,000."""
+"""Rounds of peeling, 1 ms each: honest cells take under 1,000, crafted ones could take 100,000."""
 
 # -- channel ---------------------------------------------------------------------------------
 
