@@ -122,6 +122,26 @@ SKETCH_CELLS_MAX: Final = 2**18
 SKETCH_ROUNDS_MAX: Final = 4096
 """Rounds of peeling, 1 ms each: honest cells take under 1,000, crafted ones could take 100,000."""
 
+# -- people ----------------------------------------------------------------------------------
+
+KEY_ENTRIES_READ_MAX: Final = 64
+"""Key entries of a log that are looked at: the latest, or for its beginning the first; at most 10 MiB."""
+
+GRANT_LOGS_MAX: Final = 1000
+"""Logs whose secrets one grant has: as STORE_ROWS_MAX; the next grant has more."""
+
+GRANT_SIZE_MAX_BYTES: Final = 256 * KIB
+"""A grant takes no further log beyond this; a log with EPOCHS_MAX epochs is 38 KiB."""
+
+TRUST_FILE_SIZE_MAX_BYTES: Final = 64 * KIB
+"""Largest trust file that is read: honest ones are 3 KiB."""
+
+TRUST_FILE_LIFE_MS: Final = 7 * 24 * 3600 * 1000
+"""A trust file is good for a week: one that is found later, on a stick or in a mail, opens nothing."""
+
+ADDRESSES_MAX: Final = 16
+"""Addresses of one device that are kept: each is tried in turn."""
+
 # -- channel ---------------------------------------------------------------------------------
 
 FRAME_SIZE_MAX_BYTES: Final = 65_535

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from mlog.errors import StoreError
+from mlog.errors import InvalidInput, StoreError
 from mlog.log.crypto import DeviceKeys, Vault, hash_with_context, hpke_public_key, hpke_suite
 
 __all__ = ["Keys", "SystemEntropy", "load_keys", "make_keys", "save_keys", "write_private"]
@@ -29,7 +29,10 @@ class SystemEntropy:
         return secrets.token_bytes(size)
 
     def wrap(self, recipient: bytes, secret: bytes, info: bytes) -> bytes:
-        return hpke_suite().encrypt(secret, hpke_public_key(recipient), info)
+        try:
+            return hpke_suite().encrypt(secret, hpke_public_key(recipient), info)
+        except ValueError:
+            raise InvalidInput("a public key for which nothing can be wrapped") from None
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):

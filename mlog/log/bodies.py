@@ -18,6 +18,7 @@ from mlog.errors import InvalidInput, LimitExceeded
 
 __all__ = [
     "SPOKEN",
+    "Admit",
     "Body",
     "Device",
     "Edit",
@@ -44,6 +45,7 @@ class Kind(IntEnum):
     TITLE = 3
     IMPORT = 4
     MANIFEST = 5
+    ADMIT = 6
     MESSAGE = 16
     REPLY = 17
     ACTION = 18
@@ -192,6 +194,20 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hpke: Annotated[bytes, msgspec.Meta(min_length=1216, max_length=1216)]
 
 
+class Admit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """ADMIT: this device belongs to the person too, and has these keys.
+
+    Attributes:
+        name: What the person calls the device.
+        noise, hpke: As in its own record.
+    """
+
+    device: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    name: _Name
+    noise: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    hpke: Annotated[bytes, msgspec.Meta(min_length=1216, max_length=1216)]
+
+
 class Wrap(msgspec.Struct, frozen=True, kw_only=True):
     """One epoch secret wrapped for one device: HPKE's 1,120 bytes, the secret's 32, a tag of 16."""
 
@@ -214,7 +230,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     log: str = ""
 
 
-Body: TypeAlias = Text | Edit | Reaction | Erasure | Title | Import | Manifest | Device | Key
+Body: TypeAlias = Text | Edit | Reaction | Erasure | Title | Import | Manifest | Device | Key | Admit
 
 _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.KEY: Key,
@@ -222,6 +238,7 @@ _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.TITLE: Title,
     Kind.IMPORT: Import,
     Kind.MANIFEST: Manifest,
+    Kind.ADMIT: Admit,
     Kind.EDIT: Edit,
     Kind.REACTION: Reaction,
     Kind.ERASURE: Erasure,

@@ -60,7 +60,11 @@ class Entropy(Protocol):
         ...
 
     def wrap(self, recipient: bytes, secret: bytes, info: bytes) -> bytes:
-        """HPKE-seal a secret for a public key; HPKE draws randomness of its own."""
+        """HPKE-seal a secret for a public key; HPKE draws randomness of its own.
+
+        Raises:
+            InvalidInput: Not a key for which anything can be sealed.
+        """
         ...
 
 

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from mlog import limits
 from mlog.errors import InvalidInput
 from mlog.log import bodies, crypto
 from mlog.log.bodies import SPOKEN, Body, Kind
@@ -45,6 +46,7 @@ from mlog.log.words import searchable
 
 __all__ = [
     "LATEST_COUNTS",
+    "Draft",
     "Fold",
     "Folded",
     "LogState",
@@ -54,7 +56,6 @@ __all__ = [
     "chat_target",
     "fold_message",
     "is_retold",
-    "latest_devices",
     "latest_title",
     "parents_of",
     "references_in",
@@ -77,6 +78,21 @@ class LogState(msgspec.Struct, gc=False):
     keys: LogKeys
 
 
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """What is to become an entry.
+
+    Attributes:
+        mid: Identity of an imported message, or None for what is written here and now.
+        after: Entries that it names besides the one before it in its chain.
+    """
+
+    kind: Kind
+    body: Body
+    time_ms: int
+    mid: MessageId | None = None
+    after: tuple[EntryId, ...] = ()
+
+
 class Opened(msgspec.Struct, gc=False):
     """An entry on its way into the store."""
 
@@ -91,7 +107,8 @@ class Fold:
 
     Args:
         keys: Of a log by its number.
-        authors: Who writes these chains of a log.
+        authors: Which device stands for the person who writes these chains of a log.
+        devices: What the devices of all person logs say of themselves.
     """
 
     def __init__(
@@ -99,10 +116,12 @@ class Fold:
         store: Store,
         keys: Callable[[int], LogKeys],
         authors: Callable[[int, Collection[int]], Mapping[int, DeviceId]],
+        devices: Callable[[], Sequence[DeviceRow]],
     ):
         self._store = store
         self._keys = keys
         self._authors = authors
+        self._devices = devices
 
     def fold(
         self,
@@ -128,8 +147,22 @@ class Fold:
         if Kind.TITLE in kinds:
             self._store.set_title(state.n, latest_title(self._store, state.n))
         if state.kind == LogKind.PERSON and Kind.DEVICE in kinds:
-            for device in latest_devices(self._store, state.n):
+            for device in self._devices():
                 self._store.put_device(device)
+
+    def refold(self, state: LogState) -> None:
+        """Work out again what changes messages, since who their authors are has changed."""
+        after: Position | None = None
+        while True:
+            query = TimelineQuery(
+                log=state.n, limit=limits.STORE_ROWS_MAX, after=after, kinds=_CHANGING, hidden=True
+            )
+            rows = self._store.timeline(query)
+            if not rows:
+                return
+            after = rows[-1].position
+            named = self._store.references([row.n for row in rows])
+            self._fold_messages(state, {mid for mids in named.values() for mid in mids}, frozenset())
 
     def _fold_messages(self, state: LogState, mids: Set[MessageId], first: Set[MessageId]) -> None:
         changes = changes_of(self._store, state.n, mids)
@@ -306,18 +339,6 @@ def latest_title(store: Store, log: int) -> str:
         if isinstance(body, bodies.Title):
             return body.title
     return ""
-
-
-def latest_devices(store: Store, log: int) -> list[DeviceRow]:
-    """What the devices of a person log say of themselves: each one's latest readable record."""
-    latest: dict[DeviceId, tuple[Position, DeviceRow]] = {}
-    for chain in store.chains(log):
-        for row in store.chain_kind(chain.n, Kind.DEVICE):
-            body = readable_body(row.kind, row.body)
-            known = latest.get(chain.device)
-            if isinstance(body, bodies.Device) and (known is None or known[0] < row.position):
-                latest[chain.device] = row.position, DeviceRow(chain.device, body.name, body.person)
-    return [device for _, device in latest.values()]
 
 
 def _said(row: EntryRow) -> object:

@@ -118,6 +118,9 @@ class MemoryStore:
                 self._undo.append((table, key, table[key]))
             del table[key]
 
+    def data_version(self) -> int:
+        return 0
+
     # -- logs, keys, chains ------------------------------------------------------------------
 
     def logs(self) -> list[LogRow]:

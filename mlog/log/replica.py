@@ -7,7 +7,7 @@ view, in whatever order they came.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 
 import msgspec
@@ -16,16 +16,18 @@ from mlog import limits
 from mlog.errors import InvalidInput, StoreError
 from mlog.log import bodies, crypto, entry
 from mlog.log import missing as absence
-from mlog.log.bodies import Body, Kind
+from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
 from mlog.log.entry import NO_ENTRY, Header, Sealed
-from mlog.log.fold import Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
+from mlog.log.fold import Draft, Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
 from mlog.log.intake import Intake, Taken, extend_runs
 from mlog.log.missing import Missing
+from mlog.log.people import Member, People, follow, key_body, stated_epochs
 from mlog.log.store import (
     BodyState,
     ChainRow,
+    DeviceRow,
     EntryRow,
     EpochRow,
     GapRow,
@@ -33,26 +35,12 @@ from mlog.log.store import (
     LogRow,
     Reason,
     Store,
+    Task,
 )
 from mlog.log.stored import SEARCHED, readable_body, sealed_again, text_of
 from mlog.log.words import searchable
 
 __all__ = ["Draft", "LogState", "Missing", "Replica", "Run", "Taken", "Written"]
-
-
-class Draft(msgspec.Struct, frozen=True, gc=False):
-    """What is to become an entry.
-
-    Attributes:
-        mid: Identity of an imported message, or None for what is written here and now.
-        after: Entries that it names besides the one before it in its chain.
-    """
-
-    kind: Kind
-    body: Body
-    time_ms: int
-    mid: MessageId | None = None
-    after: tuple[EntryId, ...] = ()
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
@@ -95,9 +83,10 @@ class Replica:
         self.incarnation = incarnation
         self.device_keys = device
         self._vault = vault
-        self._entropy = entropy
+        self.entropy = entropy
+        self.people = People(store, device.id)
         self._logs: dict[int, LogState] = {}
-        self._fold = Fold(store, lambda log: self.log(log).keys, self.authors)
+        self._fold = Fold(store, lambda log: self.log(log).keys, self.authors, self._device_rows)
         self._intake = Intake(store, self._fold, self._learn, self._refresh)
 
     # -- logs --------------------------------------------------------------------------------
@@ -160,8 +149,7 @@ class Replica:
             return False, "the secret that it has for this device does not open"
         if crypto.commitment(secret) != stated:
             return False, "the secret that it has for this device is not the one that it states"
-        self.store.add_epoch(EpochRow(state.n, body.epoch, self._vault.seal("epoch", secret)))
-        state.keys.add_epoch(EpochKeys(body.epoch, secret))
+        self._add_epoch(state, EpochKeys(body.epoch, secret))
         return True, ""
 
     def add_blind_log(self, topic: Topic) -> int:
@@ -183,34 +171,88 @@ class Replica:
         except BaseException:
             # A log that was started inside is gone, and another process may give its number to another.
             self._logs.clear()
+            self.people.forget()
             raise
 
     def create_log(self, kind: LogKind, drafts: Sequence[Draft], now_ms: int) -> int:
         """Start a log: its key entry, then `drafts`; gives its number. All in one transaction."""
-        secret = self._entropy.random(crypto.SECRET_SIZE)
-        epoch_secret = self._entropy.random(crypto.SECRET_SIZE)
-        keys = LogKeys(secret)
-        first = Draft(Kind.KEY, self._key_body(keys, kind, epoch_secret), now_ms)
+        keys = LogKeys(self.entropy.random(crypto.SECRET_SIZE))
         with self.transaction():
-            n = 1 + max((row.n for row in self.store.logs()), default=0)
-            self.store.add_log(LogRow(n, keys.topic, kind, self._vault.seal("log", secret)))
-            self.store.add_epoch(EpochRow(n, 1, self._vault.seal("epoch", epoch_secret)))
-            state = self._logs[n] = LogState(n, kind, keys)
-            self._write(state, self.incarnation, [first], now_ms)
-            keys.add_epoch(EpochKeys(1, epoch_secret))
+            state = self._add_log(kind, keys)
+            # A person log is for the device that founds it, until it admits others.
+            readers = None if kind == LogKind.PERSON else self.people.readers(state.n)
+            self._begin_epoch(state, readers, now_ms, kind.value)
             if drafts:
-                self._write(state, self.incarnation, drafts, now_ms)
-        return n
+                self._write(state, self.incarnation, drafts, now_ms, keys.current)
+            self.people.forget()
+        return state.n
 
-    def _key_body(self, keys: LogKeys, kind: LogKind, secret: bytes) -> bodies.Key:
-        info = wrap_info(keys.topic, self.device_id, 1, self.device_id)
-        sealed = self._entropy.wrap(self.device_keys.hpke_public, secret, info)
-        return bodies.Key(
-            epoch=1,
-            commitment=crypto.commitment(secret).hex(),
-            wraps=(bodies.Wrap(device=self.device_id, sealed=sealed),),
-            log=kind.value,
-        )
+    def add_log(self, kind: LogKind, keys: LogKeys) -> int:
+        """Keep a log that others started, with the epochs that are known of it; gives its number."""
+        with self.transaction():
+            return self._add_log(kind, keys).n
+
+    def _add_log(self, kind: LogKind, keys: LogKeys) -> LogState:
+        n = 1 + max((row.n for row in self.store.logs()), default=0)
+        self.store.add_log(LogRow(n, keys.topic, kind, self._vault.seal("log", keys.secret)))
+        for epoch in keys.epochs[1:]:
+            self.store.add_epoch(EpochRow(n, epoch.number, self._vault.seal("epoch", epoch.secret)))
+        state = self._logs[n] = LogState(n, kind, keys)
+        return state
+
+    # -- epochs ------------------------------------------------------------------------------
+
+    def begin_epoch(self, log: int, now_ms: int) -> None:
+        """Make sure that a log has an epoch which all its readers know, and only they."""
+        with self.transaction():
+            self._epoch(self.log(log), now_ms)
+
+    def _epoch(self, state: LogState, now_ms: int) -> EpochKeys:
+        """The epoch to write under; where its readers have changed, a new one begins."""
+        readers = self.people.readers(state.n)
+        if readers is None:
+            return state.keys.current
+        found = self.people.epoch(state, readers)
+        if found is None and self._refresh(state):
+            found = self.people.epoch(state, readers)
+        return found or self._begin_epoch(state, readers, now_ms)
+
+    def _begin_epoch(
+        self, state: LogState, readers: Sequence[Member] | None, now_ms: int, first: str = ""
+    ) -> EpochKeys:
+        """Write a key entry, under the epoch before it.
+
+        Args:
+            readers: None for this device alone.
+            first: Kind of log, if this begins it.
+        """
+        number = 1 + max(e.number for e in (*state.keys.epochs, *stated_epochs(self.store, state.n)))
+        epoch = EpochKeys(min(number, limits.SEQ_MAX), self.entropy.random(crypto.SECRET_SIZE))
+        own = (self.device_id, self.device_keys.hpke_public)
+        keys = [own] if readers is None else [(member.device, member.hpke) for member in readers]
+        topic = state.keys.topic
+        body = key_body(self.entropy, topic, self.device_id, keys, epoch.number, epoch.secret, first)
+        self._write(state, self.incarnation, [Draft(Kind.KEY, body, now_ms)], now_ms, state.keys.current)
+        self._add_epoch(state, epoch)
+        self.people.forget_epoch(state.n)
+        return epoch
+
+    def _add_epoch(self, state: LogState, epoch: EpochKeys) -> None:
+        self.store.add_epoch(EpochRow(state.n, epoch.number, self._vault.seal("epoch", epoch.secret)))
+        state.keys.add_epoch(epoch)
+
+    def learn_epochs(self, log: int, epochs: Iterable[EpochKeys]) -> bool:
+        """Take epoch secrets that were granted; whether any was new. What waits for them is read later."""
+        with self.transaction():
+            state = self.log(log)
+            self._refresh(state)
+            known = {epoch.secret for epoch in state.keys.epochs}
+            new = [epoch for epoch in epochs if epoch.secret not in known]
+            for epoch in new[: limits.EPOCHS_MAX - len(known)]:
+                self._add_epoch(state, epoch)
+            if new:
+                self.store.change_unsettled(log, Task.OPEN, [(0, 0)], ())
+        return bool(new)
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -219,12 +261,16 @@ class Replica:
 
         Every entry is signed, and the first one names all heads, or PARENTS_MAX of them.
         """
-        with self.store.transaction():
-            return self._write(self.log(log), self.incarnation, drafts, now_ms)
+        with self.transaction():
+            state = self.log(log)
+            rows = self._write(state, self.incarnation, drafts, now_ms, self._epoch(state, now_ms))
+            if state.kind == LogKind.PERSON:
+                self.people.forget()
+        return rows
 
     def begin_run(self, log: int) -> Run:
         """Start an import: a fresh incarnation, so that a window cuts its chain cleanly."""
-        return Run(log, Incarnation(self._entropy.random(8)))
+        return Run(log, Incarnation(self.entropy.random(8)))
 
     def write_run(
         self,
@@ -237,22 +283,24 @@ class Replica:
     ) -> Written:
         """Append a batch of an import, at most STORE_ROWS_MAX; durable on return.
 
-        What this device has imported or written already is left out. Only the first entry of the
+        What this person has imported or written already is left out. Only the first entry of the
         run and the last of each batch and week are signed: they vouch for the others.
 
         Args:
             after: The known entry with which the batch before ended (`Written.after`).
             preface: Given the drafts that are new, what to write before them.
         """
-        state = self.log(run.log)
-        with self.store.transaction():
+        with self.transaction():
+            state = self.log(run.log)
+            epoch = self._epoch(state, now_ms)
+            me = self.people.stand_in(self.device_id)
             mids = {draft.mid for draft in drafts if draft.mid is not None}
             said = self.store.by_mid(run.log, mids)
             authors = self.authors(run.log, {row.chain for rows in said.values() for row in rows})
             known = {
                 mid: rows[0]
                 for mid, all_rows in said.items()
-                if (rows := [r for r in all_rows if authors.get(r.chain) == self.device_id])
+                if (rows := [r for r in all_rows if authors.get(r.chain) == me])
             }
             # Each new entry also names the known message that it follows in the file.
             new: list[Draft] = []
@@ -271,7 +319,11 @@ class Replica:
                     new.append(msgspec.structs.replace(draft, after=(*draft.after, after)))
                     after = None
             new = [*preface(new), *new] if new else []
-            rows = self._write(state, run.incarnation, new, now_ms, said.keys(), sparse=True) if new else []
+            rows = (
+                self._write(state, run.incarnation, new, now_ms, epoch, said.keys(), sparse=True)
+                if new
+                else []
+            )
         return Written(rows, known, after)
 
     def _write(
@@ -280,6 +332,7 @@ class Replica:
         incarnation: Incarnation,
         drafts: Sequence[Draft],
         now_ms: int,
+        epoch: EpochKeys,
         said: Collection[MessageId] = (),
         *,
         sparse: bool = False,
@@ -294,7 +347,7 @@ class Replica:
         own = [c for c in chains if (c.device, c.incarnation) == (self.device_id, incarnation)]
         if len(own) > 1 and incarnation == self.incarnation:
             # This chain was forked, as by a machine that was rolled back: it is written no further.
-            incarnation = self.incarnation = Incarnation(self._entropy.random(8))
+            incarnation = self.incarnation = Incarnation(self.entropy.random(8))
             own = []
         chain = own[0] if own else None
         if chain is None:
@@ -306,7 +359,6 @@ class Replica:
         n, seq, prev, week = self.store.next_n(), chain.seq + 1, chain.id, chain.week
         named = {id_ for draft in drafts for id_ in draft.after} | set(first_parents) | {prev}
         ranks = Ranks(self.store.places(state.n, named - {NO_ENTRY}).values())
-        epoch = state.keys.current
         opened: list[Opened] = []
         for index, draft in enumerate(drafts):
             encoded = bodies.encode(draft.body)
@@ -383,14 +435,10 @@ class Replica:
             InvalidInput: There is no such log.
         """
         blind = self._blind(log)
-        try:
-            if blind is not None:
-                return self._intake.receive_blind(log, blind.topic, entries, now_ms)
-            return self._intake.receive(self.log(log), entries, now_ms)
-        except BaseException:
-            # Epochs that were learned in a transaction that is undone are not known.
-            self._logs.clear()
-            raise
+        if blind is not None:
+            return self._intake.receive_blind(log, blind.topic, entries, now_ms)
+        with self._following(log, now_ms) as state:
+            return self._intake.receive(state, entries, now_ms)
 
     def settle(self, log: int, now_ms: int) -> bool:
         """Do a part of the work that was left for later, about 50 ms; whether there is more.
@@ -399,11 +447,23 @@ class Replica:
         """
         if self._blind(log) is not None:
             return False
-        try:
-            return self._intake.settle(self.log(log), now_ms)
-        except BaseException:
-            self._logs.clear()
-            raise
+        with self._following(log, now_ms) as state:
+            return self._intake.settle(state, now_ms)
+
+    @contextmanager
+    def _following(self, log: int, now_ms: int) -> Generator[LogState]:
+        """A transaction that changes a log; what that says of people and epochs takes effect with it."""
+        with self.transaction():
+            state = self.log(log)
+            before = self.people.standing() if state.kind == LogKind.PERSON else None
+            yield state
+            self.people.forget_epoch(log)
+            if before is not None:
+                follow(self, before, now_ms)
+
+    def refold(self, log: int) -> None:
+        """Work out again what changes messages of a log, since who their authors are has changed."""
+        self._fold.refold(self.log(log))
 
     def sealed_of(self, log: int, rows: Sequence[EntryRow], *, bodies: bool, now_ms: int = 0) -> list[Sealed]:
         """The exact bytes of entries, to hand on: checked against their hashes first.
@@ -484,8 +544,16 @@ class Replica:
         return {n for n, row in rows.items() if not self._fold.is_whole(row, devices)}
 
     def authors(self, log: int, chains: Collection[int]) -> dict[int, DeviceId]:
-        """Who writes these chains of a log; one device is one person until devices are paired."""
-        return {chain.n: chain.device for chain in self.store.chain_rows(chains) if chain.log == log}
+        """For each of these chains of a log the device that stands for the person who writes it."""
+        return {
+            chain.n: self.people.stand_in(chain.device)
+            for chain in self.store.chain_rows(chains)
+            if chain.log == log
+        }
+
+    def _device_rows(self) -> list[DeviceRow]:
+        self.people.forget()
+        return self.people.device_rows()
 
 
 def _median_week(chains: Sequence[ChainRow]) -> int:

@@ -331,6 +331,10 @@ class Store(PeerStore, Protocol):
         """All reads inside see one state."""
         ...
 
+    def data_version(self) -> int:
+        """A number that differs once another process has written; asking is cheap."""
+        ...
+
     # -- logs, keys, chains ------------------------------------------------------------------
 
     def logs(self) -> list[LogRow]: ...

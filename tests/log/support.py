@@ -248,6 +248,14 @@ def any_body(kind: Kind) -> st.SearchStrategy[Body]:
                 size=counts,
                 chunks=st.lists(_hex32, max_size=3).map(tuple),
             )
+        case Kind.ADMIT:
+            return st.builds(
+                bodies.Admit,
+                device=st.binary(min_size=32, max_size=32),
+                name=short_texts,
+                noise=st.binary(min_size=32, max_size=32),
+                hpke=st.binary(min_size=1, max_size=8).map(lambda b: (b * 1216)[:1216]),
+            )
         case Kind.EDIT:
             return st.builds(bodies.Edit, of=_hex16, text=short_texts, **_claims)
         case Kind.REACTION:

@@ -179,7 +179,7 @@ def test_more_heads_than_an_entry_names_are_merged_by_the_next_ones(replica: Rep
         heads = replica.store.heads(LOG)
         with replica.store.transaction():
             replica.store.change_heads(LOG, [], heads)
-            other._write(state, other.incarnation, [draft], START_MS)
+            other._write(state, other.incarnation, [draft], START_MS, state.keys.current)
             replica.store.change_heads(LOG, heads, [])
     assert len(replica.store.heads(LOG)) > limits.PARENTS_MAX
     [merge] = write(replica, message("merge"))
