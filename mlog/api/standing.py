@@ -38,6 +38,8 @@ __all__ = [
     "standings",
 ]
 
+_PARTS: Final = frozenset({"entry", "body", "signature"})
+
 _ROOT_SIZE: Final = 16
 """Of the root that a session keeps, as it stands on the wire."""
 
@@ -471,7 +473,7 @@ def _cells_here(
 
 def _gap_weeks(store: Store, log: int) -> Iterator[int]:
     """Weeks of which something is missing: what the gap list names, and holes in chains."""
-    yield from (_week_of_gap(store, gap) for gap in store.gaps(log) if gap.part != "index")
+    yield from (_week_of_gap(store, gap) for gap in store.gaps(log) if gap.part in _PARTS)
     ends: dict[int, int] = {}
     holes = 0
     for run in store.runs(log):

@@ -1,26 +1,29 @@
-"""Commands that look after the log: is everything whole, what is missing, how much is there."""
+"""Commands that look after the log: is everything whole, what is missing, what needs a hand."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from mlog.cli.options import CONVERSATION, verb
-from mlog.cli.output import iso_or_none
-from mlog.cli.terminal import safe, when
+from mlog.cli.options import CONVERSATION, LIMIT, verb
+from mlog.cli.terminal import safe
 from mlog.errors import MlogError, VerificationFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlog.api import Check, Home
+    from mlog.api.repair import Absence
     from mlog.cli.output import Console
     from mlog.log.verify import Finding
 
 __all__ = ["doctor", "gaps", "print_checks", "verify"]
 
 _FAILED: Final = VerificationFailed.exit_code
+
+_GAPS_SHOWN: Final = 50
 
 
 @verb(
@@ -83,26 +86,68 @@ def _advice(findings: Sequence[Finding]) -> str:
 @verb(
     "gaps",
     """mlog gaps
+    mlog gaps trip --limit all
     mlog gaps --check || echo 'something is missing'""",
 )
 @click.argument("conversation", type=CONVERSATION, required=False)
+@click.option(
+    "--limit", type=LIMIT, default=50, show_default=True, help="List so many; 'all' for all of them."
+)
 @click.option("--check", is_flag=True, help="Exit with 4 if there is one.")
-def gaps(console: Console, conversation: str | None, check: bool) -> None:
-    """List what the last 'verify' found damaged or missing."""
+def gaps(console: Console, conversation: str | None, limit: int | None, check: bool) -> None:
+    """List what is missing or damaged, why, and who has it.
+
+    What 'verify' found, and what is missing by what other entries and devices say. What is outside a
+    window, pruned or erased is absent on purpose, and no gap.
+    """
+    from mlog.api.repair import absences
     from mlog.cli.lines import Lines
 
     with console.open_home() as home:
-        found = home.gaps(_chosen(home, conversation))
-        console.exit_code = _FAILED if found and check else 0
+        found = absences(home, _chosen(home, conversation))
+        missing = [absence for absence in found if absence.is_gap]
+        console.exit_code = _FAILED if missing and check else 0
         lines = Lines(home, console)
-        for gap in found:
-            if console.json:
-                console.record("gap", {**lines.finding(gap), "since": iso_or_none(gap.since_ms)})
-            else:
-                since = when(gap.since_ms, home.now_ms(), None)
-                console.line(f"{lines.finding_line(gap)} {console.dim(f'(since {since})')}")
-        if not found:
-            console.note("no gap known; 'mlog verify' looks for them")
+        if console.json:
+            for absence in found if limit is None else found[:limit]:
+                console.record("gap", lines.absence(absence))
+            return
+        limit = limit or _GAPS_SHOWN
+        _count_gaps(console, missing, [absence for absence in found if not absence.is_gap])
+        for absence in found[:limit]:
+            for line in lines.absence_lines(absence):
+                console.line(line)
+        if len(found) > limit:
+            console.line(f"and {len(found) - limit:,} more: 'mlog gaps --limit all' lists them")
+        _advise_gaps(console, missing)
+
+
+def _count_gaps(console: Console, missing: Sequence[Absence], others: Sequence[Absence]) -> None:
+    if not missing:
+        console.note("no gap known; 'mlog verify' looks for them")
+    else:
+        count = sum(absence.count for absence in missing)
+        logs = len({absence.log for absence in missing})
+        where = "" if logs == 1 else f" in {logs:,} conversations"
+        console.line(console.bad(f"{count:,} missing or damaged{where}"))
+    count = sum(absence.count for absence in others)
+    if count:
+        console.line(console.dim(f"{count:,} absent on purpose, or never to be read; no gap"))
+
+
+def _advise_gaps(console: Console, missing: Sequence[Absence]) -> None:
+    """The last lines: what to do."""
+    missing = [absence for absence in missing if absence.is_entry]
+    if not missing:
+        return
+    holders = Counter(holder.name for absence in missing for holder in absence.holders)
+    if holders:
+        name, count = holders.most_common(1)[0]
+        console.line(f"'mlog sync {safe(name)}' fetches what it has, {count:,} of these.")
+    else:
+        console.line("No device is known to have them: 'mlog sync' asks all that can be reached.")
+    if any(absence.is_damage for absence in missing):
+        console.line("'mlog verify --repair' replaces what is damaged, and checks everything again.")
 
 
 @verb(

@@ -18,8 +18,9 @@ from mlog.log.store import LogKind
 
 if TYPE_CHECKING:
     from mlog.api import Conversation, Entry, Home
+    from mlog.api.repair import Absence
     from mlog.cli.output import Console
-    from mlog.log.store import EntryRow, GapRow, LogRow
+    from mlog.log.store import EntryRow, LogRow
     from mlog.log.verify import Finding
     from mlog.log.view import Message
 
@@ -230,7 +231,7 @@ class Lines:
 
     # -- damage ------------------------------------------------------------------------------
 
-    def finding(self, found: Finding | GapRow) -> dict[str, object]:
+    def finding(self, found: Finding) -> dict[str, object]:
         """Fields of something damaged or missing."""
         return {
             **self.place(found.log),
@@ -238,32 +239,84 @@ class Lines:
             "part": found.part,
             "reason": found.reason.value,
             "detail": found.detail,
-            "author": self._author_of(found)[0],
+            "author": self._author_of(found.log, found.id, found.chain)[0],
             "seq": found.seq if found.chain else None,
             "time": iso_or_none(found.time_ms),
         }
 
-    def finding_line(self, found: Finding | GapRow) -> str:
+    def finding_line(self, found: Finding) -> str:
         """Something damaged or missing as people read it: where, when, whose, which, what."""
         parts = [self._console.bold(self.title(found.log))]
         if found.chain:
-            parts += [stamp(found.time_ms).strip(), self._author_of(found)[1]]
+            parts += [stamp(found.time_ms).strip(), self._author_of(found.log, found.id, found.chain)[1]]
             parts.append(f"position {found.seq}")
         if found.id:
             parts.append(found.id.hex()[:ID_DIGITS])
         what = f"{found.part} {found.reason.value}"
         return f"{', '.join(parts)}: {self._console.bad(what)}: {safe(found.detail)}"
 
-    def _author_of(self, found: Finding | GapRow) -> tuple[str | None, str]:
+    def absence(self, absence: Absence) -> dict[str, object]:
+        """Fields of something missing."""
+        return {
+            **self.place(absence.log),
+            "id": absence.id.hex() or None,
+            "part": absence.part,
+            "reason": absence.reason.value,
+            "is_gap": absence.is_gap,
+            "detail": absence.detail,
+            "author": self._author_of_absence(absence)[0],
+            "seq": absence.first if absence.device else None,
+            "last": absence.last if absence.device else None,
+            "week": absence.week,
+            "time": iso_or_none(absence.time_ms),
+            "since": iso_or_none(absence.since_ms),
+            "named_by": absence.named_by.hex() or None,
+            "holders": [
+                {"device": holder.device.hex(), "name": holder.name, "certainty": holder.certainty.value}
+                for holder in absence.holders
+            ],
+        }
+
+    def absence_lines(self, absence: Absence) -> list[str]:
+        """Something missing as people read it: where, when, whose, which, what, who has it."""
+        parts = [self._console.bold(self.title(absence.log))]
+        if absence.time_ms:
+            parts.append(stamp(absence.time_ms).strip())
+        if absence.device:
+            parts.append(self._author_of_absence(absence)[1])
+            last = f" to {absence.last}" if absence.count > 1 else ""
+            parts.append(f"position {absence.first}{last}")
+        if absence.id:
+            parts.append(absence.id.hex()[:ID_DIGITS])
+        what = f"{absence.part} {absence.reason.value}"
+        painted = self._console.bad(what) if absence.is_gap else self._console.dim(what)
+        since = f" (since {when(absence.since_ms, self._now_ms, None)})" if absence.since_ms else ""
+        first = f"{', '.join(parts)}: {painted}: {safe(absence.detail)}{self._console.dim(since)}"
+        holders = ", ".join(f"{safe(h.name)} ({h.certainty.value})" for h in absence.holders)
+        if holders:
+            return [first, f"    {self._console.good('who has it:')} {holders}"]
+        return (
+            [first, f"    {self._console.dim('nobody is known to have it')}"] if absence.is_gap else [first]
+        )
+
+    def _author_of_absence(self, absence: Absence) -> tuple[str | None, str]:
+        if absence.id and self._home.store.find(absence.log, [EntryId(absence.id)]):
+            return self._author_of(absence.log, absence.id, absence.chain)
+        if not absence.device:
+            return None, "author unknown"
+        name = self._people.get(DeviceId(absence.device), absence.device.hex()[:ID_DIGITS])
+        return name, safe(name)
+
+    def _author_of(self, log: int, id_: bytes, n_chain: int) -> tuple[str | None, str]:
         """Whose entry is damaged, as far as that can still be read; for programs and for people."""
-        rows = self._home.store.find(found.log, [EntryId(found.id)]) if found.id else {}
+        rows = self._home.store.find(log, [EntryId(id_)]) if id_ else {}
         row = next(iter(rows.values()), None)
         if row is not None and row.mid is not None:
             name = _claimed_author(row)
             importer = safe(self._home.view.name_of(row))
             return name, f"<{safe(name)}>" if name else f"somebody in a file that {importer} imported"
-        for chain in self._home.store.chains(found.log):
-            if chain.n == found.chain:
+        for chain in self._home.store.chains(log):
+            if chain.n == n_chain:
                 name = self._people.get(chain.device, chain.device.hex()[:ID_DIGITS])
                 return name, safe(name)
         return None, "author unknown"

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import mlog
+from tests.api.peers import Peer
+
 
 @pytest.fixture
 def damaged(run, home: Path) -> dict[str, str]:
@@ -66,11 +69,38 @@ def test_gaps_lists_what_verify_found_and_check_exits_4(run, damaged):
     before = run("gaps", "--check")
     assert (before.code, before.out) == (0, "")
     run("verify")
-    assert run("gaps").code == 0
-    assert len(run("gaps").out.splitlines()) == 2
+    result = run("gaps")
+    assert result.code == 0
+    first, *_ = result.out.splitlines()
+    assert first == "2 missing or damaged in 2 conversations"
+    assert "#boat, 2024-05-01" in result.out
     assert run("gaps", "--check").code == 4
     assert run("--json", "gaps", "x").records[0]["id"] == damaged["own"]
     assert "2 damaged or missing" in run().out
+
+
+def test_gaps_ends_with_what_to_do(run, damaged, home: Path):
+    run("verify")
+    assert run("gaps").out.splitlines()[-2:] == [
+        "No device is known to have them: 'mlog sync' asks all that can be reached.",
+        "'mlog verify --repair' replaces what is damaged, and checks everything again.",
+    ]
+    with mlog.open(home) as opened:
+        phone = Peer(opened, "phone", 1)
+        for conversation in opened.conversations():
+            phone.prove_with_lost(conversation.n)
+    out = run("gaps").out
+    assert out.count("who has it: phone (signed for it)") == 2
+    assert "'mlog sync phone' fetches what it has, 2 of these." in out
+
+
+def test_gaps_lists_no_more_than_it_is_asked_for(run, damaged):
+    run("verify")
+    out = run("gaps", "--limit", "1").out
+    assert "and 1 more: 'mlog gaps --limit all' lists them" in out
+    assert out.count("position") == 1
+    assert len(run("--json", "gaps").records) == 2
+    assert len(run("--json", "gaps", "--limit", "1").records) == 1
 
 
 def test_verify_shows_progress_on_a_terminal(run, chat):
