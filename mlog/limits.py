@@ -231,6 +231,12 @@ VECTOR_CHAINS_MAX: Final = 512
 VECTOR_HOLES_MAX: Final = 10_000
 """Holes of a vector, and ranges that one request wants: about 40 KiB and 10 ms."""
 
+ANSWERED_VECTORS_SIZE_MAX_BYTES: Final = 1 * MIB
+"""Vectors of one answer in all; with the rest of it, 0.5 MiB, it fits a message. Other logs go without."""
+
+ASKED_CELLS_MAX: Final = 2**16
+"""Cells of one answer: 576 KiB; a larger sketch is asked for in parts."""
+
 WANTED_IDS_MAX: Final = 1000
 """Ids that one request or one page of ids names: 32 KB."""
 

@@ -16,7 +16,7 @@ from mlog.protocol.segments import encode_segments
 from mlog.protocol.sending import Sender
 from mlog.protocol.sketching import Sketched, decode_weeks
 from mlog.protocol.standing import Standing, stand
-from mlog.protocol.vector import Held, decode_vector, encode_vector
+from mlog.protocol.vector import decode_vector, encode_vector, may_encode
 
 __all__ = ["Follower"]
 
@@ -52,6 +52,7 @@ class Follower:
         equal = bytearray((len(parts) + 7) // 8)
         found: list[tuple[Standing, Scope]] = []
         differs: list[wire.Differs] = []
+        room = limits.ANSWERED_VECTORS_SIZE_MAX_BYTES
         for index, part in enumerate(parts):
             row = shared.get(tags[index])
             if row is None:
@@ -60,13 +61,15 @@ class Follower:
             scoped = scopes.get(index, wire.Scoped(index, 0, bodies=True))
             scope = standing.meet(scoped.first_week, bodies=scoped.bodies)
             theirs = part[wire.TAG_SIZE :][: wire.ROOT_SIZE], part[wire.TAG_SIZE + wire.ROOT_SIZE :]
-            same_scope = scope.first_week == scoped.first_week
-            if same_scope and standing.equals(scope, theirs):
+            # Both sign over what the leader offered: of a wider scope it is told, and offers again.
+            same = scope == Scope(scoped.first_week, scoped.bodies) and standing.equals(scope, theirs)
+            if same:
                 equal[index // 8] |= 1 << index % 8
                 found.append((standing, scope))
             else:
-                differs.append(self._differs(index, row, standing, scope))
-            self._sender.go_live(row.n, tags[index], standing.last_n)
+                differs.append(self._differs(index, row, standing, scope, room))
+                room -= len(differs[-1].vector)
+            self._sender.go_live(row.n, tags[index], standing.last_n, equal=same)
         link.send(wire.Answer(offer.serial, bytes(equal), tuple(differs)))
         self._keeper.equal(offer.serial, found, link.now_ms)
         receipt = self._keeper.sign(offer.serial, link.now_ms)
@@ -75,13 +78,14 @@ class Follower:
         if not offer.partial:
             self._unknown(set(tags))
 
-    def _differs(self, index: int, row: LogRow, standing: Standing, scope: Scope) -> wire.Differs:
+    def _differs(self, index: int, row: LogRow, standing: Standing, scope: Scope, room: int) -> wire.Differs:
         entries, bodies = standing.roots(scope.first_week)
         encoded = b""
         if row.kind != LogKind.BLIND:
             held = self._link.held(row.n, scope.first_week)
-            if len(held) <= limits.VECTOR_CHAINS_MAX and _holes(held) <= limits.VECTOR_HOLES_MAX:
-                encoded = encode_vector(held)
+            encoded = encode_vector(held) if may_encode(held) else b""
+        if len(encoded) > room:
+            encoded = b""
         return wire.Differs(index, scope.first_week, standing.scope.bodies, entries, bodies, encoded)
 
     def have(self, message: wire.Have) -> None:
@@ -107,6 +111,8 @@ class Follower:
         link, log = self._link, self._link.log_of(question.tag)
         if log is None or not question.start < question.stop <= SKETCH_CELLS_MAX:
             raise ProtocolViolation("a question about a log that is not shared, or about no cells")
+        if question.stop - question.start > limits.ASKED_CELLS_MAX:
+            raise ProtocolViolation("more cells than fit into a message")
         sketched = self._sketched
         if question.weeks:
             weeks = decode_weeks(question.weeks)
@@ -147,7 +153,3 @@ class Follower:
                     break
                 ids.append(id_)
         self._link.send(wire.Ids(question.tag, question.week, question.after, b"".join(ids), more))
-
-
-def _holes(held: dict[bytes, Held]) -> int:
-    return sum(len(chain.ranges) for chain in held.values())

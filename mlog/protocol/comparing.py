@@ -38,6 +38,8 @@ from mlog.protocol.vector import (
     decode_vector,
     encode_ranges,
     encode_vector,
+    may_encode,
+    split_ranges,
     subtract,
 )
 
@@ -58,6 +60,7 @@ class _Compared(msgspec.Struct):
     Attributes:
         scope: Over what it is offered: narrower than our own once the follower's is known.
         passes: How many were begun since it was last equal, or last changed.
+        narrowed: How often since then the follower kept less of it than it had said.
         waits: Requests and streams that are not finished; then roots are compared again.
         talk: The exchange that goes on about it.
         listens: The talk waits for a message.
@@ -68,6 +71,7 @@ class _Compared(msgspec.Struct):
     standing: Standing
     scope: Scope
     passes: int = 0
+    narrowed: int = 0
     waits: set[int] = msgspec.field(default_factory=set)
     talk: Talk | None = None
     listens: bool = False
@@ -104,6 +108,7 @@ class Leader:
         self._offered: list[_Compared] | None = None
         self._logs: dict[int, _Compared] = {}
         self._due: set[int] = set()
+        self._all_due = True
         self._settles: dict[int, int] = {}
         self._pushes = 0
         self._attempt = 0
@@ -115,6 +120,7 @@ class Leader:
             self._offer
             or self._offered is not None
             or self._due
+            or self._all_due
             or any(c.talk or c.waits for c in self._logs.values())
         )
 
@@ -139,23 +145,33 @@ class Leader:
             self._settles[log] = self._link.now_ms + limits.SETTLE_MS
 
     def tick(self) -> None:
-        """Compare again what has come to rest."""
-        self.compare([n for n, at_ms in self._settles.items() if at_ms <= self._link.now_ms], again=True)
+        """Compare again what has come to rest, and with it, in one offer, what soon will have."""
+        now_ms = self._link.now_ms
+        if all(at_ms > now_ms for at_ms in self._settles.values()):
+            return
+        rested = [log for log, at_ms in self._settles.items() if at_ms <= now_ms + limits.SETTLE_MS // 2]
+        for log in rested:
+            del self._settles[log]
+        self.compare(rested, again=True)
 
-    def compare(self, logs: Collection[int], *, again: bool = False, widen: bool = False) -> None:
+    def compare(self, logs: Collection[int], *, again: bool = False) -> None:
         """Compare these logs when nothing is on its way.
 
         Args:
             again: They changed: what was tried before counts no more.
-            widen: The follower may keep more of them than it did.
         """
         for log in logs:
             compared = self._logs.get(log)
             if compared is not None and again:
-                compared.passes = 0
-            if compared is not None and widen:
-                compared.scope = Scope(0, bodies=True)
+                compared.passes = compared.narrowed = 0
             self._due.add(log)
+
+    def compare_all(self) -> None:
+        """Compare all logs, from the start: the follower may also keep more of them than it did."""
+        for compared in self._logs.values():
+            compared.passes = compared.narrowed = 0
+            compared.scope = Scope(0, bodies=True)
+        self._all_due = True
 
     def step(self) -> bool:
         """One slice of work; False if there is nothing to do before something happens."""
@@ -167,29 +183,32 @@ class Leader:
             if next(self._offer, self) is self:
                 self._offer = None
             return True
-        if self._due and self._offered is None and self._is_quiet():
+        if (self._due or self._all_due) and self._offered is None and self._is_quiet():
             self._offer = self._make_offer()
             return True
         return False
 
     def _is_quiet(self) -> bool:
         """Nothing is on its way that would change what is compared."""
-        compared = any(c.talk or c.waits for log, c in self._logs.items() if log in self._due)
+        compared = any(c.talk or c.waits for n, c in self._logs.items() if self._all_due or n in self._due)
         return self._sender.idle and self._at_rest() and not compared
 
     # -- offer and answer --------------------------------------------------------------------
 
     def _make_offer(self) -> Generator[None]:
-        due, self._due = self._due, set()
-        for log in due:
-            self._settles.pop(log, None)
         link = self._link
         shared = link.shared()
+        due = {row.n for row in shared.values() if self._all_due or row.n in self._due}
+        self._due, self._all_due = set(), False
         offered: list[_Compared] = []
         logs, scopes = bytearray(), list[wire.Scoped]()
         for tag, row in shared.items():
-            if row.n not in due or len(offered) == limits.OFFERED_LOGS_MAX:
+            if row.n not in due:
                 continue
+            if len(offered) == limits.OFFERED_LOGS_MAX:
+                self._due.add(row.n)
+                continue
+            self._settles.pop(row.n, None)
             standing = yield from stand(link.store, row, link.now_ms)
             compared = self._logs.setdefault(row.n, _Compared(row.n, tag, standing, standing.scope))
             compared.standing = standing
@@ -216,21 +235,22 @@ class Leader:
         self._link.round_trips += 1
         if len(answer.equal) != (len(offered) + 7) // 8:
             raise ProtocolViolation("an answer about other logs")
-        equal = [c for i, c in enumerate(offered) if answer.equal[i // 8] >> i % 8 & 1]
+        equal = {i: c for i, c in enumerate(offered) if answer.equal[i // 8] >> i % 8 & 1}
         differing: dict[int, wire.Differs] = {}
         for differs in answer.differs:
-            if differs.index >= len(offered) or differs.index in differing or offered[differs.index] in equal:
+            if differs.index >= len(offered) or differs.index in differing or differs.index in equal:
                 raise ProtocolViolation("an answer about other logs")
             differing[differs.index] = differs
-        self._keeper.equal(answer.serial, [(c.standing, c.scope) for c in equal], self._link.now_ms)
-        for compared in equal:
-            compared.passes = 0
-            self._sender.go_live(compared.log, compared.tag, compared.standing.last_n)
+        held = [(compared.standing, compared.scope) for compared in equal.values()]
+        self._keeper.equal(answer.serial, held, self._link.now_ms)
+        for compared in equal.values():
+            compared.passes = compared.narrowed = 0
+            self._sender.go_live(compared.log, compared.tag, compared.standing.last_n, equal=True)
         for index, differs in differing.items():
             compared = offered[index]
             compared.talk = self._differs(compared, differs)
             compared.listens = False
-        return [c.log for i, c in enumerate(offered) if c not in equal and i not in differing]
+        return [c.log for i, c in enumerate(offered) if i not in equal and i not in differing]
 
     def message(self, message: wire.Weeks | wire.Cells | wire.Ids) -> None:
         """Take what the follower says about one log.
@@ -273,17 +293,23 @@ class Leader:
         scope = standing.meet(differs.first_week, bodies=differs.bodies)
         theirs = differs.entries_root, differs.bodies_root
         narrower, compared.scope = scope != compared.scope, scope
-        if narrower and standing.equals(scope, theirs):
+        self._sender.go_live(log, compared.tag, standing.last_n)
+        if narrower and standing.equals(scope, theirs) and compared.narrowed < _PASSES:
             # Over what both keep they are equal; the follower can say so, and sign it, once it is asked.
+            compared.narrowed += 1
             self._due.add(log)
             return
         compared.passes += 1
-        self._sender.go_live(log, compared.tag, link.store.next_n() - 1)
         entries_equal = standing.roots(scope.first_week)[0] == theirs[0]
         by_vector = self._inspect is None and not entries_equal and compared.passes == 1
         if by_vector and differs.vector and self._by_vector(compared, differs, scope):
             return
         if compared.passes > _PASSES:
+            if link.store.arrivals(log, standing.last_n, 1):
+                # It goes on changing here: what was offered is not what is held any more.
+                compared.passes = 0
+                self._due.add(log)
+                return
             self._give_up(compared, entries_equal=entries_equal)
             return
         if entries_equal and self._inspect is None:
@@ -298,24 +324,23 @@ class Leader:
         weeks, _ = differing_weeks(standing.digests, theirs, scope.first_week)
         if compared.passes < _PASSES and self._inspect is None:
             counts = sum(theirs[week].entries for week in weeks if week in theirs)
-            if (yield from self._by_sketch(compared, weeks, counts)):
+            if (yield from self._by_sketch(compared, weeks, counts, bodies=differs.bodies)):
                 return
         here, there = yield from self._by_ids(compared, weeks)
         if self._inspect is not None:
             self._inspect(log, here, there)
             return
-        self._transfer(compared, here, there)
+        self._transfer(compared, here, there, bodies=differs.bodies)
 
     def _by_vector(self, compared: _Compared, differs: wire.Differs, scope: Scope) -> bool:
         """Transfer what chain vectors say; False if they say nothing."""
         link, log = self._link, compared.log
-        theirs, mine, chains = (
-            decode_vector(differs.vector),
-            link.held(log, scope.first_week),
-            link.chains(log),
-        )
+        theirs, mine = decode_vector(differs.vector), link.held(log, scope.first_week)
+        chains, forked = link.chains(log), link.forked(log)
         lacking_here: dict[ChainTag, Ranges] = {}
         for tag, held in theirs.items():
+            if tag in forked:
+                continue
             lack = subtract(held.ranges, mine[tag].ranges if tag in mine else ())
             if lack:
                 lacking_here[tag] = lack
@@ -333,23 +358,24 @@ class Leader:
         )
         if not lacking_here and not lacking_there:
             return False
-        if lacking_here:
+        for part in split_ranges(lacking_here, limits.VECTOR_HOLES_MAX):
             want = wire.Want(
                 0,
                 compared.tag,
-                encode_ranges(lacking_here),
+                encode_ranges(part),
                 first_week=scope.first_week,
                 bodies=compared.standing.scope.bodies,
             )
             compared.waits.add(self._ask(want))
         if lacking_there:
-            link.send(wire.Have(compared.tag, encode_vector(mine)))
+            if may_encode(mine):
+                link.send(wire.Have(compared.tag, encode_vector(mine)))
             pages = by_ranges(link.store, log, lacking_there, scope.first_week)
             self._push(compared, pages, bodies=differs.bodies)
         return True
 
     def _by_sketch(
-        self, compared: _Compared, weeks: Sequence[int], count_there: int
+        self, compared: _Compared, weeks: Sequence[int], count_there: int, *, bodies: bool
     ) -> Generator[bool, wire.Message | None, bool]:
         """Transfer what a sketch of these segments tells; False where a list of ids is shorter."""
         link, log = self._link, compared.log
@@ -366,16 +392,20 @@ class Leader:
         start, stop = 0, sketch.first_cells(count_here, count_there)
         while stop and not peeler.decoded:
             asked = encode_weeks(weeks) if start == 0 else b""
-            link.send(wire.AskCells(compared.tag, self._attempt, asked, start, stop))
+            end = min(stop, start + limits.ASKED_CELLS_MAX)
+            link.send(wire.AskCells(compared.tag, self._attempt, asked, start, end))
             reply = yield True
             if not isinstance(reply, wire.Cells) or (reply.attempt, reply.start) != (self._attempt, start):
                 raise ProtocolViolation("not the cells that were asked for")
-            if len(reply.cells) != (stop - start) * sketch.CELL_SIZE:
+            if len(reply.cells) != (end - start) * sketch.CELL_SIZE:
                 raise ProtocolViolation("fewer cells than were asked for, or more")
             peeler.feed(reply.cells)
+            start = end
+            if start < stop:
+                continue
             for _ in peeler.peel():
                 yield False
-            start, stop = stop, sketch.next_cells(stop, peeler.estimate(reply.count), reply.count)
+            stop = sketch.next_cells(stop, peeler.estimate(reply.count), reply.count)
         if not peeler.decoded:
             return False
         finding = sketched.find(peeler.here)
@@ -389,10 +419,10 @@ class Leader:
         self._keeper.behind(log, len(peeler.there), len(here), link.now_ms)
         if peeler.there:
             shorts = sketch.encode_short_ids(peeler.there)
-            bodies = compared.standing.scope.bodies
-            compared.waits.add(self._ask(wire.Want(0, compared.tag, shorts=shorts, bodies=bodies)))
+            want = wire.Want(0, compared.tag, shorts=shorts, bodies=compared.standing.scope.bodies)
+            compared.waits.add(self._ask(want))
         if here:
-            self._push(compared, by_id(link.store, log, here), bodies=True)
+            self._push(compared, by_id(link.store, log, here), bodies=bodies)
         if not here and not peeler.there:
             self._due.add(log)
         return True
@@ -425,14 +455,16 @@ class Leader:
             there += sorted(theirs - mine)
         return here, there
 
-    def _transfer(self, compared: _Compared, here: Sequence[EntryId], there: Sequence[EntryId]) -> None:
+    def _transfer(
+        self, compared: _Compared, here: Sequence[EntryId], there: Sequence[EntryId], *, bodies: bool
+    ) -> None:
         self._keeper.behind(compared.log, len(there), len(here), self._link.now_ms)
         for at in range(0, len(there), limits.WANTED_IDS_MAX):
             ids = b"".join(there[at : at + limits.WANTED_IDS_MAX])
             want = wire.Want(0, compared.tag, ids=ids, bodies=compared.standing.scope.bodies)
             compared.waits.add(self._ask(want))
         if here:
-            self._push(compared, by_id(self._link.store, compared.log, here), bodies=True)
+            self._push(compared, by_id(self._link.store, compared.log, here), bodies=bodies)
         if not here and not there:
             self._due.add(compared.log)
 

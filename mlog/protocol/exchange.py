@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
@@ -57,11 +57,12 @@ class Exchange:
         )
         self._follower = None if link.leader else Follower(link, self._sender, self._keeper, self._grant)
         self.greeted = False
+        self._peer_compares_only = False
+        self._settled_topics: set[Topic] | None = None
         self._asked: set[EntryId] = set()
         self._reading: dict[int, tuple[Ask, Pager, int]] = {}
-        link.send(wire.Hello(VERSION, 0, link.now_ms))
-        if self._leader is not None:
-            self._leader.compare([row.n for row in link.shared().values()])
+        features = wire.COMPARES_ONLY if self._compare_only else 0
+        link.send(wire.Hello(VERSION, features, link.now_ms))
 
     # -- what the session asks ---------------------------------------------------------------
 
@@ -95,20 +96,42 @@ class Exchange:
         """Something was committed here."""
         if not self._compare_only:
             self._sender.committed()
+            self._share_new_logs()
+
+    def _share_new_logs(self) -> None:
+        """Give and compare what was started, or learned of, since all logs were compared."""
+        settled = self._settled_topics
+        if settled is None:
+            return
+        new = {row.topic: row.n for row in self._link.shared().values() if row.topic not in settled}
+        if new:
+            self._grant_but(settled)
+            settled.update(new)
+            if self._leader is not None:
+                self._leader.compare(new.values())
+
+    def closed(self) -> None:
+        """The session is over: nobody waits for an answer any longer."""
+        for question, _, _ in self._reading.values():
+            self._link.emit(Paged(number=question.number, end=True, error="the connection ended"))
+        self._reading.clear()
 
     def compare_all(self) -> None:
         """Compare all logs again now."""
         self._asked.clear()
         if self._leader is not None:
-            self._leader.compare([row.n for row in self._link.shared().values()], again=True, widen=True)
+            self._leader.compare_all()
         else:
             self._link.send(wire.Again())
 
     def fetch(self, log: int, ids: Collection[EntryId]) -> None:
         """Ask for entries with their bodies and signatures."""
         row = next((row for row in self._link.shared().values() if row.n == log), None)
-        if row is not None:
-            self._ask(wire.Want(0, self._link.tag_of(row.topic), ids=b"".join(ids)))
+        if row is None or self._compare_only:
+            return
+        remaining = iter(ids)
+        while part := b"".join(islice(remaining, limits.WANTED_IDS_MAX)):
+            self._ask(wire.Want(0, self._link.tag_of(row.topic), ids=part))
 
     def ask(self, question: Ask) -> None:
         """Read a log at the peer."""
@@ -172,6 +195,8 @@ class Exchange:
         if message.version < VERSION:
             raise ProtocolViolation(f"it speaks version {message.version} of the protocol, we {VERSION}")
         self.greeted = True
+        self._peer_compares_only = bool(message.features & wire.COMPARES_ONLY)
+        self._sender.pushes = not self._peer_compares_only
         skew_ms = message.time_ms - self._link.now_ms
         if abs(skew_ms) > limits.CLOCK_SKEW_WARN_MS:
             days = round(abs(skew_ms) / 86_400_000)
@@ -181,12 +206,13 @@ class Exchange:
 
     def _grant(self, named: set[bytes]) -> None:
         """Give a device of one's own the secrets of the logs that it does not name."""
-        topics = {row.topic for tag, row in self._link.shared().items() if tag in named}
-        self._grant_but(topics)
+        shared = self._link.shared()
+        self._grant_but({row.topic for tag, row in shared.items() if tag in named})
+        self._settled_topics = {row.topic for row in shared.values()}
 
     def _grant_but(self, topics: Collection[bytes]) -> None:
         link = self._link
-        if not link.peer.own or self._compare_only:
+        if not link.peer.own or self._compare_only or self._peer_compares_only:
             return
         sealed = people.grant_for(link.replica, link.device, topics, link.binding)
         if sealed is not None:
@@ -201,10 +227,15 @@ class Exchange:
             logs = people.accept_grant(link.replica, link.device, message.sealed, link.binding, link.now_ms)
         except InvalidInput as error:
             raise ProtocolViolation(f"secrets that do not open: {error}") from None
-        if logs and self._leader is not None:
+        if not logs:
+            return
+        if self._settled_topics is not None:
+            self._settled_topics.update(row.topic for row in link.store.logs() if row.n in logs)
+        if self._leader is not None:
             self._leader.compare(logs)
-        elif logs:
+        else:
             link.send(wire.Again())
+        self._stored()
 
     # -- comparing -----------------------------------------------------------------------------
 
@@ -223,11 +254,12 @@ class Exchange:
         if whole:
             rows = self._link.store.logs()
             self._grant_but({row.topic for row in rows if row.n not in unknown})
+            self._settled_topics = {row.topic for row in rows}
         self._ask_lacking()
 
     def _again(self, _: wire.Again) -> None:
         assert self._leader is not None
-        self._leader.compare([row.n for row in self._link.shared().values()], again=True, widen=True)
+        self._leader.compare_all()
 
     def _have(self, message: wire.Have) -> None:
         assert self._follower is not None
@@ -264,7 +296,7 @@ class Exchange:
 
     def _ask_lacking(self) -> None:
         """Ask for what is known to be missing here, once in a session."""
-        if self._compare_only:
+        if self._compare_only or self._peer_compares_only:
             return
         for tag, row in self._link.shared().items():
             lacking = self._link.replica.lacking(row.n, limits.WANTED_IDS_MAX)
@@ -290,7 +322,7 @@ class Exchange:
         asked = len(ids) + sum(map(count, wanted.values()))
 
         def done(sent: int) -> None:
-            link.send(wire.Done(message.request, max(asked - sent, 0)))
+            link.send(wire.Done(message.request, min(max(asked - sent, 0), limits.SEQ_MAX)))
             if sent and ids:
                 self._touch(log)
 

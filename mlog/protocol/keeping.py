@@ -100,7 +100,7 @@ class Keeper:
         """
         link = self._link
         statements = self._statements(receipt.serial, receipt.time_ms, receipt.expires_ms)
-        if not statements:
+        if not statements or receipt.time_ms > receipt.expires_ms:
             raise ProtocolViolation("a receipt for nothing")
         try:
             proofs = receipts.prove(link.device, statements, receipt.signature)

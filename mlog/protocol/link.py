@@ -85,14 +85,18 @@ class Link:
 
     def chains(self, log: int) -> dict[ChainTag, int]:
         """Chains of a log by tag; those that forked are left out: a vector cannot tell their branches."""
-        chains: dict[ChainTag, int] = {}
-        forked: set[ChainTag] = set()
+        return {tag: rows[0] for tag, rows in self._branches(log).items() if len(rows) == 1}
+
+    def forked(self, log: int) -> set[ChainTag]:
+        """The chains that `chains` leaves out."""
+        return {tag for tag, rows in self._branches(log).items() if len(rows) > 1}
+
+    def _branches(self, log: int) -> dict[ChainTag, list[int]]:
+        branches: dict[ChainTag, list[int]] = {}
         for chain in self.store.chains(log):
             tag = vector.chain_tag(self.binding, chain.device, chain.incarnation)
-            if tag in chains:
-                forked.add(tag)
-            chains[tag] = chain.n
-        return {tag: n for tag, n in chains.items() if tag not in forked}
+            branches.setdefault(tag, []).append(chain.n)
+        return branches
 
     def held(self, log: int, first_week: int) -> dict[ChainTag, Held]:
         """What is held of each chain, from its first entry in a week that counts."""

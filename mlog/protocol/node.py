@@ -46,6 +46,8 @@ from mlog.protocol.session import Session
 __all__ = ["Node"]
 
 _KEY_SIZE: Final = 32
+_UNKNOWN: Final = "the device is not known any more"
+_ANOTHER: Final = "there is another connection to the same device"
 
 
 class _Dialling(msgspec.Struct):
@@ -111,6 +113,7 @@ class Node:
             case Tick():
                 self._tick()
             case Committed():
+                self._end_untrusted()
                 self._committed()
             case SyncNow():
                 self._sync_now()
@@ -118,6 +121,7 @@ class Node:
                 for session in self._established():
                     assert session.exchange is not None
                     session.exchange.fetch(event.log, event.ids)
+                    session.wake()
             case Ask():
                 self._ask(event)
         self._work()
@@ -152,7 +156,14 @@ class Node:
         if event.device is not None:
             peer = next((p for p in self._replica.store.peers() if p.device == event.device), None)
             if peer is None:
-                self._effects.append(Close(event.session, "the device is not known any more"))
+                self._effects.append(Close(event.session, _UNKNOWN))
+                return
+            if any(
+                s.leads and s.peer is not None and s.peer.device == event.device
+                for s in self._sessions.values()
+            ):
+                # The other end would see two, in an order of its own, and each might close the other's.
+                self._effects.append(Close(event.session, _ANOTHER))
                 return
         channel = (
             Channel.respond(keys.noise_seed, ephemeral)
@@ -205,7 +216,7 @@ class Node:
             ours_leads = self._replica.device_id < device
             keep_new = session.leads in (other.leads, ours_leads)
             loser = other if keep_new else session
-            self._effects.append(Close(loser.number, "there is another connection to the same device"))
+            self._effects.append(Close(loser.number, _ANOTHER))
             self._drop(loser.number)
             if loser is session:
                 return
@@ -231,6 +242,8 @@ class Node:
         session = self._sessions.pop(number, None)
         if number in self._turns:
             self._turns.remove(number)
+        if session is not None and session.exchange is not None:
+            session.exchange.closed()
         return session
 
     def _established(self) -> list[Session]:
@@ -259,6 +272,15 @@ class Node:
                 session.wake()
         self._learn_peers()
 
+    def _end_untrusted(self) -> None:
+        """End the sessions of devices that may not connect any more, or not as what they did."""
+        peers = {peer.device: (peer.noise, peer.own) for peer in self._replica.store.peers()}
+        for number, session in list(self._sessions.items()):
+            peer = session.peer
+            if peer is not None and peers.get(peer.device) != (peer.noise, peer.own):
+                self._effects.append(Close(number, _UNKNOWN))
+                self._forget(number, _UNKNOWN)
+
     def _sync_now(self) -> None:
         for session in self._established():
             assert session.exchange is not None
@@ -274,6 +296,7 @@ class Node:
             if session.peer is not None and session.peer.device == event.device:
                 assert session.exchange is not None
                 session.exchange.ask(event)
+                session.wake()
                 return
         self._emit(Paged(number=event.number, end=True, error="there is no connection to the device"))
 

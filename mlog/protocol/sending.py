@@ -97,7 +97,11 @@ class _Flying(NamedTuple):
 
 
 class Sender:
-    """All that one session sends of entries."""
+    """All that one session sends of entries.
+
+    Attributes:
+        pushes: Send what is committed too, not only what was asked for.
+    """
 
     def __init__(self, link: Link):
         self._link = link
@@ -107,6 +111,7 @@ class Sender:
         self._serial = 0
         self._next: tuple[wire.Entries, _Flying] | None = None
         self._flying: _Flying | None = None
+        self.pushes = True
         self.entries_sent = 0
 
     @property
@@ -123,10 +128,18 @@ class Sender:
         """Send these, after what was added before."""
         self._streams.append(stream)
 
-    def go_live(self, log: int, tag: bytes, cursor: int) -> None:
-        """From now on send what is committed behind `cursor`, as soon as it is."""
+    def go_live(self, log: int, tag: bytes, cursor: int, *, equal: bool = False) -> None:
+        """From now on send what is committed behind `cursor`, as soon as it is.
+
+        Args:
+            equal: The peer has all up to there, also where less was sent; else what was not sent yet of
+                a log that is live already still is: a comparison that fails must not swallow it.
+        """
+        if not self.pushes:
+            return
         live = self._live.setdefault(log, _Live(tag, cursor))
-        live.cursor = max(live.cursor, cursor)
+        if equal:
+            live.cursor = max(live.cursor, cursor)
         self._live_due = True
 
     def committed(self) -> None:
@@ -245,8 +258,10 @@ def by_ranges(store: Store, log: int, ranges: Mapping[int, Ranges], first_week: 
     """
     digests = store.digests(log)
     if first_week:
-        weeks = [digest.week for digest in digests if digest.week >= first_week]
-        return _by_week(store, log, weeks[::-1], ranges)
+        # Also weeks that changed since their digests were made.
+        known = {*(digest.week for digest in digests), *store.stale_weeks(log)}
+        weeks = sorted((week for week in known if week >= first_week), reverse=True)
+        return _by_week(store, log, weeks, ranges)
     if sum(map(count, ranges.values())) >= _WHOLE_SHARE * sum(digest.entries for digest in digests):
         return _by_arrival(store, log, ranges, store.next_n() - 1)
     return _by_chain(store, ranges)

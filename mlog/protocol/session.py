@@ -67,7 +67,7 @@ class Session:
         self._job: Job | None = None
         self._has_turn = False
         self._now_ms = now_ms
-        self._deadline_ms = now_ms + limits.HANDSHAKE_TIMEOUT_MS
+        self._deadline_ms: int | None = now_ms + limits.HANDSHAKE_TIMEOUT_MS
         if peer is not None:
             emit(Send(number, channel.start()))
 
@@ -89,14 +89,8 @@ class Session:
     @property
     def wake_ms(self) -> int | None:
         """When `tick` is to be called at the latest."""
-        times = [self._deadline_ms] if self._expects else []
-        if self.exchange is not None and self.exchange.wake_ms is not None:
-            times.append(self.exchange.wake_ms)
-        return min(times, default=None)
-
-    @property
-    def _expects(self) -> bool:
-        return self.exchange is None or self.exchange.waits
+        settled_ms = self.exchange.wake_ms if self.exchange is not None else None
+        return min((at_ms for at_ms in (self._deadline_ms, settled_ms) if at_ms is not None), default=None)
 
     def receive(self, data: bytes, now_ms: int) -> None:
         """Take one websocket message.
@@ -105,15 +99,17 @@ class Session:
             ProtocolViolation: The peer broke the rules, or is not known.
         """
         self._set_time(now_ms)
-        self._deadline_ms = now_ms + limits.ANSWER_TIMEOUT_MS
         if self.exchange is None:
             self._shake_hands(data)
             return
+        if self.greeted:
+            self._deadline_ms = None
         for message in self._channel.receive(data):
             self._inbox.append(message)
             self._inbox_size += len(message)
         if self._inbox_size > limits.INBOX_SIZE_MAX_BYTES or len(self._inbox) > limits.INBOX_MESSAGES_MAX:
             raise ProtocolViolation("more messages than were asked for")
+        self._watch()
 
     def _shake_hands(self, data: bytes) -> None:
         self._channel.receive(data)
@@ -150,6 +146,11 @@ class Session:
         self._set_time(now_ms)
         if self.exchange is None:
             return False
+        did = self._work(self.exchange)
+        self._watch()
+        return did
+
+    def _work(self, exchange: Exchange) -> bool:
         if self._job is not None:
             if next(self._job, self) is self:
                 self._job = None
@@ -159,10 +160,12 @@ class Session:
             self._inbox_size -= len(data)
             message = wire.decode(data)
             if message is not None:
-                self._job = self.exchange.handle(message)
+                self._job = exchange.handle(message)
+            if exchange.greeted:
+                self._deadline_ms = None
             self._has_turn = True
             return True
-        self._has_turn = self.exchange.step()
+        self._has_turn = exchange.step()
         return self._has_turn
 
     def wake(self) -> None:
@@ -176,11 +179,20 @@ class Session:
             ProtocolViolation: The peer did not answer in time.
         """
         self._set_time(now_ms)
-        if self._expects and now_ms >= self._deadline_ms:
+        unread = self._inbox or self._job is not None
+        if self._deadline_ms is not None and now_ms >= self._deadline_ms and not unread:
             raise ProtocolViolation("it did not answer in time")
         if self.exchange is not None:
             self.exchange.tick()
             self._has_turn = True
+
+    def _watch(self) -> None:
+        """Give the peer its time from when something is asked of it; whatever it says gives it more."""
+        assert self.exchange is not None
+        if not self.exchange.waits:
+            self._deadline_ms = None
+        elif self._deadline_ms is None:
+            self._deadline_ms = self._now_ms + limits.ANSWER_TIMEOUT_MS
 
     def _set_time(self, now_ms: int) -> None:
         self._now_ms = now_ms

@@ -13,7 +13,7 @@ docs/protocol.md, 14.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from mlog import limits
@@ -33,6 +33,8 @@ __all__ = [
     "decode_vector",
     "encode_ranges",
     "encode_vector",
+    "may_encode",
+    "split_ranges",
     "subtract",
 ]
 
@@ -99,6 +101,28 @@ def encode_vector(chains: Mapping[ChainTag, Held]) -> bytes:
         _put(out, end - held.first + 1)
         _put_ranges(out, holes, held.first)
     return bytes(out)
+
+
+def may_encode(chains: Mapping[ChainTag, Held]) -> bool:
+    """Whether a vector of these keeps its bounds."""
+    ranges = sum(len(held.ranges) for held in chains.values())
+    return len(chains) <= limits.VECTOR_CHAINS_MAX and ranges <= limits.VECTOR_HOLES_MAX
+
+
+def split_ranges(chains: Mapping[ChainTag, Ranges], most: int) -> Iterator[dict[ChainTag, Ranges]]:
+    """The same in parts of at most `most` ranges."""
+    part: dict[ChainTag, Ranges] = {}
+    room = most
+    for tag, ranges in chains.items():
+        left = ranges
+        while left:
+            part[tag], left = left[:room], left[room:]
+            room -= len(part[tag])
+            if not room:
+                yield part
+                part, room = {}, most
+    if part:
+        yield part
 
 
 def decode_vector(data: bytes) -> dict[ChainTag, Held]:

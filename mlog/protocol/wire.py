@@ -16,6 +16,7 @@ from mlog import limits
 from mlog.errors import ProtocolViolation
 
 __all__ = [
+    "COMPARES_ONLY",
     "ROOT_SIZE",
     "TAG_SIZE",
     "Ack",
@@ -47,6 +48,9 @@ __all__ = [
 
 TAG_SIZE: Final = 6
 ROOT_SIZE: Final = 16
+
+COMPARES_ONLY: Final = 1
+"""A bit of `Hello.features`: it only compares, so it is to be sent no entries and no secrets."""
 
 _Tag = Annotated[bytes, msgspec.Meta(min_length=TAG_SIZE, max_length=TAG_SIZE)]
 _Root = Annotated[bytes, msgspec.Meta(min_length=ROOT_SIZE, max_length=ROOT_SIZE)]
@@ -108,8 +112,9 @@ class Differs(_Array, frozen=True):
 
     Attributes:
         index: Which one of the offer.
-        first_week, bodies: Over what was compared: the later of both starts, bodies if both want them.
-        entries_root, bodies_root: Of this side, over that.
+        first_week: Over what was compared: the later of both starts.
+        bodies: This side wants bodies too.
+        entries_root, bodies_root: Of this side, from that week on.
         vector: What this side holds of each chain (mlog/protocol/vector.py); empty where it cannot tell.
     """
 
@@ -146,7 +151,7 @@ class Want(_Array, frozen=True, tag=5):
         request: Number that `Done` repeats.
         chains: Ranges of sequence numbers for chains (mlog/protocol/vector.py).
         ids: Entry ids, 32 bytes each: also the parts of a known entry that are missing there.
-        shorts: Short ids of the last sketch or its attempt, 8 bytes each.
+        shorts: Short ids of the last sketch, 7 bytes each, ascending.
         first_week: Nothing of an earlier week, unless it is asked for by id.
         bodies: With bodies.
     """
