@@ -1,0 +1,351 @@
+"""What must hold: after every event, and once everybody met again.
+
+`Ledger` watches a run: who wrote what, what was acknowledged, what was promised. The functions below
+it look at stores when all is healed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from mlog import limits
+from mlog.errors import InvalidInput
+from mlog.log import entry, receipts
+from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
+from mlog.log.merkle import refresh_digests
+from mlog.log.peers import SyncState
+from mlog.log.replica import Replica
+from mlog.log.scope import bodies_root, entries_root, scope_of
+from mlog.log.store import BodyState, EntryRow, LogKind, LogRow, Reason, TimelineQuery
+from mlog.log.verify import Finding, verify_log
+from mlog.log.view import View
+from mlog.protocol import wire
+from mlog.protocol.events import Effect, Event
+from mlog.protocol.session import Session
+
+from .machine import Machine
+from .network import Connection, Network, Observer, SimFailure
+
+__all__ = [
+    "Ledger",
+    "check_authentic",
+    "check_equal",
+    "check_held",
+    "check_statuses",
+    "check_stores",
+    "check_wanted_bodies",
+    "facts_of",
+    "rows_of",
+]
+
+_FLYING_SIZE_MAX = 4 * limits.MIB
+"""Frames of one connection and direction on their way: a bundle, and answers to questions."""
+
+
+_SHOWN = frozenset({Reason.FORKED})
+"""What `mlog verify` tells of others, rather than of this store."""
+
+
+def _require(holds: object, claim: str) -> None:
+    if not holds:
+        raise SimFailure(claim)
+
+
+class Ledger(Observer):
+    """Who wrote what, and who promised to keep what."""
+
+    def __init__(self, network: Network):
+        self._network = network
+        self._seen_n: dict[int, int] = {}
+        self._places: dict[tuple[Topic, DeviceId, Incarnation, int], EntryId] = {}
+        self._bundles: dict[tuple[bytes, int, int], tuple[Topic, list[EntryId]]] = {}
+        self._owed: list[tuple[Machine, Topic, list[EntryId], int]] = []
+        self.refused: list[str] = []
+        self.written: dict[DeviceId, set[EntryId]] = {}
+        self.by_device = {machine.device: machine for machine in network.machines}
+        network.observers.append(self)
+
+    def wrote(self, machine: Machine, topic: Topic, id_: EntryId) -> None:
+        """A machine's person wrote this, and it is durable."""
+        self.written.setdefault(machine.device, set()).add(id_)
+        machine.held.setdefault(topic, set()).add(id_)
+
+    def restored(self, machine: Machine) -> None:
+        """Its database is another one now."""
+        self._seen_n.pop(machine.index, None)
+
+    # -- acknowledgements --------------------------------------------------------------------
+
+    def sending(self, machine: Machine, session: Session, message: wire.Message) -> None:
+        link = session._link
+        if link is None:
+            return
+        if isinstance(message, wire.Entries):
+            log = link.log_of(message.tag)
+            row = next((row for row in link.store.logs() if row.n == log), None)
+            if row is not None:
+                key = link.binding, machine.index, message.serial
+                self._bundles[key] = row.topic, _ids_of(row.topic, message.entries)
+        if not machine.honest:
+            return
+        if isinstance(message, wire.Ack):
+            self._acknowledged(machine, session, message)
+        if isinstance(message, wire.Ack | wire.Receipt | wire.Done):
+            assert machine.store is not None
+            _require(machine.store.depth == 0, f"{machine} promises something before its commit")
+
+    def _acknowledged(self, machine: Machine, session: Session, ack: wire.Ack) -> None:
+        link = session._link
+        assert link is not None
+        sender = self.by_device[link.device]
+        bundle = self._bundles.pop((link.binding, sender.index, ack.serial), None)
+        if bundle is None:
+            _require(not sender.honest, f"{machine} acknowledges what {sender} never sent")
+            return
+        topic, ids = bundle
+        assert machine.store is not None
+        n = machine.log_n(topic)
+        assert n is not None
+        here = set(machine.store.places(n, ids)) & set(ids)
+        _require(
+            len(here) >= len(set(ids)) - ack.refused,
+            f"{machine} acknowledges {len(ids)} entries less {ack.refused}, and has {len(here)}",
+        )
+        machine.held.setdefault(topic, set()).update(here)
+        if ack.refused and sender.honest and not self._is_blind(sender, topic):
+            self.refused.append(f"{machine} refused {ack.refused} entries of {sender}")
+
+    @staticmethod
+    def _is_blind(machine: Machine, topic: Topic) -> bool:
+        assert machine.store is not None
+        return any(row.topic == topic and row.kind == LogKind.BLIND for row in machine.store.logs())
+
+    # -- after every event -------------------------------------------------------------------
+
+    def sent(self, machine: Machine, connection: Connection, size: int) -> None:
+        if machine.honest:
+            side = 0 if connection.ends[0].machine is machine else 1
+            _require(
+                connection.flying_size[side] + size <= _FLYING_SIZE_MAX,
+                f"{machine} has {connection.flying_size[side]} bytes on their way in one connection",
+            )
+
+    def handled(self, machine: Machine, event: Event | None, effects: list[Effect]) -> None:
+        if machine.honest and machine.runs:
+            self.look_at(machine)
+
+    def look_at(self, machine: Machine) -> None:
+        """The cheap checks, over what came since the last look."""
+        store, node = machine.store, machine.node
+        assert store is not None
+        _require(store.depth == 0, f"{machine} left a transaction open")
+        if node is not None:
+            for session in node._sessions.values():
+                _require(
+                    session._inbox_size <= limits.INBOX_SIZE_MAX_BYTES
+                    and len(session._inbox) <= limits.INBOX_MESSAGES_MAX,
+                    f"the inbox of {machine} is beyond its bounds",
+                )
+        last_n = store.next_n() - 1
+        seen_n = self._seen_n.get(machine.index, 0)
+        if last_n > seen_n:
+            self._seen_n[machine.index] = last_n
+            self._look_at_rows(machine, store.rows(range(seen_n + 1, last_n + 1)).values())
+
+    def _look_at_rows(self, machine: Machine, rows: Iterable[EntryRow]) -> None:
+        assert machine.store is not None
+        logs = {row.n: row for row in machine.store.logs()}
+        chains = {chain.n: chain for log in logs for chain in machine.store.chains(log)}
+        for row in rows:
+            _require(entry.entry_id(row.outer) == row.id, f"{machine} stored an entry under a wrong id")
+            chain = chains.get(row.chain)
+            if chain is None:
+                continue
+            author = self.by_device.get(chain.device)
+            if author is None or not author.honest:
+                continue
+            _require(
+                row.id in self.written.get(chain.device, ()),
+                f"{machine} reads an entry in the name of {author} that {author} never wrote",
+            )
+            place = logs[row.log].topic, chain.device, chain.incarnation, row.seq
+            known = self._places.setdefault(place, row.id)
+            _require(known == row.id, f"the honest {author} wrote two entries at seq {row.seq} of one chain")
+
+
+def _ids_of(topic: Topic, entries: Iterable[wire.Packed]) -> list[EntryId]:
+    ids: list[EntryId] = []
+    for packed in entries:
+        with suppress(InvalidInput):
+            ids.append(entry.from_tail(topic, packed.head, packed.body, packed.signature).id)
+    return ids
+
+
+# -- once all is healed ------------------------------------------------------------------------
+
+
+def check_held(machine: Machine) -> None:
+    """Nothing that it wrote or acknowledged is gone."""
+    assert machine.store is not None
+    for topic, ids in machine.held.items():
+        n = machine.log_n(topic)
+        _require(n is not None or not ids, f"{machine} lost a log")
+        if n is not None:
+            lost = ids - machine.store.places(n, ids).keys()
+            _require(not lost, f"{machine} lost {len(lost)} entries that it had acknowledged")
+
+
+def check_stores(machine: Machine) -> None:
+    """`mlog verify --signatures` finds no damage; a fork that a dishonest device made is shown."""
+    assert machine.replica is not None
+    for row in machine.replica.store.logs():
+        if row.kind == LogKind.BLIND:
+            continue
+        for found in verify_log(machine.replica, row.n, signatures=True):
+            if isinstance(found, Finding) and found.reason not in _SHOWN:
+                raise SimFailure(f"{machine}, log {row.n}: {found.part} {found.reason}: {found.detail}")
+
+
+def check_authentic(network: Network, ledger: Ledger, machine: Machine) -> None:
+    """What its person sees in the name of an honest device, that device wrote."""
+    assert machine.replica is not None
+    for row in machine.replica.store.logs():
+        if row.kind == LogKind.BLIND:
+            continue
+        for message in view_of(network, machine.replica, row.n):
+            author = ledger.by_device.get(message.author.device)
+            if author is not None and author.honest:
+                _require(
+                    message.id in ledger.written.get(author.device, ()),
+                    f"{machine} shows a message of {author} that {author} never wrote",
+                )
+                _require(not message.damage, f"{machine} shows a damaged message: {message.damage}")
+
+
+def rows_of(replica: Replica, log: int) -> list[EntryRow]:
+    """All entries that are read, in the order of the view."""
+    rows: list[EntryRow] = []
+    after = None
+    while True:
+        query = TimelineQuery(
+            log=log, limit=limits.STORE_ROWS_MAX, kinds=frozenset(), hidden=True, after=after
+        )
+        page = replica.store.timeline(query)
+        rows += page
+        if len(page) < limits.STORE_ROWS_MAX:
+            return rows
+        after = page[-1].position
+
+
+def view_of(network: Network, replica: Replica, log: int, first_week: int = 0):
+    """What a person sees of a log."""
+    view = View(replica, {machine.device: machine.name for machine in network.machines})
+    rows: list[EntryRow] = []
+    after = None
+    while page := replica.store.timeline(TimelineQuery(log=log, limit=limits.STORE_ROWS_MAX, after=after)):
+        rows += page
+        after = page[-1].position
+    return view.of_rows(log, [row for row in rows if row.week >= first_week])
+
+
+def facts_of(network: Network, machine: Machine, topic: Topic, first_week: int = 0, *, bodies: bool = True):
+    """All that two honest replicas of one scope must agree on."""
+    replica = machine.replica
+    assert replica is not None
+    store = replica.store
+    n = machine.log_n(topic)
+    assert n is not None
+    digests = refresh_digests(store, n)
+    facts: dict[str, object] = {"root of entries": entries_root(digests, first_week).hex()}
+    if bodies:
+        facts["root of bodies"] = bodies_root(digests, first_week).hex()
+    if next(row.kind for row in store.logs() if row.n == n) == LogKind.BLIND:
+        return facts
+    if not first_week:
+        rows = rows_of(replica, n)
+        facts["heads"] = sorted(store.heads(n))
+        facts["order"] = [(row.id.hex()[:8], row.rank, row.hidden) for row in rows]
+        facts["chains"] = sorted((c.device, c.incarnation, c.seq, c.id, c.week) for c in store.chains(n))
+        facts["forks"] = [(f.device, f.incarnation, f.seq) for f in store.forks(n)]
+        facts["title"] = next(row.title for row in store.logs() if row.n == n)
+    if bodies:
+        local = {"chain", "log"}
+        facts["view"] = [
+            {name: getattr(message, name) for name in message.__struct_fields__ if name not in local}
+            for message in view_of(network, replica, n, first_week)
+            if not first_week or message.kind
+        ]
+    return facts
+
+
+def check_equal(network: Network, machines: Sequence[Machine], topic: Topic) -> None:
+    """Honest replicas agree over what both of them keep."""
+    by_row = [(machine, _log_row(machine, topic)) for machine in machines]
+    known = [(machine, row) for machine, row in by_row if row is not None]
+    for machine, row in known[1:]:
+        first, first_row = known[0]
+        scopes = [scope_of(r, network.local_ms(m)) for m, r in ((first, first_row), (machine, row))]
+        first_week = max(scope.first_week for scope in scopes)
+        bodies = all(scope.bodies for scope in scopes) and LogKind.BLIND not in (first_row.kind, row.kind)
+        one = facts_of(network, first, topic, first_week, bodies=bodies)
+        other = facts_of(network, machine, topic, first_week, bodies=bodies)
+        for name in one.keys() & other.keys():
+            if one[name] != other[name]:
+                raise SimFailure(
+                    f"{first} and {machine} differ in {name}:\n{_short(one[name])}\n{_short(other[name])}"
+                )
+
+
+def _short(value: object) -> str:
+    return str(value)[:1_000]
+
+
+def _log_row(machine: Machine, topic: Topic) -> LogRow | None:
+    assert machine.store is not None
+    return next((row for row in machine.store.logs() if row.topic == topic), None)
+
+
+def check_wanted_bodies(machine: Machine, others: Iterable[Machine], topic: Topic) -> None:
+    """A replica that fetches bodies lacks none that somebody has."""
+    row = _log_row(machine, topic)
+    if row is None or not row.fetch_bodies or row.kind == LogKind.BLIND:
+        return
+    assert machine.replica is not None
+    lacking = [r.id for r in rows_of(machine.replica, row.n) if r.state == BodyState.NOT_FETCHED]
+    for other in others:
+        there = _log_row(other, topic)
+        if there is not None and other.store is not None:
+            found = other.store.find(there.n, lacking).values()
+            held = [r for r in found if r.state in (BodyState.OPENED, BodyState.SEALED)]
+            _require(not held, f"{machine} lacks {len(held)} bodies that {other} has")
+
+
+def check_statuses(network: Network, one: Machine, other: Machine) -> None:
+    """Both call every log that they share equal, and have a receipt of the other that verifies."""
+    for machine, peer in ((one, other), (other, one)):
+        store = machine.store
+        assert store is not None
+        shared = {row.topic for row in peer.store.logs()} if peer.store is not None else set()
+        for row in store.logs():
+            if row.topic not in shared:
+                continue
+            status = next((s for s in store.syncs(row.n) if s.device == peer.device), None)
+            found = "never compared" if status is None else f"{status.state.value}: {status.detail}"
+            _require(
+                status is not None and status.state == SyncState.EQUAL,
+                f"{machine} says of log {row.n} at {peer}: {found}",
+            )
+            receipt = next((r for r in store.receipts(row.n) if r.device == peer.device), None)
+            _require(receipt is not None, f"{machine} has no receipt of {peer} for log {row.n}")
+            assert receipt is not None
+            device, statement = receipts.check_receipt(receipt.proof)
+            _require(
+                (device, statement.topic) == (peer.device, row.topic),
+                f"{machine} keeps a receipt of {peer} that is for another log, or another's",
+            )
+            digests = refresh_digests(store, row.n)
+            _require(
+                statement.entries_root == entries_root(digests, statement.first_week) == receipt.entries_root,
+                f"{machine} has an old receipt of {peer} for log {row.n}",
+            )

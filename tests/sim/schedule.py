@@ -1,0 +1,142 @@
+"""Schedules: what happens in one simulated network, as a list of actions that follows from a seed.
+
+An action is a name and a few numbers, whose meaning never depends on the other actions: so any of them
+can be left out, and `shrink` finds a short list that still fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Final, NamedTuple
+
+import msgspec
+
+__all__ = ["PROFILES", "Action", "Schedule", "draw", "shrink"]
+
+
+class Action(NamedTuple):
+    """One thing that happens.
+
+    Attributes:
+        who: Machine, counted modulo their number.
+        a, b: What they mean depends on the name (`simulation.py`).
+        then_ms: How much time passes afterwards.
+    """
+
+    name: str
+    who: int
+    a: int
+    b: int
+    then_ms: int
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """A whole run.
+
+    Attributes:
+        machines: How many devices.
+        roles: By machine, what is special about it.
+    """
+
+    seed: int
+    profile: str
+    machines: int
+    roles: dict[int, str]
+    actions: tuple[Action, ...]
+
+    def __str__(self) -> str:
+        actions = "".join(f"\n    {tuple(action)}," for action in self.actions)
+        return f"seed {self.seed} ({self.profile}), {self.machines} machines, roles {self.roles}:{actions}"
+
+
+class Profile(NamedTuple):
+    """What one family of schedules is about.
+
+    Attributes:
+        weights: Of the actions.
+        roles: For special machines; each is the last one that is still free.
+        sqlite: Databases instead of memory.
+    """
+
+    weights: Mapping[str, int]
+    roles: tuple[str, ...] = ()
+    sqlite: bool = False
+
+
+_LIFE: Final = {"say": 12, "import": 2, "meet": 8, "part": 5, "wait": 3}
+_CRASHES: Final = {"kill": 2, "kill at": 5, "kill amid": 3, "boot": 6, "fail at": 1, "busy": 2}
+_LIES: Final = {"lie": 4, "forge": 4}
+
+PROFILES: Final[dict[str, Profile]] = {
+    "quiet": Profile(_LIFE),
+    "crashes": Profile({**_LIFE, **_CRASHES}),
+    "disks": Profile({**_LIFE, **_CRASHES}, sqlite=True),
+    "backups": Profile({**_LIFE, "kill": 1, "boot": 4, "backup": 3, "restore": 3}),
+    "network": Profile({**_LIFE, "stall": 3, "skew": 2, "slow": 2, "bad transport": 3, "sync now": 1}),
+    "writers": Profile({**_LIFE, "beside": 10, "kill at": 2, "boot": 3}),
+    "scopes": Profile(
+        {**_LIFE, "import": 5, "fetch": 4, "window": 2, "wait": 5}, roles=("window", "headers")
+    ),
+    "newcomers": Profile({**_LIFE, "new log": 2, "kill at": 1, "boot": 2}, roles=("newcomer",)),
+    "liars": Profile({**_LIFE, **_LIES}, roles=("liar",)),
+    "clones": Profile({**_LIFE, "backup": 3, "roll back": 3, "boot": 3}, roles=("clone",)),
+    "blind": Profile({**_LIFE, "junk": 3, "kill": 1, "boot": 2}, roles=("blind",)),
+    "everything": Profile(
+        {
+            **_LIFE,
+            **_CRASHES,
+            **_LIES,
+            "beside": 3,
+            "backup": 1,
+            "restore": 1,
+            "stall": 1,
+            "skew": 1,
+            "bad transport": 1,
+            "fetch": 1,
+            "new log": 1,
+            "junk": 1,
+        },
+        roles=("liar", "window", "newcomer"),
+    ),
+}
+
+_GAPS_MS: Final = (0, 0, 3, 30, 300, 2_000, 10_000, 90_000)
+
+
+def draw(profile: str, seed: int) -> Schedule:
+    """The schedule of this seed."""
+    random = Random(f"mlog schedule {profile} {seed}")
+    chosen = PROFILES[profile]
+    count = random.randint(2, 4) + len(chosen.roles)
+    roles = dict(zip(range(count - 1, 0, -1), chosen.roles, strict=False))
+    names, weights = list(chosen.weights), list(chosen.weights.values())
+    actions = tuple(
+        Action(
+            random.choices(names, weights)[0],
+            random.randrange(count),
+            random.randrange(1_000),
+            random.randrange(1_000),
+            random.choice(_GAPS_MS),
+        )
+        for _ in range(random.randint(8, 60))
+    )
+    return Schedule(seed, profile, count, roles, actions)
+
+
+def shrink(schedule: Schedule, fails: Callable[[Schedule], bool]) -> Schedule:
+    """Leave out actions, many at once and then one by one, as long as it still fails."""
+    actions = list(schedule.actions)
+    size = max(len(actions) // 2, 1)
+    while True:
+        at, shrank = 0, False
+        while at < len(actions):
+            fewer = actions[:at] + actions[at + size :]
+            if fails(msgspec.structs.replace(schedule, actions=tuple(fewer))):
+                actions, shrank = fewer, True
+            else:
+                at += size
+        if size > 1:
+            size //= 2
+        elif not shrank:
+            return msgspec.structs.replace(schedule, actions=tuple(actions))

@@ -1,0 +1,461 @@
+"""Simulation: one schedule carried out by real nodes, then healed and checked."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from blake3 import blake3
+
+from mlog.log import bodies
+from mlog.log.bodies import Body, Kind
+from mlog.log.ids import MessageId, Topic
+from mlog.log.replica import Draft
+from mlog.log.store import BodyState, LogKind
+from mlog.protocol.events import Committed, Fetch, SyncNow
+
+from . import checkers
+from .checkers import Ledger
+from .faults import POINTS, Fault, Injected, InjectedBusy, Killed
+from .liars import LIES, Liar
+from .machine import DAY_MS, START_MS, Machine
+from .network import Network, SimFailure, Transport
+from .schedule import PROFILES, Action, Schedule
+
+__all__ = ["Simulation", "failure_of", "run_schedule"]
+
+_WORDS: Final = ("oak", "green bottles", "ja, nein", "שלום", "мир", "a" * 300, "👍", "")
+_CHAT_LINES: Final = 400
+_YEARS_MS: Final = 3650 * DAY_MS
+_QUIET_MS: Final = 5 * 60_000
+_HEAL_MAX_MS: Final = 24 * 3600_000
+_NUMBERS: Final = re.compile(r"\bm\d+\b|[0-9a-f]{8,}|\d+")
+_IDLE_MS: Final = 3600_000
+_WINDOW_DAYS: Final = 30
+
+
+def run_schedule(schedule: Schedule, *, keep_trace: bool = False) -> Simulation:
+    """Carry out a schedule, heal, check.
+
+    Raises:
+        SimFailure: Something that must hold did not.
+    """
+    if not PROFILES[schedule.profile].sqlite:
+        simulation = Simulation(schedule, keep_trace=keep_trace)
+        simulation.run()
+        return simulation
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        simulation = Simulation(schedule, Path(folder), keep_trace=keep_trace)
+        try:
+            simulation.run()
+        finally:
+            for machine in simulation.machines:
+                machine.shut_down()
+        return simulation
+
+
+def failure_of(schedule: Schedule) -> str | None:
+    """What fails, without the numbers and names in it; None if nothing does."""
+    try:
+        run_schedule(schedule)
+    except SimFailure as error:
+        return _NUMBERS.sub("#", str(error))[:80]
+    return None
+
+
+class Simulation:
+    """One network and what is done to it.
+
+    Args:
+        folder: For databases; None keeps all in memory.
+    """
+
+    def __init__(self, schedule: Schedule, folder: Path | None = None, *, keep_trace: bool = False):
+        self.schedule = schedule
+        seed = f"{schedule.profile} {schedule.seed}"
+        self.random = Random(f"mlog simulation {seed}")
+        self.machines = [self._make(index, seed, folder) for index in range(schedule.machines)]
+        self.network = Network(seed, self.machines, keep_trace=keep_trace)
+        self.ledger = Ledger(self.network)
+        self.topics: list[Topic] = []
+        self.mids: list[MessageId] = []
+        self.liars: dict[int, Liar] = {}
+        self._actions: Mapping[str, Callable[[Machine, int, int], None]] = {
+            "say": lambda m, a, b: self._say(m, a, b, beside=False),
+            "beside": lambda m, a, b: self._say(m, a, b, beside=True),
+            "import": self._import,
+            "meet": self._meet,
+            "part": self._part,
+            "wait": lambda m, a, b: self.network.run(a % 20 * DAY_MS // 4),
+            "kill": lambda m, a, b: self.network.kill(m),
+            "kill at": lambda m, a, b: self._fault(m, POINTS[a % len(POINTS)], b % 4, "kill"),
+            "fail at": lambda m, a, b: self._fault(m, POINTS[a % 3], b % 4, "fail"),
+            "busy": lambda m, a, b: self._fault(m, "begin", b % 4, "busy"),
+            "kill amid": lambda m, a, b: self.network.kill_amid_effects(m, b % 6),
+            "boot": lambda m, a, b: self.boot(m),
+            "backup": self._backup,
+            "restore": lambda m, a, b: self._restore(m, a, unnoticed=False),
+            "roll back": lambda m, a, b: self._restore(m, a, unnoticed=True),
+            "stall": self._stall,
+            "skew": self._skew,
+            "slow": self._slow,
+            "bad transport": self._bad_transport,
+            "sync now": lambda m, a, b: self.network.post(m, SyncNow()),
+            "window": self._window,
+            "fetch": self._fetch,
+            "new log": lambda m, a, b: self._new_log(m),
+            "lie": self._lie,
+            "forge": lambda m, a, b: self._liar_does("forge", a, b),
+            "junk": lambda m, a, b: self._liar_does("junk", a, b),
+        }
+
+    def _make(self, index: int, seed: str, folder: Path | None) -> Machine:
+        place = None
+        if folder is not None:
+            place = folder / f"m{index}"
+            place.mkdir()
+        return Machine(index, seed, place)
+
+    # -- the run -----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        self.set_up()
+        for action in self.schedule.actions:
+            self.act(action)
+        self.heal()
+        self.check()
+        self.idle()
+
+    def set_up(self) -> None:
+        """One conversation that all have, but for newcomers; everybody trusts everybody."""
+        for machine in self.machines:
+            machine.open()
+        for index, role in self.schedule.roles.items():
+            machine = self.machines[index]
+            if role in ("liar", "clone", "blind"):
+                machine.honest = False
+            if role in ("liar", "blind"):
+                self.liars[index] = Liar(self, machine)
+        self._new_log(self.machines[0])
+        for one in self.machines:
+            for other in self.machines:
+                if one is not other:
+                    one.introduce(other, START_MS)
+        for machine in self.machines:
+            self.boot(machine)
+
+    def act(self, action: Action) -> None:
+        self._actions[action.name](self.machines[action.who % len(self.machines)], action.a, action.b)
+        self.network.run(action.then_ms)
+
+    def boot(self, machine: Machine) -> None:
+        """Start it, if it does not run; all that it promised must be there."""
+        if machine.runs:
+            return
+        self.network.boot(machine)
+        if machine.honest and machine.runs:
+            checkers.check_held(machine)
+            self.ledger.look_at(machine)
+
+    @property
+    def honest(self) -> list[Machine]:
+        return [machine for machine in self.machines if machine.honest]
+
+    def role(self, machine: Machine) -> str:
+        return self.schedule.roles.get(machine.index, "")
+
+    # -- actions: people ---------------------------------------------------------------------
+
+    def _topic(self, machine: Machine, number: int) -> Topic | None:
+        """One of the logs that this machine can write to."""
+        if machine.store is None:
+            return None
+        readable = {row.topic for row in machine.store.logs() if row.kind != LogKind.BLIND}
+        known = [topic for topic in self.topics if topic in readable]
+        return known[number % len(known)] if known else None
+
+    def _new_log(self, machine: Machine) -> None:
+        if machine.replica is None or self.role(machine) in ("blind", "newcomer"):
+            return
+        now_ms = self.network.local_ms(machine)
+        title = Draft(Kind.TITLE, bodies.Title(title=f"log {len(self.topics)}"), now_ms)
+
+        def create() -> None:
+            assert machine.replica is not None
+            n = machine.replica.create_log(LogKind.CONVERSATION, [title], now_ms)
+            keys = machine.replica.log(n).keys
+            self.topics.append(keys.topic)
+            if len(self.topics) > 1:
+                return
+            for other in self.machines:
+                if other is machine or self.role(other) == "newcomer":
+                    continue
+                if self.role(other) == "blind":
+                    assert other.replica is not None
+                    other.replica.add_blind_log(keys.topic)
+                else:
+                    n = other.join(keys)
+                    if self.role(other) in ("window", "headers"):
+                        self._set_scope(other, n, self.role(other))
+
+        self._person(machine, create)
+
+    def _set_scope(self, machine: Machine, n: int, role: str) -> None:
+        assert machine.store is not None
+        with machine.store.transaction():
+            days = _WINDOW_DAYS if role == "window" else 0
+            machine.store.set_window(n, days, fetch_bodies=role != "headers")
+
+    def _person(self, machine: Machine, act: Callable[[], None]) -> None:
+        """What a person does at a machine; its process may be killed amid it."""
+        store = machine.store
+        assert store is not None
+        commits, last_n = store.commits, store.next_n() - 1
+        try:
+            act()
+        except (Killed, Injected):
+            # What was committed before is written, though nobody was told so.
+            self._wrote(machine, last_n)
+            self.network.kill(machine)
+        except InjectedBusy:
+            pass
+        else:
+            self._wrote(machine, last_n)
+            if store.commits != commits:
+                self.network.post(machine, Committed(), self.random.choice((0, 0, 5, 1_000)))
+
+    def _wrote(self, machine: Machine, last_n: int) -> None:
+        """All that is new in the store was written there."""
+        store = machine.store
+        assert store is not None
+        topics = {row.n: row.topic for row in store.logs()}
+        for row in store.rows(range(last_n + 1, store.next_n())).values():
+            self.ledger.wrote(machine, topics[row.log], row.id)
+            if row.kind in bodies.SPOKEN:
+                self.mids.append(row.message)
+
+    def _say(self, machine: Machine, a: int, b: int, *, beside: bool) -> None:
+        topic = self._topic(machine, a)
+        if topic is None:
+            return
+        now_ms = self.network.local_ms(machine)
+        drafts = [
+            Draft(kind, body, now_ms)
+            for kind, body in (self._draft(a + i, b + 7 * i) for i in range(1 + a % 3))
+        ]
+
+        def write() -> None:
+            machine.say(topic, drafts, now_ms, beside=beside)
+
+        self._person(machine, write)
+
+    def _draft(self, a: int, b: int) -> tuple[Kind, Body]:
+        word = f"{_WORDS[b % len(_WORDS)]} {b}"
+        # Also of what this device has not heard of yet.
+        target = self.mids[a % len(self.mids)] if self.mids else MessageId(bytes(15) + b"\1")
+        match ("say", "say", "reply", "edit", "edit", "react", "erase", "file", "title", "long")[b % 10]:
+            case "reply":
+                return Kind.REPLY, bodies.Text(text=word, to=(target.hex(),))
+            case "edit":
+                return Kind.EDIT, bodies.Edit(of=target.hex(), text=f"{word} edited")
+            case "react":
+                return Kind.REACTION, bodies.Reaction(
+                    of=target.hex(), emoji="👍🎉"[b % 2], removed=b % 3 == 0
+                )
+            case "erase":
+                return Kind.ERASURE, bodies.Erasure(of=target.hex())
+            case "file":
+                return Kind.MANIFEST, bodies.Manifest(of=target.hex(), name=word, size=b)
+            case "title":
+                return Kind.TITLE, bodies.Title(title=word)
+            case "long" if a % 7 == 0:
+                return Kind.MESSAGE, bodies.Text(text=(word * 20_000)[:40_000])
+            case _:
+                return Kind.MESSAGE, bodies.Text(text=word)
+
+    def _import(self, machine: Machine, a: int, b: int) -> None:
+        topic = self._topic(machine, a)
+        if topic is None:
+            return
+        now_ms = self.network.local_ms(machine)
+        drafts = [_chat_line(a * 3 + i) for i in range(b % 40 + 1)]
+
+        def write() -> None:
+            replica, n = machine.replica, machine.log_n(topic)
+            assert replica is not None
+            assert n is not None
+            run = replica.begin_run(n)
+            source = Draft(Kind.IMPORT, bodies.Import(format="test", chat="chat"), drafts[0].time_ms)
+            after = None
+            for at in range(0, len(drafts), 16):
+                part = drafts[at : at + 16]
+                written = replica.write_run(
+                    run, part, now_ms, after=after, preface=lambda _, at=at: [] if at else [source]
+                )
+                after = written.after
+
+        self._person(machine, write)
+
+    def _window(self, machine: Machine, a: int, b: int) -> None:
+        role = self.role(machine)
+        if machine.store is None or role not in ("window", "headers"):
+            return
+        n = machine.log_n(self.topics[0])
+        if n is None:
+            return
+
+        def change() -> None:
+            assert machine.store is not None
+            with machine.store.transaction():
+                machine.store.set_window(n, (0, _WINDOW_DAYS, 60)[a % 3], fetch_bodies=b % 2 == 0)
+
+        self._person(machine, change)
+
+    def _fetch(self, machine: Machine, a: int, b: int) -> None:
+        topic = self._topic(machine, a)
+        if topic is None or machine.replica is None:
+            return
+        n = machine.log_n(topic)
+        assert n is not None
+        absent = [r.id for r in checkers.rows_of(machine.replica, n) if r.state == BodyState.NOT_FETCHED]
+        if absent:
+            self.network.post(machine, Fetch(n, tuple(absent[b % len(absent) :][:3])))
+
+    # -- actions: network and machines ---------------------------------------------------------
+
+    def _other(self, machine: Machine, number: int) -> Machine:
+        others = [other for other in self.machines if other is not machine]
+        return others[number % len(others)]
+
+    def _meet(self, machine: Machine, a: int, b: int) -> None:
+        self.network.meet(machine, self._other(machine, a), both=b % 3 == 0)
+
+    def _part(self, machine: Machine, a: int, b: int) -> None:
+        self.network.part(machine, self._other(machine, a), half_open_ms=(0, 0, 100, 120_000)[b % 4])
+
+    def _fault(self, machine: Machine, point: str, after: int, kind: str) -> None:
+        if machine.store is not None:
+            machine.store.fault = Fault(point, after, kind)
+
+    def _backup(self, machine: Machine, a: int, b: int) -> None:
+        if machine.store is not None:
+            machine.snapshot()
+
+    def _restore(self, machine: Machine, a: int, *, unnoticed: bool) -> None:
+        if not machine.snapshots or (unnoticed and machine.honest):
+            return
+        self.network.kill(machine)
+        machine.restore(a, unnoticed=unnoticed)
+        self.ledger.restored(machine)
+
+    def _stall(self, machine: Machine, a: int, b: int) -> None:
+        machine.stalled_until_ms = self.network.now_ms + (500, 20_000, 200_000)[a % 3]
+
+    def _skew(self, machine: Machine, a: int, b: int) -> None:
+        if self.role(machine) != "window":
+            machine.skew_ms = (_YEARS_MS, -_YEARS_MS, 0, 90_000, 2 * DAY_MS)[a % 5]
+
+    def _slow(self, machine: Machine, a: int, b: int) -> None:
+        self.network.transport = Transport(latency_ms=(1, 20, 400, 3_000)[a % 4])
+
+    def _bad_transport(self, machine: Machine, a: int, b: int) -> None:
+        for connection in self.network.connections_of(machine):
+            connection.transport = Transport(
+                20, *((0.1, 0, 0), (0, 0.1, 0), (0, 0, 0.2), (0.05, 0.05, 0.05))[a % 4]
+            )
+
+    def _lie(self, machine: Machine, a: int, b: int) -> None:
+        for liar in self.liars.values():
+            liar.lie = LIES[a % len(LIES)] if b % 4 else None
+
+    def _liar_does(self, what: str, a: int, b: int) -> None:
+        for liar in self.liars.values():
+            if liar.machine.replica is not None:
+                getattr(liar, what)(a, b)
+                self.network.post(liar.machine, Committed())
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def heal(self) -> None:
+        """Faults end, all run, and the honest ones are connected, if not each with each."""
+        network = self.network
+        network.transport = Transport()
+        network.stop_kills()
+        for machine in self.machines:
+            machine.stalled_until_ms = 0
+            if machine.store is not None:
+                machine.store.fault = None
+        for connection in network.connections:
+            if connection.alive and not connection.transport.honest:
+                first, second = (end.machine for end in connection.ends)
+                network.part(first, second)
+        for machine in self.machines:
+            self.boot(machine)
+        linked = {frozenset((one.index, other.index)) for one, other in self.links()}
+        for connection in network.connections:
+            if connection.alive and connection.pair not in linked:
+                network.part(connection.ends[0].machine, connection.ends[1].machine)
+        network.reachable.clear()
+        for one, other in self.links():
+            network.meet(one, other, both=self.random.random() < 0.5)
+        network.run_until_quiet(_QUIET_MS, _HEAL_MAX_MS)
+
+    def links(self) -> list[tuple[Machine, Machine]]:
+        """Who reaches whom at the end: a tree of the honest, sometimes all with all; liars reach all."""
+        random = Random(f"links {self.network.seed}")
+        honest = self.honest
+        full = [m for m in honest if self.role(m) not in ("window", "headers")]
+        scoped = [m for m in honest if m not in full]
+        links = [(machine, random.choice(full[:at])) for at, machine in enumerate(full) if at]
+        # A replica that keeps less cannot hand on all.
+        links += [(machine, random.choice(full)) for machine in scoped]
+        if random.random() < 0.5:
+            links = [(a, b) for at, a in enumerate(honest) for b in honest[:at]]
+        links += [(liar, machine) for liar in self.machines if not liar.honest for machine in honest]
+        return links
+
+    def check(self) -> None:
+        """Everything that must hold once all is healed."""
+        network, ledger, honest = self.network, self.ledger, self.honest
+        for machine in honest:
+            checkers.check_held(machine)
+            checkers.check_authentic(network, ledger, machine)
+        for topic in self.topics:
+            checkers.check_equal(network, honest, topic)
+            for machine in honest:
+                checkers.check_wanted_bodies(machine, honest, topic)
+        for machine in honest:
+            checkers.check_stores(machine)
+        for one, other in self.links():
+            if one.honest and other.honest:
+                checkers.check_statuses(network, one, other)
+        if ledger.refused:
+            raise SimFailure(ledger.refused[0])
+
+    def idle(self) -> None:
+        """Nothing is sent for an hour, and nobody has anything left to do."""
+        frames = self.network.honest_frames
+        self.network.run(_IDLE_MS)
+        if self.network.honest_frames != frames:
+            raise SimFailure(f"{self.network.honest_frames - frames} frames sent in an idle hour")
+
+
+def _chat_line(number: int) -> Draft:
+    """A line of the chat that everybody imports, over four months before the start."""
+    number %= _CHAT_LINES
+    mid = MessageId(blake3(b"line %d" % number).digest(length=16))
+    earlier = blake3(b"line %d" % (number - 1)).digest(length=16).hex()
+    time_ms = START_MS - 120 * DAY_MS + number * DAY_MS // 3
+    by, at = f"nick{number % 5}", number + 1
+    if number % 40 == 3:
+        return Draft(Kind.EDIT, bodies.Edit(of=earlier, text="green edited", by=by, at=at), time_ms, mid)
+    if number % 40 == 5:
+        return Draft(Kind.REACTION, bodies.Reaction(of=earlier, emoji="👍", by=by, at=at), time_ms, mid)
+    if number % 40 == 6:
+        return Draft(Kind.ERASURE, bodies.Erasure(of=earlier, by=by, at=at), time_ms, mid)
+    return Draft(Kind.MESSAGE, bodies.Text(text=f"bottles {number}", by=by, at=at), time_ms, mid)
