@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import socket
     from types import TracebackType
 
-__all__ = ["Answers", "Claim", "LocalServer", "Whereabouts", "ask", "poke", "whereabouts"]
+__all__ = ["Answers", "Claim", "LocalServer", "Whereabouts", "ask", "is_served", "poke", "whereabouts"]
 
 Answers: TypeAlias = Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]]
 """Answers one request, with as many objects as it takes."""
@@ -89,6 +89,12 @@ def poke(home: Path) -> None:
         return
     with suppress(OSError), _connected(where, limits.POKE_TIMEOUT_MS / 1000) as sock:
         sock.sendall(_line(_signed({"do": "poke"}, where)))
+
+
+def is_served(home: Path) -> bool:
+    """Whether a service runs on this home, and takes requests."""
+    where = whereabouts(home)
+    return where is not None and _answers(where)
 
 
 def ask(home: Path, request: Mapping[str, Any], *, timeout_s: float | None) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,6 @@ from mlog.protocol.events import (
     Received,
     Send,
     Tick,
-    Unreachable,
     WakeAt,
 )
 
@@ -68,7 +67,7 @@ class Runtime:
         clock_ms: As `now_ms`.
         notice: Told what the node wants people to know.
         paged: Told what the node read at a peer.
-        may_dial: Whether a device is to be dialled; the node is told "unreachable" of others.
+        watch: Sees each event before the node does.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Runtime:
         clock_ms: Callable[[], int] = now_ms,
         notice: Callable[[Notice], None] = lambda _: None,
         paged: Callable[[Paged], None] = lambda _: None,
-        may_dial: Callable[[DeviceId], bool] = lambda _: True,
+        watch: Callable[[Event], None] = lambda _: None,
     ):
         self.peers = Peers(self.deliver, ping=ping, default_port=default_port)
         self.moved = 0
@@ -89,7 +88,7 @@ class Runtime:
         self._clock_ms = clock_ms
         self._notice = notice
         self._paged = paged
-        self._may_dial = may_dial
+        self._watch = watch
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.Handle | None = None
@@ -111,6 +110,7 @@ class Runtime:
         """Hand the node an event and do what it answers."""
         if self._ended.done():
             return
+        self._watch(event)
         match event:
             case Received():
                 self.moved += 1
@@ -173,10 +173,7 @@ class Runtime:
             case Close(session=session, reason=reason):
                 self.peers.close(session, reason)
             case Dial(device=device, addresses=addresses):
-                if self._may_dial(device):
-                    self.peers.dial(device, addresses)
-                else:
-                    self._loop.call_soon(self.deliver, Unreachable(device, "it was not asked for"))
+                self.peers.dial(device, addresses)
             case WakeAt(time_ms=time_ms):
                 self._arm(time_ms)
             case Established(session=session, device=device):

@@ -146,11 +146,14 @@ def test_a_dial_effect_leads_to_opened_or_unreachable() -> None:
     run(test())
 
 
-def test_a_device_that_was_not_asked_for_is_not_dialled() -> None:
+def test_a_watcher_sees_each_event_before_the_node() -> None:
     async def test() -> None:
-        node = FakeNode(first=[Dial(_DEVICE, (f"{_LOOPBACK}:1",))])
-        async with running(node, may_dial=lambda _: False):
-            assert (await node.first(Unreachable)).reason == "it was not asked for"
+        seen: list[tuple[Event, int]] = []
+        node = FakeNode()
+        async with running(node, watch=lambda event: seen.append((event, len(node.events)))) as runtime:
+            runtime.deliver(Committed())
+            runtime.deliver(Tick())
+        assert seen == [(Committed(), 0), (Tick(), 1)]
 
     run(test())
 

@@ -1,0 +1,418 @@
+"""Service: a home that is served to the person's other devices, and one round of sync by itself.
+
+    serve       listens, dials, answers the local socket; until it is told to stop
+    sync_once   one round, in the service if one runs on the home, else by itself
+
+One process serves a home (`Claim`); others may use it at the same time, and poke the service when
+they commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from mlog import config, limits
+from mlog.adapters import local_socket
+from mlog.adapters.keystore import SystemEntropy
+from mlog.adapters.local_socket import Claim, LocalServer
+from mlog.adapters.runtime import Runtime, stopped_by_signals
+from mlog.adapters.websocket import join_address, split_address
+from mlog.api.home import Home
+from mlog.api.requests import Requests
+from mlog.api.rounds import Round, SyncReport
+from mlog.errors import InvalidInput, PeerUnavailable, StoreError, UserError
+from mlog.log.ids import DeviceId
+from mlog.log.peers import PeerRow
+from mlog.protocol.events import Closed, Event, Fetch, Notice, Opened, Seen, SyncNow, Unreachable
+from mlog.protocol.node import Node
+
+__all__ = ["Ready", "Service", "find_device", "serve", "sync_once"]
+
+_LOOK_S: Final = 2.0
+"""Where the local socket cannot be used: how often the service looks whether somebody committed."""
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service says when it has begun.
+
+    Attributes:
+        port: Where other devices reach it; 0 if it only connects to others.
+        local: The local socket is open; else `why` says why not.
+    """
+
+    port: int
+    local: bool
+    why: str = ""
+
+
+def serve(
+    home: Home,
+    *,
+    host: str | None = None,
+    port: int = config.DEFAULT_PORT,
+    phone: bool = False,
+    ready: Callable[[Ready], None] = lambda _: None,
+    notice: Callable[[Notice], None] = lambda _: None,
+) -> None:
+    """Serve a home until Ctrl-C, or until the system asks the process to end.
+
+    Args:
+        host: Listen only at this address; None for all of this machine.
+        port: Where to listen; 0 lets the system choose.
+        phone: Save the battery: do not listen, and do not keep idle connections alive.
+        ready: Told when devices can connect.
+        notice: Told what happens.
+
+    Raises:
+        Busy: A service runs on this home already.
+        UserError: The port is in use.
+        StoreError: The disk is full, or the database is damaged.
+    """
+
+    async def run() -> None:
+        service = Service(home, phone=phone, notice=notice)
+        try:
+            with stopped_by_signals(service.stop):
+                ready(await service.start(None if phone else (host, port)))
+                await service.run()
+        finally:
+            await service.close()
+
+    with Claim(home.path):
+        asyncio.run(run())
+
+
+def sync_once(
+    home: Home,
+    target: str | None = None,
+    *,
+    timeout_s: float | None = None,
+    notice: Callable[[Notice], None] = lambda _: None,
+) -> SyncReport:
+    """One round of sync: compare everything, and transfer what is missing on either side.
+
+    Args:
+        target: A device by its name or the start of its id, or HOST:PORT of a known device; None
+            for all known devices.
+        timeout_s: End after so long, finished or not.
+        notice: Told what happens, where no service does the work.
+
+    Raises:
+        UserError: No such device, or none is known at all.
+        PeerUnavailable: Nobody answers at HOST:PORT, or none of the known devices.
+        StoreError: The disk is full, or the database is damaged.
+    """
+    request: dict[str, Any] = {"do": "sync", "target": target, "timeout_s": timeout_s}
+    if local_socket.is_served(home.path):
+        answer = list(local_socket.ask(home.path, request, timeout_s=None))[-1]
+        return msgspec.convert(answer.get("report"), SyncReport)
+
+    async def run() -> SyncReport:
+        service = Service(home, phone=True, dials=False, notice=notice)
+        try:
+            return await service.sync(target, timeout_s)
+        finally:
+            await service.close()
+
+    return asyncio.run(run())
+
+
+def find_device(peers: Sequence[PeerRow], name: str) -> PeerRow | None:
+    """The device that a name, the unique start of one, or the start of an id means; None if none does.
+
+    Raises:
+        UserError: Several: the message lists them.
+    """
+    folded = name.casefold()
+    for chosen in (
+        [peer for peer in peers if peer.name == name],
+        [peer for peer in peers if peer.name.casefold() == folded],
+        [peer for peer in peers if folded and peer.name.casefold().startswith(folded)],
+        [peer for peer in peers if len(folded) >= 4 and peer.device.hex().startswith(folded)],
+    ):
+        if len(chosen) == 1:
+            return chosen[0]
+        if chosen:
+            listed = "".join(f"\n  {peer.device.hex()[:8]}  {peer.name}" for peer in chosen[:20])
+            raise UserError(f"{len(chosen)} devices match {name!r}; say more, or the id before it:{listed}")
+    return None
+
+
+class Service:
+    """A home, its node, and all that connects it; make and use it inside a running loop.
+
+    Args:
+        phone: As for `serve`.
+        dials: The node tries by itself to reach the devices that it knows.
+        notice: Told what happens.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        phone: bool,
+        dials: bool = True,
+        notice: Callable[[Notice], None] = lambda _: None,
+    ):
+        self.home = home
+        self.port = 0
+        self._tell = notice
+        self._rounds: set[Round] = set()
+        self._watchers: set[Callable[[Event | Notice], None]] = set()
+        self._commits: set[asyncio.Event] = set()
+        self._led: dict[int, DeviceId] = {}
+        self._found: set[DeviceId] = set()
+        self._dials = dials
+        self._looking: asyncio.Task[None] | None = None
+        self._local: LocalServer | None = None
+        self.runtime = Runtime(
+            Node(home.replica, SystemEntropy(), dials=dials),
+            ping=not phone,
+            default_port=config.DEFAULT_PORT,
+            clock_ms=home.now_ms,
+            notice=self._noticed,
+            watch=self._happened,
+        )
+        self._announced = home.announce
+        home.announce = self.committed
+        self.runtime.start()
+        self._running = asyncio.ensure_future(self.runtime.run())
+
+    # -- beginning and end -------------------------------------------------------------------
+
+    async def start(self, listen: tuple[str | None, int] | None) -> Ready:
+        """Begin to listen, and open the local socket.
+
+        Args:
+            listen: Host and port; None to only connect to others.
+
+        Raises:
+            UserError: The port is in use, or the host is not of this machine.
+        """
+        if listen is not None:
+            self.port = await self.runtime.peers.listen(*listen)
+        local = LocalServer(self.home.path, Requests(self).answers)
+        try:
+            await local.start(self.port)
+        except StoreError as error:
+            # Some file systems have no sockets: then it looks every now and then who committed.
+            self._looking = asyncio.ensure_future(self._look(self.home.data_version()))
+            return Ready(port=self.port, local=False, why=str(error))
+        self._local = local
+        return Ready(port=self.port, local=True)
+
+    def stop(self) -> None:
+        """End `run`."""
+        self.runtime.stop()
+
+    async def run(self) -> None:
+        """Until it is stopped.
+
+        Raises:
+            StoreError: The disk is full, or the database is damaged.
+        """
+        await self._running
+
+    async def close(self) -> None:
+        """Close all connections and the local socket; the home stays open."""
+        self.home.announce = self._announced
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._local is not None:
+            await self._local.stop()
+        self.runtime.stop()
+        # What it failed with was told by `run`.
+        await asyncio.gather(self._running, return_exceptions=True)
+
+    async def _look(self, seen: int) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            now = self.home.data_version()
+            if now != seen:
+                seen = now
+                self.committed()
+
+    # -- what happens ------------------------------------------------------------------------
+
+    def committed(self) -> None:
+        """Something was committed, here or by another process."""
+        self.runtime.committed()
+        for event in self._commits:
+            event.set()
+
+    def commits(self) -> Commits:
+        """For those who wait for commits."""
+        return Commits(self._commits)
+
+    def seen(self, device: DeviceId, addresses: tuple[str, ...]) -> None:
+        """Discovery found a device."""
+        self._found.add(device)
+        self.runtime.deliver(Seen(device, addresses))
+
+    def _happened(self, event: Event) -> None:
+        match event:
+            case Opened(session=session, device=device) if device is not None:
+                self._led[session] = device
+            case Closed(session=session):
+                self._led.pop(session, None)
+            case _:
+                pass
+        for watcher in list(self._watchers):
+            watcher(event)
+
+    def _noticed(self, notice: Notice) -> None:
+        for watcher in list(self._watchers):
+            watcher(notice)
+        for running in list(self._rounds):
+            running.notice(notice)
+        self._tell(notice)
+
+    # -- sync --------------------------------------------------------------------------------
+
+    async def sync(self, target: str | None, timeout_s: float | None) -> SyncReport:
+        """One round; as `sync_once`."""
+        peers = self.home.store.peers()
+        if not peers:
+            raise UserError("no other device is known yet. Pair one first.")
+        chosen, address = self._targets(peers, target)
+        current = Round(self.home.store, self.runtime, chosen, expected=self._expected)
+        self._rounds.add(current)
+        try:
+            work = asyncio.ensure_future(self._round(current, chosen, address, timeout_s))
+            await asyncio.wait([work, self._running], return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                # The store failed under it, or the service was stopped.
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+                await self._running
+                raise PeerUnavailable("the service was stopped before the round was over")
+            await work
+        finally:
+            self._rounds.discard(current)
+        return current.report()
+
+    async def _round(
+        self, current: Round, chosen: Sequence[PeerRow], address: str, timeout_s: float | None
+    ) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                if address:
+                    chosen = [await self._identify(chosen, address)]
+                    current.only(chosen[0].device)
+                else:
+                    self._dial(current, chosen)
+                await current.wait()
+
+    def _dial(self, current: Round, chosen: Sequence[PeerRow]) -> None:
+        connected = self.runtime.connected()
+        # A node that dials by itself dials now.
+        self.runtime.deliver(SyncNow())
+        for peer in chosen:
+            if peer.device in connected:
+                continue
+            if not peer.addresses and peer.device not in self._found:
+                current.fail(peer.device, "where it is is not known: it has to connect to this device")
+            elif not self._dials:
+                self.runtime.peers.dial(peer.device, peer.addresses)
+
+    def _expected(self, device: DeviceId) -> Sequence[int]:
+        """The logs that are shared with a device, where the other end of the session compares them."""
+        if device not in self.runtime.connected() or device in self._led.values():
+            return ()
+        return [row.log for row in self.home.store.syncs() if row.device == device]
+
+    def _targets(self, peers: Sequence[PeerRow], target: str | None) -> tuple[Sequence[PeerRow], str]:
+        """The devices that are meant; with an address, it is one of them."""
+        if target is None:
+            return peers, ""
+        named = find_device(peers, target)
+        if named is not None:
+            return [named], ""
+        known = ", ".join(peer.name for peer in peers[:20])
+        if ":" not in target and "." not in target:
+            raise UserError(f"no device {target!r} is known. Known are: {known}. HOST:PORT works too.")
+        try:
+            address = join_address(*split_address(target, config.DEFAULT_PORT))
+        except InvalidInput as error:
+            raise UserError(f"no device {target!r} is known (known are: {known}), and {error}.") from None
+        first = [peer for peer in peers if address in peer.addresses]
+        rest = [peer for peer in peers if address not in peer.addresses]
+        return [*first, *sorted(rest, key=lambda peer: (not peer.own, -peer.seen_ms))], address
+
+    async def _identify(self, candidates: Sequence[PeerRow], address: str) -> PeerRow:
+        """Which device is at an address: each is tried, for only its own key opens the first message."""
+        for peer in candidates:
+            if await self._is_at(peer.device, address):
+                self._remember(peer.device, address)
+                return peer
+        raise PeerUnavailable(f"somebody answers at {address}, but it is none of the devices that you know.")
+
+    async def _is_at(self, device: DeviceId, address: str) -> bool:
+        """Try one device at an address.
+
+        Raises:
+            PeerUnavailable: Nobody answers there.
+        """
+        found: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        sessions: set[int] = set()
+
+        def watch(event: Event | Notice) -> None:
+            if found.done():
+                return
+            match event:
+                case Opened(session=session, device=opened) if opened == device:
+                    sessions.add(session)
+                case Notice(what="connected", device=connected) if connected == device:
+                    found.set_result(True)
+                case Closed(session=session) if session in sessions:
+                    found.set_result(False)
+                case Unreachable(device=unreachable, reason=reason) if unreachable == device:
+                    found.set_exception(PeerUnavailable(f"nobody could be reached at {reason}."))
+                case _:
+                    pass
+
+        self._watchers.add(watch)
+        try:
+            self.runtime.peers.dial(device, (address,))
+            return await found
+        finally:
+            self._watchers.discard(watch)
+
+    def _remember(self, device: DeviceId, address: str) -> None:
+        store = self.home.store
+        with store.transaction():
+            known = next((peer for peer in store.peers() if peer.device == device), None)
+            if known is not None and known.addresses[:1] != (address,):
+                others = (other for other in known.addresses if other != address)
+                addresses = (address, *others)[: limits.PEER_ADDRESSES_MAX]
+                store.put_peer(msgspec.structs.replace(known, addresses=addresses))
+
+    def fetch(self, log: int, ids: Sequence[Any]) -> None:
+        """Ask the connected devices for entries and their bodies."""
+        self.runtime.deliver(Fetch(log, tuple(ids)))
+
+
+class Commits:
+    """Waits for commits; use it in a `with` statement."""
+
+    def __init__(self, waiters: set[asyncio.Event]):
+        self._waiters = waiters
+        self._event = asyncio.Event()
+
+    def __enter__(self) -> Commits:
+        self._waiters.add(self._event)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiters.discard(self._event)
+
+    async def wait(self) -> None:
+        """Until something was committed since the last call, or since the beginning."""
+        await self._event.wait()
+        self._event.clear()
