@@ -7,34 +7,26 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
-import msgspec
-
 from mlog import limits
 from mlog.adapters import search_index
+from mlog.adapters.chain_tables import ChainTables
 from mlog.adapters.database import APPLICATION_ID, SCHEMA_VERSION, is_corrupt, member, parts, text
 from mlog.adapters.disk import DAMAGED, disk_errors
 from mlog.adapters.peer_tables import PeerTables
 from mlog.errors import StoreError
 from mlog.log.bodies import SPOKEN
 from mlog.log.entry import VERSION
-from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic
+from mlog.log.ids import DeviceId, EntryId, MessageId, Topic
 from mlog.log.store import (
     BodyState,
-    ChainRow,
     DeviceRow,
-    Digest,
     EntryRow,
     EpochRow,
-    ForkRow,
-    GapRow,
     Hit,
     LogKind,
     LogRow,
     Place,
-    Reason,
     Reference,
-    RunRow,
-    Task,
     TimelineQuery,
 )
 
@@ -50,12 +42,11 @@ _ENTRY: Final = ", ".join("?" * 16)
 _ENTRY_COLUMNS: Final = (
     "n, log, week, id, tail, signature, state, kind, chain, seq, time_ms, rank, mid, hidden, edit, version"
 )
-_CHAINS: Final = "SELECT n, log, device, incarnation, seq, id, week, branch FROM chains"
 _FROM: Final = "FROM entries AS e LEFT JOIN bodies AS b ON b.n = e.n"
 _CONTROL_MAX: Final = 16
 
 
-class SqliteStore(PeerTables):
+class SqliteStore(ChainTables, PeerTables):
     """Rows of one home; arguments and errors as `Database`."""
 
     # -- logs, keys, chains ------------------------------------------------------------------
@@ -98,88 +89,6 @@ class SqliteStore(PeerTables):
 
     def put_device(self, row: DeviceRow) -> None:
         self._run("INSERT OR REPLACE INTO devices VALUES (?, ?, ?)", (row.id, row.name, row.person))
-
-    def chains(self, log: int) -> list[ChainRow]:
-        return [
-            ChainRow(*row) for row in self._all(f"{_CHAINS} WHERE log = ? ORDER BY n", (log,), "iibbibib")
-        ]
-
-    def find_chains(self, log: int, of: Collection[tuple[DeviceId, Incarnation]]) -> list[ChainRow]:
-        condition = f"{_CHAINS} WHERE log = ? AND device = ? AND incarnation = ?"
-        found = [ChainRow(*row) for pair in set(of) for row in self._all(condition, (log, *pair), "iibbibib")]
-        return sorted(found, key=lambda row: row.n)
-
-    def chain_rows(self, ns: Collection[int]) -> list[ChainRow]:
-        return [
-            ChainRow(*row)
-            for part in parts(set(ns))
-            for row in self._all(f"{_CHAINS} WHERE n IN ({','.join('?' * len(part))})", part, "iibbibib")
-        ]
-
-    def put_chain(self, row: ChainRow) -> None:
-        self._run(
-            "INSERT INTO chains VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (n) DO UPDATE SET seq = excluded.seq, id = excluded.id, week = excluded.week",
-            msgspec.structs.astuple(row),
-        )
-
-    def next_chain(self) -> int:
-        return self._one("SELECT coalesce(max(n), 0) + 1 FROM chains")
-
-    def forks(self, log: int) -> list[ForkRow]:
-        return [
-            ForkRow(*row)
-            for row in self._all(
-                "SELECT log, device, incarnation, seq, one, other FROM forks WHERE log = ? "
-                "ORDER BY device, incarnation",
-                (log,),
-                "ibbibb",
-            )
-        ]
-
-    def put_fork(self, row: ForkRow) -> None:
-        self._run("INSERT OR REPLACE INTO forks VALUES (?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(row))
-
-    def runs(self, log: int) -> list[RunRow]:
-        return [
-            RunRow(*row)
-            for row in self._all(
-                "SELECT r.chain, r.first, r.last FROM chains AS c JOIN runs AS r ON r.chain = c.n "
-                "WHERE c.log = ? ORDER BY r.chain, r.first",
-                (log,),
-                "iii",
-            )
-        ]
-
-    def runs_near(self, chain: int, first: int, last: int) -> list[RunRow]:
-        before = "SELECT max(first) FROM runs WHERE chain = ?1 AND first <= ?2"
-        return [
-            RunRow(*row)
-            for row in self._all(
-                f"SELECT chain, first, last FROM runs WHERE chain = ?1 AND first >= coalesce(({before}), 0) "
-                "AND first <= ?3 + 1 AND last >= ?2 - 1 ORDER BY first",
-                (chain, first, last),
-                "iii",
-            )
-        ]
-
-    def put_run(self, row: RunRow) -> None:
-        self._run("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", msgspec.structs.astuple(row))
-
-    def remove_run(self, chain: int, first: int) -> None:
-        self._run("DELETE FROM runs WHERE chain = ? AND first = ?", (chain, first))
-
-    def heads(self, log: int, limit: int = -1) -> list[EntryId]:
-        return [
-            EntryId(id_)
-            for (id_,) in self._all(
-                "SELECT id FROM heads WHERE log = ? ORDER BY id LIMIT ?", (log, limit), "b"
-            )
-        ]
-
-    def change_heads(self, log: int, add: Collection[EntryId], remove: Collection[EntryId]) -> None:
-        self._run_many("DELETE FROM heads WHERE log = ? AND id = ?", [(log, id_) for id_ in remove])
-        self._run_many("INSERT OR IGNORE INTO heads VALUES (?, ?)", [(log, id_) for id_ in add])
 
     # -- entries -----------------------------------------------------------------------------
 
@@ -358,7 +267,7 @@ class SqliteStore(PeerTables):
         self.set_meta("scrub", b"due")
 
     def timeline(self, query: TimelineQuery) -> list[EntryRow]:
-        conditions, parameters = ["e.log = ?"], [query.log]
+        conditions, parameters = ["e.log = ?", "e.chain IS NOT NULL"], [query.log]
         if query.kinds and query.kinds != SPOKEN:
             conditions.append(f"e.kind IN ({','.join(str(int(kind)) for kind in query.kinds)})")
             if all(kind < _CONTROL_MAX for kind in query.kinds):
@@ -475,39 +384,6 @@ class SqliteStore(PeerTables):
     def words_distrusted(self) -> bool:
         return self.meta("search") is not None
 
-    def absent(self, log: int, limit: int) -> list[tuple[EntryId, int]]:
-        return [
-            (EntryId(id_), n)
-            for id_, n in self._all(
-                "SELECT id, n FROM absent WHERE log = ? ORDER BY id LIMIT ?", (log, limit), "bi"
-            )
-        ]
-
-    def change_absent(
-        self, log: int, add: Collection[tuple[EntryId, int]], remove: Collection[EntryId]
-    ) -> None:
-        self._run_many("INSERT OR IGNORE INTO absent VALUES (?, ?, ?)", [(log, id_, n) for id_, n in add])
-        self._run_many("DELETE FROM absent WHERE log = ? AND id = ?", [(log, id_) for id_ in remove])
-
-    def unsettled(self, log: int, task: Task, limit: int) -> list[tuple[int, int]]:
-        return self._all(
-            "SELECT n, value FROM unsettled WHERE log = ? AND task = ? ORDER BY n LIMIT ?",
-            (log, task, limit),
-            "ii",
-        )
-
-    def change_unsettled(
-        self, log: int, task: Task, add: Collection[tuple[int, int]], remove: Collection[int]
-    ) -> None:
-        self._run_many(
-            "DELETE FROM unsettled WHERE log = ? AND task = ? AND n = ?", [(log, task, n) for n in remove]
-        )
-        self._run_many(
-            "INSERT INTO unsettled VALUES (?, ?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
-            [(log, task, n, value) for n, value in add],
-        )
-
     def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         return self._rows("WHERE e.n > ? AND e.log = ? ORDER BY e.n LIMIT ?", (after_n, log, limit))
 
@@ -519,105 +395,6 @@ class SqliteStore(PeerTables):
     def week_ids(self, log: int, week: int, after: EntryId, limit: int) -> list[EntryRow]:
         return self._rows(
             "WHERE e.log = ? AND e.week = ? AND e.id > ? ORDER BY e.id LIMIT ?", (log, week, after, limit)
-        )
-
-    # -- segments and gaps -------------------------------------------------------------------
-
-    def digests(self, log: int) -> list[Digest]:
-        return [
-            Digest(*row)
-            for row in self._all(
-                "SELECT week, entries, bodies, entries_hash, bodies_hash FROM digests "
-                "WHERE log = ? ORDER BY week",
-                (log,),
-                "iiibb",
-            )
-        ]
-
-    def stale_weeks(self, log: int) -> list[int]:
-        return [
-            week for (week,) in self._all("SELECT week FROM stale WHERE log = ? ORDER BY week", (log,), "i")
-        ]
-
-    def segment(self, log: int, week: int) -> Iterator[tuple[EntryId, bool]]:
-        with disk_errors(self.path):
-            found = self._db.execute(
-                "SELECT e.id, e.state < 2 AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log "
-                "AND m.id = e.id AND m.part = 'body') FROM entries AS e WHERE e.log = ? AND e.week = ? "
-                "AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log AND m.id = e.id "
-                "AND m.part = 'entry') ORDER BY e.id",
-                (log, week),
-            )
-            for id_, held in found:
-                yield EntryId(id_ if isinstance(id_, bytes) else b""), bool(held)
-
-    def put_digest(self, log: int, digest: Digest) -> None:
-        self._run(
-            "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                log,
-                digest.week,
-                digest.entries,
-                digest.bodies,
-                digest.entries_hash,
-                digest.bodies_hash,
-            ),
-        )
-        self._run("DELETE FROM stale WHERE log = ? AND week = ?", (log, digest.week))
-
-    def gaps(self, log: int | None) -> list[GapRow]:
-        return self._gaps("WHERE log = coalesce(?, log) ORDER BY log, time_ms, seq", (log,))
-
-    def find_gaps(self, log: int, ids: Collection[bytes]) -> list[GapRow]:
-        return [
-            gap
-            for part in parts(set(ids))
-            for gap in self._gaps(f"WHERE log = ? AND id IN ({','.join('?' * len(part))})", (log, *part))
-        ]
-
-    def _gaps(self, condition: str, parameters: Sequence[object]) -> list[GapRow]:
-        return [
-            GapRow(in_log, id_, text(part), member(Reason, reason), chain, seq, time_ms, since, text(detail))
-            for in_log, id_, part, reason, chain, seq, time_ms, since, detail in self._all(
-                "SELECT log, id, part, reason, chain, seq, time_ms, since_ms, detail "
-                f"FROM missing {condition}",
-                parameters,
-                "ibbbiiiib",
-            )
-        ]
-
-    def replace_gaps(self, log: int, gaps: Sequence[GapRow]) -> None:
-        changed = "INSERT OR IGNORE INTO stale SELECT e.log, e.week FROM missing AS m JOIN entries AS e "
-        changed += "ON substr(e.id, 1, 8) = substr(m.id, 1, 8) AND e.log = m.log WHERE m.log = ?"
-        self._run(changed, (log,))
-        self._run("DELETE FROM missing WHERE log = ?", (log,))
-        self._add_gaps(gaps)
-        self._run(changed, (log,))
-
-    def change_gaps(
-        self, log: int, add: Sequence[GapRow], remove: Collection[tuple[bytes, str, int, int]]
-    ) -> None:
-        self._run_many(
-            "DELETE FROM missing WHERE log = ? AND id = ? AND part = ? AND chain = ? AND seq = ?",
-            [(log, *gap) for gap in remove],
-        )
-        if add:
-            kept = self._one("SELECT count(*) FROM missing WHERE log = ?", (log,))
-            add = add[: max(limits.GAPS_MAX - kept, 0)]
-            self._add_gaps(add)
-        self._run_many(
-            "INSERT OR IGNORE INTO stale "
-            "SELECT log, week FROM entries WHERE substr(id, 1, 8) = ? AND log = ?",
-            [(id_[:8], log) for id_ in {gap[0] for gap in remove} | {gap.id for gap in add}],
-        )
-
-    def _add_gaps(self, gaps: Sequence[GapRow]) -> None:
-        self._run_many(
-            "INSERT INTO missing VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (g.log, g.id, g.part, g.reason.value, g.chain, g.seq, g.time_ms, g.since_ms, g.detail)
-                for g in gaps
-            ],
         )
 
     def newest_written_ms(self) -> int:

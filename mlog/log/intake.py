@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
@@ -31,8 +31,7 @@ from mlog import limits
 from mlog.errors import BadSignature, InvalidInput, LimitExceeded
 from mlog.log import bodies, entry
 from mlog.log.bodies import Kind
-from mlog.log.crypto import EpochKeys
-from mlog.log.entry import NO_ENTRY, Header, Sealed, Unsealed
+from mlog.log.entry import NO_ENTRY, Sealed, Unsealed
 from mlog.log.fold import (
     LATEST_COUNTS,
     Fold,
@@ -44,25 +43,21 @@ from mlog.log.fold import (
     references_in,
     words_in,
 )
-from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
+from mlog.log.ids import DeviceId, EntryId, Topic
+from mlog.log.placing import Arrival, ChainKey, Chains, extend_runs, is_next
 from mlog.log.store import (
     BodyState,
-    ChainRow,
     EntryRow,
-    ForkRow,
     GapRow,
     Place,
     Reason,
-    RunRow,
     Store,
     Task,
     place_of,
 )
-from mlog.log.stored import check_header, readable_body, text_of
+from mlog.log.stored import readable_body, text_of
 
 __all__ = ["Intake", "Taken", "extend_runs"]
-
-ChainKey: TypeAlias = tuple[DeviceId, Incarnation]
 
 _SIGNATURE_SIZE: Final = 80
 _SETTLED_FIRST: Final = 64
@@ -83,37 +78,6 @@ class Taken(msgspec.Struct, frozen=True):
     completed: int = 0
     known: int = 0
     refused: tuple[tuple[EntryId, str], ...] = ()
-
-
-class _Arrival(msgspec.Struct, gc=False):
-    """An entry that came, or one that is here and was not read yet.
-
-    Attributes:
-        held, body: Its body as `Unsealed` has them.
-        row: As it is stored, None for a new one.
-        vouched: It is authentic.
-        late: A body came that was not here before.
-    """
-
-    id: EntryId
-    outer: bytes
-    week: int
-    header: Header | None
-    epoch: EpochKeys | None
-    unread: str
-    held: bytes | None
-    body: bytes | None
-    signature: bytes | None
-    row: EntryRow | None = None
-    vouched: bool = False
-    late: bool = False
-
-
-class _Chain(msgspec.Struct):
-    """A chain row and what a batch adds to it."""
-
-    row: ChainRow
-    seqs: list[int]
 
 
 class Intake:
@@ -230,9 +194,9 @@ def _require_few(entries: Sequence[Sealed]) -> None:
 
 def _unseal_all(
     unseal: Callable[[bytes, bytes | None], Unsealed], entries: Sequence[Sealed]
-) -> tuple[dict[EntryId, _Arrival], list[tuple[EntryId, str]]]:
+) -> tuple[dict[EntryId, Arrival], list[tuple[EntryId, str]]]:
     """Check and open entries; one that comes twice is taken once, with the parts of both."""
-    arrivals: dict[EntryId, _Arrival] = {}
+    arrivals: dict[EntryId, Arrival] = {}
     refused: list[tuple[EntryId, str]] = []
     for sealed in entries:
         try:
@@ -248,7 +212,7 @@ def _unseal_all(
             refused.append((found.id, "body does not match its hash"))
         known = arrivals.get(found.id)
         if known is None:
-            arrivals[found.id] = _Arrival(
+            arrivals[found.id] = Arrival(
                 found.id,
                 sealed.outer,
                 found.week,
@@ -282,16 +246,13 @@ class _Batch:
         self._now_ms = now_ms
         self._refused: list[tuple[EntryId, str]] = []
         self._places: dict[EntryId, Place] = {}
-        self._chains: dict[ChainKey, list[_Chain]] = {}
-        self._taken: dict[tuple[int, int], _Arrival] = {}
-        self._next_chain = 0
+        self._chains = Chains(self._store, log, state and state.keys, self._places)
         self._changed: dict[EntryId, EntryRow] = {}
-        self._unsigned: dict[EntryId, _Arrival] = {}
-        self._forks: dict[ChainKey, ForkRow] | None = None
+        self._unsigned: dict[EntryId, Arrival] = {}
 
     # -- entry points ------------------------------------------------------------------------
 
-    def take(self, arrivals: dict[EntryId, _Arrival], refused: list[tuple[EntryId, str]]) -> Taken:
+    def take(self, arrivals: dict[EntryId, Arrival], refused: list[tuple[EntryId, str]]) -> Taken:
         """Store what came, and read of it what can be read."""
         self._refused = refused
         self._look_up(arrivals.values(), arrivals)
@@ -311,7 +272,7 @@ class _Batch:
 
     def reconsider(self, rows: Iterable[EntryRow], *, vouched: bool = False) -> None:
         """Read what is here and was not read, if it can be by now."""
-        arrivals: dict[EntryId, _Arrival] = {}
+        arrivals: dict[EntryId, Arrival] = {}
         for row in rows:
             arrival = self._of_row(row)
             if arrival is not None:
@@ -320,10 +281,11 @@ class _Batch:
         self._look_up(arrivals.values(), {})
         placing = self._vouch(list(arrivals.values()))
         placed = self._place(placing, arrivals)
+        self._keep(())
         self._finish(placed)
         self._close_gaps({a.id: a for a in placing})
 
-    def _of_row(self, row: EntryRow) -> _Arrival | None:
+    def _of_row(self, row: EntryRow) -> Arrival | None:
         """A stored entry that was not read, opened; None if it still cannot be, or is damaged."""
         assert self._state is not None
         try:
@@ -336,18 +298,18 @@ class _Batch:
         if row.body is not None and row.state == BodyState.OPENED and found.epoch is not None:
             # Version 1 of the database kept branches of forks opened.
             held, body = entry.seal_body(found.epoch, row.outer, row.body), row.body
-        return _Arrival(
+        return Arrival(
             row.id, row.outer, row.week, found.header, found.epoch, "", held, body, row.signature, row
         )
 
-    def _look_up(self, arrivals: Iterable[_Arrival], ids: Collection[EntryId]) -> None:
+    def _look_up(self, arrivals: Iterable[Arrival], ids: Collection[EntryId]) -> None:
         """Find the places of these ids, and of all that is named."""
         named = {id_ for a in arrivals if a.header is not None for id_ in parents_of(a.header)}
         self._places.update(self._store.places(self._log, named.union(ids)))
 
     # -- what is here already ----------------------------------------------------------------
 
-    def _compare(self, a: _Arrival, row: EntryRow) -> bool:
+    def _compare(self, a: Arrival, row: EntryRow) -> bool:
         """Complete a stored entry by what came; whether anything was lacking or damaged."""
         a.row = row
         before = msgspec.structs.replace(row)
@@ -374,7 +336,7 @@ class _Batch:
             self._changed[a.id] = row
         return True
 
-    def _compare_body(self, a: _Arrival, row: EntryRow) -> None:
+    def _compare_body(self, a: Arrival, row: EntryRow) -> None:
         if a.held is None or row.state == BodyState.ERASED:
             return
         if row.chain and a.body is not None:
@@ -386,7 +348,7 @@ class _Batch:
             a.late = row.chain != 0 and row.state != BodyState.OPENED
             row.body, row.state = body, state
 
-    def _compare_signature(self, a: _Arrival, row: EntryRow) -> None:
+    def _compare_signature(self, a: Arrival, row: EntryRow) -> None:
         if a.signature is None or a.signature == row.signature:
             return
         if a.header is None:
@@ -396,7 +358,7 @@ class _Batch:
             row.signature = a.signature
             a.vouched = not row.chain
 
-    def _is_signed(self, a: _Arrival) -> bool:
+    def _is_signed(self, a: Arrival) -> bool:
         """Whether the signature that came is valid; a bad one is dropped."""
         assert a.header is not None
         assert a.epoch is not None
@@ -413,7 +375,7 @@ class _Batch:
 
     # -- what is authentic -------------------------------------------------------------------
 
-    def _vouch(self, candidates: Sequence[_Arrival]) -> list[_Arrival]:
+    def _vouch(self, candidates: Sequence[Arrival]) -> list[Arrival]:
         """Those that are authentic, and the ones here that they vouch for.
 
         Of each linked run only the newest signature is verified; where that is bad, the next older.
@@ -421,20 +383,24 @@ class _Batch:
         if not candidates:
             return []
         by_id = {a.id: a for a in candidates}
-        self._load_chains(candidates)
+        self._chains.load(candidates)
         named_by = self._store.children(self._log, by_id)
         for a in sorted(candidates, key=lambda a: a.header.seq if a.header else 0, reverse=True):
             if a.vouched:
                 self._check_seal(a)
             else:
-                a.vouched = self._has_successor(a, named_by.get(a.id, ())) or self._is_signed(a)
+                a.vouched = self._chains.has_successor(a, named_by.get(a.id, ())) or self._is_signed(a)
+            if not a.vouched and a.row is not None and a.row.signature is not None:
+                # It came with the entry when that could not be opened yet.
+                a.row.signature = None
+                self._changed[a.id] = a.row
             before = by_id.get(a.header.prev) if a.vouched and a.header is not None else None
-            if before is not None and _is_next(before.header, a.header):
+            if before is not None and is_next(before.header, a.header):
                 before.vouched = True
         self._walk([a for a in candidates if a.vouched], by_id)
         return [a for a in by_id.values() if a.vouched]
 
-    def _check_seal(self, a: _Arrival) -> None:
+    def _check_seal(self, a: Arrival) -> None:
         """Drop a signature that is damaged; who made it matters only where nothing else vouches."""
         if a.signature is None or a.epoch is None:
             return
@@ -444,43 +410,17 @@ class _Batch:
             self._refused.append((a.id, f"signature: {error}"))
             a.signature = None
 
-    def _has_successor(self, a: _Arrival, children: Iterable[Place]) -> bool:
-        """Whether an entry that is read here names it as the one before."""
-        h = a.header
-        assert h is not None
-        next_seq = h.seq + 1
-        chains = self._chains[h.device, h.incarnation][: limits.BRANCHES_READ_MAX]
-        after = [(c.row.n, next_seq) for c in chains if c.row.seq > h.seq]
-        # Where an entry was lost here, nothing but its place tells what came next.
-        found = [*children, *(self._store.places_at(after).values() if after else ())]
-        return any(place.seq == next_seq and self._names_before(place, a) for place in found)
-
-    def _names_before(self, place: Place, a: _Arrival) -> bool:
-        """Whether the entry at a place is the next in the chain after another one."""
-        header = self._header_at(place.n)
-        return header is not None and header.prev == a.id and _is_next(a.header, header)
-
-    def _header_at(self, n: int) -> Header | None:
-        assert self._state is not None
-        row = self._store.rows([n]).get(n)
-        if row is None:
-            return None
-        try:
-            return entry.open_header(self._state.keys, row.outer)[0]
-        except InvalidInput:
-            return None
-
-    def _walk(self, frontier: Sequence[_Arrival], by_id: dict[EntryId, _Arrival]) -> None:
+    def _walk(self, frontier: Sequence[Arrival], by_id: dict[EntryId, Arrival]) -> None:
         """Add the entries that are here and become authentic by these: from each, those before."""
         walked = 0
         while frontier:
-            wanted: dict[int, _Arrival] = {}
-            reached: list[_Arrival] = []
+            wanted: dict[int, Arrival] = {}
+            reached: list[Arrival] = []
             for a in frontier:
                 assert a.header is not None
                 before, came = self._places.get(a.header.prev), by_id.get(a.header.prev)
                 if came is not None:
-                    if not came.vouched and _is_next(came.header, a.header):
+                    if not came.vouched and is_next(came.header, a.header):
                         reached.append(came)
                 elif before is not None and not before.chain:
                     wanted[before.n] = a
@@ -489,28 +429,19 @@ class _Batch:
                 self._store.change_unsettled(self._log, Task.PLACE, [(n, 0) for n in wanted], ())
                 wanted = {}
             here = [(self._of_row(row), wanted[n]) for n, row in self._store.rows(wanted).items()]
-            found = [a for a, later in here if a is not None and _is_next(a.header, later.header)]
+            found = [a for a, later in here if a is not None and is_next(a.header, later.header)]
             for a in (*reached, *found):
                 a.vouched = True
                 self._check_seal(a)
                 by_id[a.id] = a
             if found:
                 self._look_up(found, ())
-                self._load_chains(found)
+                self._chains.load(found)
             frontier = [*reached, *found]
 
     # -- placing -----------------------------------------------------------------------------
 
-    def _load_chains(self, arrivals: Iterable[_Arrival]) -> None:
-        keys = {(a.header.device, a.header.incarnation) for a in arrivals if a.header is not None}
-        missing = keys - self._chains.keys()
-        for key in missing:
-            self._chains[key] = []
-        if missing:
-            for row in self._store.find_chains(self._log, missing):
-                self._chains[row.device, row.incarnation].append(_Chain(row, []))
-
-    def _place(self, placing: Sequence[_Arrival], arrivals: Mapping[EntryId, _Arrival]) -> list[Opened]:
+    def _place(self, placing: Sequence[Arrival], arrivals: Mapping[EntryId, Arrival]) -> list[Opened]:
         """Give authentic entries their places, in the order of the DAG."""
         if not placing:
             return []
@@ -529,13 +460,13 @@ class _Batch:
         for a in _in_order(placing, by_id):
             h = a.header
             assert h is not None
-            chain, is_linked = self._chain_of(a, named_by.get(a.id, ()))
-            if chain.row.branch or len(self._chains[h.device, h.incarnation]) > 1:
+            chain, is_linked = self._chains.chain_of(a, named_by.get(a.id, ()))
+            if chain.row.branch or len(self._chains.rows(h)) > 1:
                 forked.add((h.device, h.incarnation))
             children = list(named_by.get(a.id, ()))
             if h.seq < chain.row.seq:
                 children += store.places_at([(chain.row.n, h.seq + 1)]).values()
-            self._extend(chain, a)
+            self._chains.extend(chain, a)
             row = EntryRow(
                 n=n if a.row is None else a.row.n,
                 log=self._log,
@@ -571,7 +502,7 @@ class _Batch:
                 if row.rank >= child.rank and (is_retold(h) or not child.retold):
                     least[child.n] = max(least.get(child.n, 0), row.rank + 1)
         self._insert(opened, by_id, links)
-        self._put_chains()
+        self._chains.put()
         store.change_heads(self._log, [id_ for id_ in heads if id_ not in named], named)
         if absent:
             store.change_absent(self._log, absent, ())
@@ -579,13 +510,13 @@ class _Batch:
             store.change_unsettled(self._log, Task.RANK, list(least.items()), ())
         for o in sorted(opened, key=lambda o: o.row.seq):
             if (o.header.device, o.header.incarnation) in forked:
-                self._note_fork(o)
+                self._chains.note_fork(o.header, o.row.chain)
         return opened
 
     def _insert(
         self,
         opened: Sequence[Opened],
-        by_id: Mapping[EntryId, _Arrival],
+        by_id: Mapping[EntryId, Arrival],
         links: Sequence[tuple[int, EntryId]],
     ) -> None:
         new, old = list[EntryRow](), list[EntryRow]()
@@ -600,139 +531,12 @@ class _Batch:
             self._store.update(old, (), (), ())
         self._store.insert(new, links, references_in(self._log, opened), words_in(unindexed))
 
-    def _chain_of(self, a: _Arrival, children: Iterable[Place]) -> tuple[_Chain, bool]:
-        """The chain row that an entry belongs into, and whether the one before it stands there too."""
-        h = a.header
-        assert h is not None
-        chains = self._chains[h.device, h.incarnation]
-        if not chains:
-            return self._new_chain(h, b""), False
-        newest = chains[0].row
-        if len(chains) == 1 and h.seq > newest.seq:
-            if h.prev == newest.id and h.seq == newest.seq + 1:
-                return chains[0], True
-            if h.seq > newest.seq + 1:
-                return chains[0], False
-        by_n = {chain.row.n: chain for chain in chains}
-        before = self._chain_before(h)
-        near = [before, *(child.chain for child in children if child.seq == h.seq + 1), newest.n]
-        for number in dict.fromkeys(near):
-            if number in by_n and self._fits(a, number):
-                return by_n[number], number == before
-        return self._new_chain(h, a.id), False
-
-    def _chain_before(self, header: Header) -> int:
-        """The chain row in which the entry before one stands, or 0."""
-        place = self._places.get(header.prev)
-        if place is not None and place.chain:
-            rows = self._chains[header.device, header.incarnation]
-            here = place.seq == header.seq - 1 and any(place.chain == chain.row.n for chain in rows)
-            return place.chain if here else 0
-        for chain in self._chains[header.device, header.incarnation]:
-            before = self._taken.get((chain.row.n, header.seq - 1))
-            if before is not None and before.id == header.prev:
-                return chain.row.n
-        return 0
-
-    def _new_chain(self, header: Header, branch: bytes) -> _Chain:
-        if not self._next_chain:
-            self._next_chain = self._store.next_chain()
-        row = ChainRow(
-            self._next_chain, self._log, header.device, header.incarnation, -1, NO_ENTRY, 0, branch
-        )
-        self._next_chain += 1
-        chain = _Chain(row, [])
-        self._chains[header.device, header.incarnation].append(chain)
-        return chain
-
-    def _fits(self, a: _Arrival, chain: int) -> bool:
-        """Whether a place is free, and its neighbours are those that the links say."""
-        h = a.header
-        assert h is not None
-        seq = h.seq
-        runs = self._store.runs_near(chain, seq, seq)
-
-        def is_held(at: int) -> bool:
-            return (chain, at) in self._taken or any(run.first <= at <= run.last for run in runs)
-
-        if is_held(seq) and not self._is_lost(a, chain):
-            return False
-        if seq and is_held(seq - 1) and self._chain_before(h) != chain:
-            return (chain, seq - 1) not in self._taken and not self._store.places_at([(chain, seq - 1)])
-        if is_held(seq + 1):
-            taken = self._taken.get((chain, seq + 1))
-            if taken is not None:
-                return taken.header is not None and taken.header.prev == a.id
-            after = self._store.places_at([(chain, seq + 1)]).get((chain, seq + 1))
-            return after is None or self._names_before(after, a)
-        return True
-
-    def _is_lost(self, a: _Arrival, chain: int) -> bool:
-        """Whether what stood at an entry's place is gone, or damaged: then it comes back there."""
-        h = a.header
-        assert h is not None
-        assert self._state is not None
-        if (chain, h.seq) in self._taken:
-            return False
-        row = self._store.at(chain, h.seq)
-        if row is None:
-            return True
-        try:
-            check_header(self._state.keys, row, h.device)
-        except InvalidInput:
-            if a.row is None:
-                a.row = row
-                return True
-        return False
-
-    def _extend(self, chain: _Chain, a: _Arrival) -> None:
-        h = a.header
-        assert h is not None
-        chain.seqs.append(h.seq)
-        self._taken[chain.row.n, h.seq] = a
-        if h.seq > chain.row.seq:
-            chain.row = msgspec.structs.replace(chain.row, seq=h.seq, id=a.id, week=a.week)
-
-    def _put_chains(self) -> None:
-        for chains in self._chains.values():
-            for chain in chains:
-                if chain.seqs:
-                    self._store.put_chain(chain.row)
-                    extend_runs(self._store, chain.row.n, chain.seqs)
-                    chain.seqs = []
-
-    # -- forks -------------------------------------------------------------------------------
-
-    def _note_fork(self, o: Opened) -> None:
-        """Keep the lowest place at which two entries of a forked chain are known."""
-        h = o.header
-        if self._forks is None:
-            self._forks = {(row.device, row.incarnation): row for row in self._store.forks(self._log)}
-        known = self._forks.get((h.device, h.incarnation))
-        if known is not None and known.seq < h.seq - 1:
-            return
-        chains = [c.row.n for c in self._chains[h.device, h.incarnation][: limits.BRANCHES_READ_MAX]]
-        chains.append(o.row.chain)
-        for seq in (h.seq - 1, h.seq):
-            here = self._store.places_at([(n, seq) for n in chains]).values()
-            after = self._store.places_at([(n, seq + 1) for n in chains]).values()
-            headers = [self._header_at(place.n) for place in after]
-            ids = {place.id for place in here} | {header.prev for header in headers if header is not None}
-            if known is not None and known.seq == seq:
-                ids |= {known.one, known.other}
-            if seq >= 0 and len(ids) > 1:
-                one, other = sorted(ids)[:2]
-                fork = ForkRow(self._log, h.device, h.incarnation, seq, one, other)
-                self._forks[h.device, h.incarnation] = fork
-                self._store.put_fork(fork)
-                return
-
     # -- the rest ----------------------------------------------------------------------------
 
-    def _keep(self, new: Sequence[_Arrival]) -> None:
+    def _keep(self, new: Sequence[Arrival]) -> None:
         """Store those that are not read, as they came."""
         store = self._store
-        placed = {a.id for a in self._taken.values()}
+        placed = {a.id for a in self._chains.taken.values()}
         n = store.next_n()
         rows: list[EntryRow] = []
         for a in new:
@@ -771,7 +575,7 @@ class _Batch:
         if learned and self._store.scan_unopened(self._log, 0, 1):
             self._store.change_unsettled(self._log, Task.OPEN, [(0, 0)], ())
 
-    def _completed(self, late: Iterable[_Arrival]) -> Iterator[Opened]:
+    def _completed(self, late: Iterable[Arrival]) -> Iterator[Opened]:
         """Entries that were read before, and whose body came now."""
         for a in late:
             assert a.row is not None
@@ -787,9 +591,9 @@ class _Batch:
             gap = GapRow(self._log, id_, part, reason, row.chain, row.seq, row.time_ms, self._now_ms, detail)
             self._store.change_gaps(self._log, [gap], ())
 
-    def _close_gaps(self, arrivals: Mapping[EntryId, _Arrival]) -> None:
+    def _close_gaps(self, arrivals: Mapping[EntryId, Arrival]) -> None:
         """What was listed as damaged or lost, and is here and whole now, is no gap any more."""
-        places = {(chain, seq) for chain, seq in self._taken}
+        places = {(chain, seq) for chain, seq in self._chains.taken}
         closed: list[tuple[bytes, str, int, int]] = []
         for gap in self._store.find_gaps(self._log, [*arrivals, b""]):
             a = arrivals.get(EntryId(gap.id))
@@ -814,43 +618,9 @@ class _Batch:
                 self._add_gap(a.id, "signature", Reason.NOT_FETCHED, row, detail)
 
 
-def extend_runs(store: Store, chain: int, seqs: Iterable[int]) -> None:
-    """Note that these entries of a chain are held, and read."""
-    first = last = -1
-    for seq in [*sorted(seqs), -1]:
-        if seq == last + 1 and last >= 0:
-            last = seq
-            continue
-        if last >= 0:
-            _put_run(store, chain, first, last)
-        first = last = seq
-
-
-def _put_run(store: Store, chain: int, first: int, last: int) -> None:
-    for run in store.runs_near(chain, first, last):
-        if run.first != first:
-            if run.first < first:
-                first = run.first
-            else:
-                store.remove_run(chain, run.first)
-        last = max(last, run.last)
-    store.put_run(RunRow(chain, first, last))
-
-
-def _is_next(before: Header | None, after: Header | None) -> bool:
-    """Whether two linked entries are neighbours in one chain."""
-    return (
-        before is not None
-        and after is not None
-        and after.seq == before.seq + 1
-        and after.device == before.device
-        and after.incarnation == before.incarnation
-    )
-
-
-def _in_order(placing: Sequence[_Arrival], by_id: Mapping[EntryId, _Arrival]) -> list[_Arrival]:
+def _in_order(placing: Sequence[Arrival], by_id: Mapping[EntryId, Arrival]) -> list[Arrival]:
     """Entries after all that they name among them."""
-    ordered: list[_Arrival] = []
+    ordered: list[Arrival] = []
     done: set[EntryId] = set()
     for a in placing:
         if a.id in done:
@@ -870,7 +640,7 @@ def _in_order(placing: Sequence[_Arrival], by_id: Mapping[EntryId, _Arrival]) ->
     return ordered
 
 
-def _state_of(a: _Arrival, *, placed: bool) -> BodyState:
+def _state_of(a: Arrival, *, placed: bool) -> BodyState:
     if a.held is None:
         return BodyState.NOT_FETCHED
     return BodyState.OPENED if placed and a.body is not None else BodyState.SEALED

@@ -580,6 +580,7 @@ class MemoryStore:
 def _is_asked_for(query: TimelineQuery, row: EntryRow) -> bool:
     return (
         row.log == query.log
+        and row.chain != 0
         and (not query.kinds or row.kind in query.kinds)
         and (query.hidden or not row.hidden)
         and (query.after is None or row.position > query.after)

@@ -298,7 +298,7 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
 
 
 class TimelineQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which entries of a log, in the order of the view.
+    """Which entries of a log that are read, in the order of the view.
 
     Attributes:
         after, before: Exclusive places.

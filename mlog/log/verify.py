@@ -91,6 +91,8 @@ class _Seen(msgspec.Struct):
         branched: Devices and incarnations of chains that have branches.
         weeks: Entries of each week that belong in its digests.
         ends: The last entries of all runs.
+        unsigned: Those of them that no signature behind them in their run vouches for.
+        before: Entries that are named as the one before by the first of a run.
         loose: The entries before one that is lost: nobody knows whether they are heads.
         named: Entries that are not here, by an entry that names them among its parents.
         holes: Those of the absent that a hole in a chain tells of already.
@@ -105,6 +107,8 @@ class _Seen(msgspec.Struct):
     branched: set[tuple[DeviceId, Incarnation]]
     weeks: Counter[int]
     ends: set[EntryId] = set()
+    unsigned: list[EntryRow] = []
+    before: set[EntryId] = set()
     loose: set[EntryId] = set()
     named: dict[EntryId, EntryRow] = {}
     holes: set[EntryId] = set()
@@ -146,6 +150,9 @@ def verify_log(replica: Replica, log: int, *, signatures: bool = False) -> Itera
     )
     for chain in chains:
         yield from _verify_chain(replica, state, chain, seen, signatures=signatures)
+    for row in seen.unsigned:
+        if row.id not in seen.before:
+            yield _of(row, "signature", "nothing vouches for the last entries of the chain", Reason.LOST)
     yield from _verify_unopened(store, state, seen)
     yield from _verify_absent(store, log, seen)
     yield from _verify_forks(store, log, seen)
@@ -201,17 +208,15 @@ class _Walk:
         self._runs = seen.runs[chain.n]
         self._at = 0
         self._vouched = -1
-        self._first: EntryRow | None = None
         self.last: EntryRow | None = None
         self.before: EntryRow | None = None
 
     def step(self, row: EntryRow, header: Header | None, page: _Page) -> Iterator[Finding]:
         """Check an entry against the last one; `before` is that if it is the one before this."""
         last = self.last
-        self._first = self._first or row
+        yield from self._to(row.seq, header)
         if row.signature is not None:
             self._vouched = row.seq
-        yield from self._to(row.seq, header)
         run = self._runs[self._at] if self._at < len(self._runs) else None
         starts = run is not None and run.first == row.seq
         if run is None or not run.first <= row.seq <= run.last:
@@ -220,6 +225,8 @@ class _Walk:
         self.before = last if adjacent and header is not None and last and last.id == header.prev else None
         if header is None or header.prev == NO_ENTRY:
             return
+        if not adjacent:
+            self._seen.before.add(header.prev)
         if adjacent and self.before is None:
             yield _of(row, "entry", "the link to the entry before does not match")
         elif starts and not adjacent and header.prev not in page.parents.get(row.n, ()):
@@ -227,32 +234,29 @@ class _Walk:
 
     def _to(self, seq: int, header: Header | None) -> Iterator[Finding]:
         """Go on to a number: what a run says is held, and is not here, is lost."""
-        seen = self._seen
+        chain, runs = self._chain, self._runs
         expected = self.last.seq + 1 if self.last is not None else 0
-        while self._at < len(self._runs) and expected < seq:
-            run = self._runs[self._at]
+        while self._at < len(runs):
+            run = runs[self._at]
             first, end = max(expected, run.first), min(seq, run.last + 1)
             if first < end:
                 known = header.prev if header is not None and end == seq else b""
-                if seq > self._chain.seq and end == self._chain.seq + 1:
-                    known = self._chain.id
-                yield from _hole(seen, self._chain, first, end, self.last, known)
+                if end == chain.seq + 1:
+                    known = chain.id
+                yield from _hole(self._seen, chain, first, end, self.last, known)
             if run.last >= seq:
                 return
-            if self.last is not None and self.last.seq == run.last:
-                seen.ends.add(self.last.id)
-            expected = max(expected, run.last + 1)
+            self._end_run(run)
             self._at += 1
-            after = self._runs[self._at] if self._at < len(self._runs) else None
-            if after is not None and after.first <= run.last + 1:
-                yield _of_log(self._chain.log, f"the runs of chain {self._chain.n} overlap")
-        if (
-            self._at < len(self._runs)
-            and self.last is not None
-            and self.last.seq == self._runs[self._at].last
-        ):
-            seen.ends.add(self.last.id)
-            self._at += 1
+            if self._at < len(runs) and runs[self._at].first <= run.last + 1:
+                yield _of_log(chain.log, f"the runs of chain {chain.n} are not apart")
+
+    def _end_run(self, run: RunRow) -> None:
+        """Note the last entry of a run, if the walk stands there."""
+        if self.last is not None and self.last.seq == run.last:
+            self._seen.ends.add(self.last.id)
+            if self._vouched < run.last:
+                self._seen.unsigned.append(self.last)
 
     def end(self) -> Iterator[Finding]:
         """Check what the chain's record says of its end, and of its beginning."""
@@ -266,8 +270,6 @@ class _Walk:
         seen.ends.add(last.id)
         if (last.seq, last.id, last.week) != (chain.seq, chain.id, chain.week):
             yield _of(last, "index", "the chain's record names another last entry")
-        if self._vouched < last.seq:
-            yield _of(last, "signature", "the newest entry of the chain is not signed", Reason.LOST)
 
 
 class _Page:

@@ -8,14 +8,14 @@ order; `facts` is all that must come out the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
 from blake3 import blake3
 from hypothesis import strategies as st
 
-from mlog.log import bodies, entry
+from mlog.log import bodies, crypto, entry
 from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.crypto import DeviceKeys, EpochKeys, LogKeys, Vault
 from mlog.log.entry import NO_ENTRY, Header, Sealed
@@ -153,7 +153,7 @@ def named_parents(replica: Replica, log: int, rows: Iterable[EntryRow]) -> dict[
     return {n: named for n, ids in found.items() if (named := set(ids) - {headers[n].prev})}
 
 
-def chains_of(store: Store, log: int) -> list[object]:
+def chains_of(store: Store, log: int) -> Sequence[object]:
     """Chains and their runs; of a forked one its branches' ends."""
     rows: dict[object, list[ChainRow]] = {}
     for chain in store.chains(log):
@@ -303,6 +303,8 @@ class History:
         title = Draft(Kind.TITLE, bodies.Title(title="at first"), START_MS)
         make_log(first, LogKind.CONVERSATION, title)
         self.keys = first.log(LOG).keys
+        self.keys_at_first = LogKeys(self.keys.secret)
+        self.keys_at_first.add_epoch(self.keys.current)
         self._keep(rows_of(first.store))
         for replica in self.replicas[1:]:
             join(replica, self.keys)
@@ -366,6 +368,110 @@ class History:
         source = Draft(Kind.IMPORT, bodies.Import(format="test", chat="chat"), drafts[0].time_ms)
         written = replica.write_run(run, drafts, self._now_ms, preface=lambda _: [source])
         self._keep(written.rows)
+
+
+# -- what hostile members, later versions and broken machines make ---------------------------
+
+
+def _fork(history: History, a: int, b: int) -> None:
+    """A machine is set back to where it knew only some entries, and writes on in the same chain."""
+    device = a % len(history.replicas)
+    twin = make_replica(MemoryStore(), device)
+    join(twin, history.keys)
+    known = rows_of(history.replicas[device].store)
+    take(
+        twin, *(history.entries[row.id] for row in known[: b % (len(known) + 1)] if row.id in history.entries)
+    )
+    for n in range(b % 3 + 1):
+        history._keep(twin.write(LOG, [message(f"twin {n} {b}", START_MS + b * 1000)], START_MS))
+
+
+def _header_in(history: History, a: int, b: int, **fields: Any) -> Header:
+    """The header of an entry that goes where one of a chain goes, or right behind it."""
+    headers = {id_: entry.unseal(history.keys, s.outer, None).header for id_, s in history.entries.items()}
+    known = [(id_, header) for id_, header in headers.items() if header is not None]
+    id_, like = known[a % len(known)]
+    body = b'{"text":"minted %d"}' % b
+    seq, prev = (like.seq, like.prev) if b % 2 else (like.seq + 1, id_)
+    made = Header(Kind.MESSAGE, like.device, like.incarnation, seq, prev, START_MS + b * 1000, len(body))
+    return msgspec.structs.replace(made, **fields)
+
+
+def _mint(history: History, a: int, b: int) -> None:
+    """A member makes an entry in the name of another device, unsigned or signed by itself."""
+    sealed = entry.seal_entry(
+        history.keys, history.keys.current, 1000, _header_in(history, a, b), b'{"text":"minted %d"}' % b
+    )
+    if b % 3:
+        sealed = entry.sign_entry(device_keys(99), history.keys.current, sealed)
+    history.entries[sealed.id] = sealed
+
+
+def _later_kind(history: History, a: int, b: int) -> None:
+    """A device writes an entry of a kind that this version does not know, in a chain of its own."""
+    device = device_keys(a % DEVICES_MAX)
+    body = b'{"later":%d}' % b
+    parents = tuple(sorted(list(history.entries)[: b % 3]))
+    header = Header(
+        99, device.id, Incarnation(b.to_bytes(8, "big")), 0, NO_ENTRY, START_MS + b, len(body), parents
+    )
+    sealed = entry.seal_entry(history.keys, history.keys.current, 1001, header, body)
+    sealed = entry.sign_entry(device, history.keys.current, sealed)
+    history.entries[sealed.id] = sealed
+
+
+def _later_version(history: History, a: int, b: int) -> None:
+    """A later version makes an entry that begins and ends as all do."""
+    ids = list(history.entries)
+    outer = b"\x02" + history.entries[ids[a % len(ids)]].outer[1:-16]
+    outer += history.keys.mac(outer)
+    id_ = entry.entry_id(outer)
+    history.entries[id_] = Sealed(id_, outer, None, bytes([b % 256]) * 80)
+
+
+def _against_rules(history: History, a: int, b: int) -> None:
+    """A member seals something that is no header, or changes one that is."""
+    sealed = history.entries[list(history.entries)[a % len(history.entries)]]
+    outer = bytearray(sealed.outer[:-16])
+    outer[89 + b % (len(outer) - 89)] ^= 1
+    changed = bytes(outer) + history.keys.mac(bytes(outer))
+    id_ = entry.entry_id(changed)
+    history.entries[id_] = Sealed(id_, changed, sealed.body, sealed.signature)
+
+
+def _new_epoch(history: History, a: int, b: int) -> None:
+    """A device starts an epoch, and writes under it; receivers learn it from the key entry."""
+    number = len(history.keys.epochs)
+    secret = SeededEntropy(f"epoch {number}").random(32)
+    replica = history.replicas[a % len(history.replicas)]
+    wraps = tuple(
+        _wrap(history.keys.secret, number, replica.device_id, index) for index in range(DEVICES_MAX)
+    )
+    key = bodies.Key(epoch=number, commitment=crypto.commitment(secret).hex(), wraps=wraps)
+    history._keep(replica.write(LOG, [Draft(Kind.KEY, key, START_MS + b)], START_MS))
+    for each in (history.keys, *(r.log(LOG).keys for r in history.replicas)):
+        each.add_epoch(EpochKeys(number, secret))
+    history._keep(replica.write(LOG, [message(f"under epoch {number} {b}", START_MS + b)], START_MS))
+
+
+@cache
+def _wrap(log_secret: bytes, number: int, author: DeviceId, index: int) -> bodies.Wrap:
+    """A real wrap: HPKE draws its own randomness, so it is made once for all examples."""
+    secret = SeededEntropy(f"epoch {number}").random(32)
+    recipient = device_keys(index)
+    info = crypto.wrap_info(LogKeys(log_secret).topic, author, number, recipient.id)
+    sealed = crypto.hpke_suite().encrypt(secret, crypto.hpke_public_key(recipient.hpke_public), info)
+    return bodies.Wrap(device=recipient.id, sealed=sealed)
+
+
+EXTRAS: dict[str, Callable[[History, int, int], None]] = {
+    "fork": _fork,
+    "mint": _mint,
+    "later kind": _later_kind,
+    "later version": _later_version,
+    "against rules": _against_rules,
+    "new epoch": _new_epoch,
+}
 
 
 def chat_line(number: int) -> Draft:

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from mlog.adapters.sqlite import SqliteStore
 from mlog.log.entry import Sealed
+from mlog.log.ids import EntryId
 from mlog.log.memory import MemoryStore
-from mlog.log.store import Store
+from mlog.log.store import Reason, Store
 from mlog.log.verify import verify_search
 
-from .support import History, deliver, facts, findings, histories, take
+from .support import EXTRAS, History, deliver, facts, findings, histories, join, make_replica, take
 
 
 class Arrivals:
@@ -66,6 +67,112 @@ def test_any_order_of_arrival_gives_the_same_replica(drawn: Arrivals):
 @given(arrivals())
 def test_any_order_of_arrival_gives_the_same_replica_5000_times(drawn: Arrivals):
     check_any_order(drawn)
+
+
+# -- hostile members, parts that come apart, batches -----------------------------------------
+
+
+class Parcels:
+    """Entries of many kinds, good and bad, cut into parts; and two ways in which all parts arrive.
+
+    Attributes:
+        ways: Each a list of batches.
+    """
+
+    def __init__(self, history: History, entries: list[Sealed], ways: list[list[list[Sealed]]]):
+        self.history = history
+        self.entries = entries
+        self.ways = ways
+
+    def __repr__(self) -> str:
+        names = {sealed.outer: n for n, sealed in enumerate(self.entries)}
+        shown = [
+            [
+                [f"{names[s.outer]}{'b' if s.body else ''}{'s' if s.signature else ''}" for s in batch]
+                for batch in way
+            ]
+            for way in self.ways
+        ]
+        return f"Parcels({self.history}, {shown})"
+
+
+@st.composite
+def parcels(draw: st.DrawFn, max_steps: int = 12) -> Parcels:
+    history = draw(histories(max_steps))
+    number = st.integers(0, 1000)
+    for kind, a, b in draw(st.lists(st.tuples(st.sampled_from(sorted(EXTRAS)), number, number), max_size=5)):
+        EXTRAS[kind](history, a, b)
+    entries = list(history.entries.values())
+    unsigned = draw(st.sets(st.sampled_from(range(len(entries))), max_size=len(entries)))
+    bodiless = (
+        draw(st.sets(st.sampled_from(range(1, len(entries))), max_size=2)) if entries[1:] else set[int]()
+    )
+    ways: list[list[list[Sealed]]] = []
+    for _ in range(2):
+        parts: list[Sealed] = []
+        for n, sealed in enumerate(entries):
+            body = None if n in bodiless else sealed.body
+            # The first of an incarnation is signed; what else is, others may vouch for.
+            signature = None if n in unsigned and n else sealed.signature
+            cuts = draw(st.sampled_from([["bs"], ["bs"], ["b", "s"], ["", "bs"], ["", "s", "b"]]))
+            parts += [
+                Sealed(
+                    EntryId(b""),
+                    sealed.outer,
+                    body if "b" in cut else None,
+                    signature if "s" in cut else None,
+                )
+                for cut in cuts
+            ]
+        parts = list(draw(st.permutations(parts)))
+        way: list[list[Sealed]] = []
+        while parts:
+            size = draw(st.sampled_from([1, 2, 3, 5, 8, 50]))
+            way.append(parts[:size])
+            parts = parts[size:]
+        ways.append(way)
+    return Parcels(history, entries, ways)
+
+
+def check_any_way(drawn: Parcels, *stores: Store) -> None:
+    seen: list[dict[str, object]] = []
+    for way, store in zip(drawn.ways, stores, strict=True):
+        with store.transaction():
+            replica = make_replica(store, 0, "receiver")
+            join(replica, drawn.history.keys_at_first)
+            for batch in way:
+                take(replica, *batch)
+        assert [f for f in findings(replica) if f.reason != Reason.FORKED] == []
+        assert list(verify_search(replica, thorough=True)) == []
+        seen.append(facts(replica))
+    assert seen[0] == seen[1]
+
+
+@given(parcels())
+def test_any_cut_into_parts_and_batches_gives_the_same_replica(drawn: Parcels):
+    check_any_way(drawn, MemoryStore(), MemoryStore())
+
+
+@pytest.mark.slow
+@settings(max_examples=5_000)
+@given(parcels(max_steps=20))
+def test_any_cut_into_parts_and_batches_gives_the_same_replica_5000_times(drawn: Parcels):
+    check_any_way(drawn, MemoryStore(), MemoryStore())
+
+
+@settings(max_examples=25)
+@given(parcels())
+def test_the_database_takes_parts_and_batches_as_the_memory_does(
+    tmp_path_factory: pytest.TempPathFactory, drawn: Parcels
+):
+    store = SqliteStore(tmp_path_factory.mktemp("parcels") / "mlog.db")
+    try:
+        check_any_way(drawn, store, MemoryStore())
+    finally:
+        store.close()
+
+
+# -- writers ---------------------------------------------------------------------------------
 
 
 @given(histories())

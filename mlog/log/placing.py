@@ -1,0 +1,280 @@
+"""Placing: which chain row an authentic entry belongs into, what runs it joins, and evidence of forks.
+
+Each chain row holds entries that are linked wherever they are neighbours; what does not fit into one
+row begins another, a branch. Two rows of one device and incarnation are so a fork, in every replica that
+holds these entries, whatever came first; only which row is called the first differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import msgspec
+
+from mlog import limits
+from mlog.errors import InvalidInput
+from mlog.log import entry
+from mlog.log.crypto import EpochKeys, LogKeys
+from mlog.log.entry import NO_ENTRY, Header
+from mlog.log.ids import DeviceId, EntryId, Incarnation
+from mlog.log.store import ChainRow, EntryRow, ForkRow, Place, RunRow, Store
+from mlog.log.stored import check_header
+
+__all__ = ["Arrival", "Chain", "ChainKey", "Chains", "extend_runs", "is_next"]
+
+ChainKey: TypeAlias = tuple[DeviceId, Incarnation]
+
+
+class Arrival(msgspec.Struct, gc=False):
+    """An entry that came, or one that is here and was not read yet.
+
+    Attributes:
+        held, body: Its body as `Unsealed` has them.
+        row: As it is stored, None for a new one.
+        vouched: It is authentic.
+        late: A body came that was not here before.
+    """
+
+    id: EntryId
+    outer: bytes
+    week: int
+    header: Header | None
+    epoch: EpochKeys | None
+    unread: str
+    held: bytes | None
+    body: bytes | None
+    signature: bytes | None
+    row: EntryRow | None = None
+    vouched: bool = False
+    late: bool = False
+
+
+class Chain(msgspec.Struct):
+    """A chain row and what a batch adds to it."""
+
+    row: ChainRow
+    seqs: list[int]
+
+
+class Chains:
+    """The chain rows that one batch of entries goes into.
+
+    Args:
+        keys: Of the log; None where it is kept blindly, and nothing is placed.
+        places: Where the entries that this batch names stand.
+    """
+
+    def __init__(self, store: Store, log: int, keys: LogKeys | None, places: dict[EntryId, Place]):
+        self._store = store
+        self._log = log
+        self._keys = keys
+        self._places = places
+        self._chains: dict[ChainKey, list[Chain]] = {}
+        self._next_chain = 0
+        self._forks: dict[ChainKey, ForkRow] | None = None
+        self.taken: dict[tuple[int, int], Arrival] = {}
+
+    def load(self, arrivals: Iterable[Arrival]) -> None:
+        keys = {(a.header.device, a.header.incarnation) for a in arrivals if a.header is not None}
+        missing = keys - self._chains.keys()
+        for key in missing:
+            self._chains[key] = []
+        if missing:
+            for row in self._store.find_chains(self._log, missing):
+                self._chains[row.device, row.incarnation].append(Chain(row, []))
+
+    def _need_keys(self) -> LogKeys:
+        assert self._keys is not None
+        return self._keys
+
+    def rows(self, header: Header) -> list[Chain]:
+        """The branches of the chain that an entry belongs to."""
+        return self._chains[header.device, header.incarnation]
+
+    def has_successor(self, a: Arrival, children: Iterable[Place]) -> bool:
+        """Whether an entry that is read here names one as the entry before.
+
+        Args:
+            children: Those that name it at all.
+        """
+        h = a.header
+        assert h is not None
+        next_seq = h.seq + 1
+        rows = self.rows(h)[: limits.BRANCHES_READ_MAX]
+        after = [(c.row.n, next_seq) for c in rows if c.row.seq > h.seq]
+        # Where an entry was lost here, nothing but its place tells what came next.
+        found = [*children, *(self._store.places_at(after).values() if after else ())]
+        return any(place.seq == next_seq and self._names_before(place, a) for place in found)
+
+    def _names_before(self, place: Place, a: Arrival) -> bool:
+        """Whether the entry at a place is the next in the chain after another one."""
+        header = self._header_at(place.n)
+        return header is not None and header.prev == a.id and is_next(a.header, header)
+
+    def _header_at(self, n: int) -> Header | None:
+        row = self._store.rows([n]).get(n)
+        if row is None:
+            return None
+        try:
+            return entry.open_header(self._need_keys(), row.outer)[0]
+        except InvalidInput:
+            return None
+
+    def chain_of(self, a: Arrival, children: Iterable[Place]) -> tuple[Chain, bool]:
+        """The chain row that an entry belongs into, and whether the one before it stands there too."""
+        h = a.header
+        assert h is not None
+        chains = self._chains[h.device, h.incarnation]
+        if not chains:
+            return self._new_chain(h, b""), False
+        newest = chains[0].row
+        if len(chains) == 1 and h.seq > newest.seq:
+            if h.prev == newest.id and h.seq == newest.seq + 1:
+                return chains[0], True
+            if h.seq > newest.seq + 1:
+                return chains[0], False
+        by_n = {chain.row.n: chain for chain in chains}
+        before = self._chain_before(h)
+        near = [before, *(child.chain for child in children if child.seq == h.seq + 1), newest.n]
+        for number in dict.fromkeys(near):
+            if number in by_n and self._fits(a, number):
+                return by_n[number], number == before
+        return self._new_chain(h, a.id), False
+
+    def _chain_before(self, header: Header) -> int:
+        """The chain row in which the entry before one stands, or 0."""
+        place = self._places.get(header.prev)
+        if place is not None and place.chain:
+            rows = self._chains[header.device, header.incarnation]
+            here = place.seq == header.seq - 1 and any(place.chain == chain.row.n for chain in rows)
+            return place.chain if here else 0
+        for chain in self._chains[header.device, header.incarnation]:
+            before = self.taken.get((chain.row.n, header.seq - 1))
+            if before is not None and before.id == header.prev:
+                return chain.row.n
+        return 0
+
+    def _new_chain(self, header: Header, branch: bytes) -> Chain:
+        if not self._next_chain:
+            self._next_chain = self._store.next_chain()
+        row = ChainRow(
+            self._next_chain, self._log, header.device, header.incarnation, -1, NO_ENTRY, 0, branch
+        )
+        self._next_chain += 1
+        chain = Chain(row, [])
+        self._chains[header.device, header.incarnation].append(chain)
+        return chain
+
+    def _fits(self, a: Arrival, chain: int) -> bool:
+        """Whether a place is free, and its neighbours are those that the links say."""
+        h = a.header
+        assert h is not None
+        seq = h.seq
+        runs = self._store.runs_near(chain, seq, seq)
+
+        def is_held(at: int) -> bool:
+            return (chain, at) in self.taken or any(run.first <= at <= run.last for run in runs)
+
+        if is_held(seq) and not self._is_lost(a, chain):
+            return False
+        if seq and is_held(seq - 1) and self._chain_before(h) != chain:
+            return (chain, seq - 1) not in self.taken and not self._store.places_at([(chain, seq - 1)])
+        if is_held(seq + 1):
+            taken = self.taken.get((chain, seq + 1))
+            if taken is not None:
+                return taken.header is not None and taken.header.prev == a.id
+            after = self._store.places_at([(chain, seq + 1)]).get((chain, seq + 1))
+            return after is None or self._names_before(after, a)
+        return True
+
+    def _is_lost(self, a: Arrival, chain: int) -> bool:
+        """Whether what stood at an entry's place is gone, or damaged: then it comes back there."""
+        h = a.header
+        assert h is not None
+        if (chain, h.seq) in self.taken:
+            return False
+        row = self._store.at(chain, h.seq)
+        if row is None:
+            return True
+        try:
+            check_header(self._need_keys(), row, h.device)
+        except InvalidInput:
+            if a.row is None:
+                a.row = row
+                return True
+        return False
+
+    def extend(self, chain: Chain, a: Arrival) -> None:
+        h = a.header
+        assert h is not None
+        chain.seqs.append(h.seq)
+        self.taken[chain.row.n, h.seq] = a
+        if h.seq > chain.row.seq:
+            chain.row = msgspec.structs.replace(chain.row, seq=h.seq, id=a.id, week=a.week)
+
+    def put(self) -> None:
+        for chains in self._chains.values():
+            for chain in chains:
+                if chain.seqs:
+                    self._store.put_chain(chain.row)
+                    extend_runs(self._store, chain.row.n, chain.seqs)
+                    chain.seqs = []
+
+    def note_fork(self, header: Header, chain: int) -> None:
+        """Keep the lowest place at which two entries of a forked chain are known."""
+        h = header
+        if self._forks is None:
+            self._forks = {(row.device, row.incarnation): row for row in self._store.forks(self._log)}
+        known = self._forks.get((h.device, h.incarnation))
+        if known is not None and known.seq < h.seq - 1:
+            return
+        chains = [c.row.n for c in self._chains[h.device, h.incarnation][: limits.BRANCHES_READ_MAX]]
+        chains.append(chain)
+        for seq in (h.seq - 1, h.seq):
+            here = self._store.places_at([(n, seq) for n in chains]).values()
+            after = self._store.places_at([(n, seq + 1) for n in chains]).values()
+            headers = [self._header_at(place.n) for place in after]
+            ids = {place.id for place in here} | {header.prev for header in headers if header is not None}
+            if known is not None and known.seq == seq:
+                ids |= {known.one, known.other}
+            if seq >= 0 and len(ids) > 1:
+                one, other = sorted(ids)[:2]
+                fork = ForkRow(self._log, h.device, h.incarnation, seq, one, other)
+                self._forks[h.device, h.incarnation] = fork
+                self._store.put_fork(fork)
+                return
+
+
+def extend_runs(store: Store, chain: int, seqs: Iterable[int]) -> None:
+    """Note that these entries of a chain are held, and read."""
+    first = last = -1
+    for seq in [*sorted(seqs), -1]:
+        if seq == last + 1 and last >= 0:
+            last = seq
+            continue
+        if last >= 0:
+            _put_run(store, chain, first, last)
+        first = last = seq
+
+
+def _put_run(store: Store, chain: int, first: int, last: int) -> None:
+    for run in store.runs_near(chain, first, last):
+        if run.first != first:
+            if run.first < first:
+                first = run.first
+            else:
+                store.remove_run(chain, run.first)
+        last = max(last, run.last)
+    store.put_run(RunRow(chain, first, last))
+
+
+def is_next(before: Header | None, after: Header | None) -> bool:
+    """Whether two linked entries are neighbours in one chain."""
+    return (
+        before is not None
+        and after is not None
+        and after.seq == before.seq + 1
+        and after.device == before.device
+        and after.incarnation == before.incarnation
+    )
