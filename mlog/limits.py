@@ -158,6 +158,36 @@ BEACON_TAGS_MAX: Final = 64
 BEACON_ADDRESSES_MAX: Final = 8
 """Addresses of one announcement: more than a desktop has."""
 
+INTERFACES_LOOK_MS: Final = 10_000
+"""How often the machine's own interfaces are looked at, which sends nothing and takes 1 ms."""
+
+SEEN_AGAIN_MS: Final = 10_000
+"""The same announcement leads to a dial again only after so long."""
+
+SIGHTINGS_MAX: Final = 1024
+"""Announcements of known devices that are remembered, so that copies of old ones are told from new ones."""
+
+MULTICAST_PACKET_MAX_BYTES: Final = 9_000
+"""Longest packet of multicast DNS (RFC 6762, 17)."""
+
+MULTICAST_RECORDS_MAX: Final = 4
+"""Announcements that are read in one packet; a device sends one."""
+
+MULTICAST_SOURCE_PER_S: Final = 10
+"""Packets about mlog that are read of one address in a second; a device sends three in its first one."""
+
+MULTICAST_SOURCE_BURST: Final = 40
+"""As MULTICAST_SOURCE_PER_S, at once: many devices of one machine that all answer a question."""
+
+MULTICAST_PER_S: Final = 50
+"""Packets about mlog that are read in a second of all addresses, whose senders can make them up."""
+
+MULTICAST_BURST: Final = 250
+"""As MULTICAST_PER_S, at once: 200 devices that answer the question of a newcomer."""
+
+MULTICAST_SOURCES_MAX: Final = 1024
+"""Addresses whose rate is remembered: about 200 KiB."""
+
 # -- connections -----------------------------------------------------------------------------
 
 DIAL_TIMEOUT_MS: Final = 5_000
