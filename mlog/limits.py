@@ -282,7 +282,7 @@ LIVE_SKIP_MAX: Final = 10_000
 ENTRY_FRAMING_BYTES: Final = 24
 """What an entry takes in a bundle beside its bytes: lengths, a signature."""
 
-RECEIVED_SLICE_ENTRIES: Final = 250
+RECEIVED_SLICE_ENTRIES: Final = 1000
 """Entries that are stored before another session has its turn: about 15 ms."""
 
 INBOX_SIZE_MAX_BYTES: Final = 8 * MIB

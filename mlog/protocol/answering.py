@@ -35,8 +35,8 @@ class Follower:
         self._unknown = unknown
         self._sketched: Sketched | None = None
 
-    def offer(self, offer: wire.Offer) -> Job:
-        """Answer an offer.
+    def offer(self, offer: wire.Offer) -> Generator[None, None, list[int]]:
+        """Answer an offer; gives the logs that both hold.
 
         Raises:
             ProtocolViolation: A log stands in it twice, or a scope is of none of its logs.
@@ -52,11 +52,13 @@ class Follower:
         equal = bytearray((len(parts) + 7) // 8)
         found: list[tuple[Standing, Scope]] = []
         differs: list[wire.Differs] = []
+        both: list[int] = []
         room = limits.ANSWERED_VECTORS_SIZE_MAX_BYTES
         for index, part in enumerate(parts):
             row = shared.get(tags[index])
             if row is None:
                 continue
+            both.append(row.n)
             standing = yield from stand(link.store, row, link.now_ms)
             scoped = scopes.get(index, wire.Scoped(index, 0, bodies=True))
             scope = standing.meet(scoped.first_week, bodies=scoped.bodies)
@@ -68,7 +70,7 @@ class Follower:
                 found.append((standing, scope))
             else:
                 differs.append(self._differs(index, row, standing, scope, room))
-                room -= len(differs[-1].vector)
+                room -= len(differs[-1].vector or b"")
             self._sender.go_live(row.n, tags[index], standing.last_n, equal=same)
         link.send(wire.Answer(offer.serial, bytes(equal), tuple(differs)))
         self._keeper.equal(offer.serial, found, link.now_ms)
@@ -77,15 +79,16 @@ class Follower:
             link.send(receipt)
         if not offer.partial:
             self._unknown(set(tags))
+        return both
 
     def _differs(self, index: int, row: LogRow, standing: Standing, scope: Scope, room: int) -> wire.Differs:
         entries, bodies = standing.roots(scope.first_week)
-        encoded = b""
+        encoded = None
         if row.kind != LogKind.BLIND:
             held = self._link.held(row.n, scope.first_week)
-            encoded = encode_vector(held) if may_encode(held) else b""
-        if len(encoded) > room:
-            encoded = b""
+            encoded = encode_vector(held) if may_encode(held) else None
+        if encoded is not None and len(encoded) > room:
+            encoded = None
         return wire.Differs(index, scope.first_week, standing.scope.bodies, entries, bodies, encoded)
 
     def have(self, message: wire.Have) -> None:

@@ -223,8 +223,8 @@ class Leader:
         self._partial = len(offered) < len(shared)
         link.send(wire.Offer(self._serial, bytes(logs), tuple(scopes), self._partial))
 
-    def answer(self, answer: wire.Answer) -> list[int]:
-        """Take the answer to the offer; gives the logs that the follower does not have.
+    def answer(self, answer: wire.Answer) -> tuple[list[int], list[int]]:
+        """Take the answer to the offer; gives the logs of it that the follower has, and the others.
 
         Raises:
             ProtocolViolation: There was no such offer, or the answer is about other logs.
@@ -250,7 +250,11 @@ class Leader:
             compared = offered[index]
             compared.talk = self._differs(compared, differs)
             compared.listens = False
-        return [c.log for i, c in enumerate(offered) if i not in equal and i not in differing]
+        known = equal.keys() | differing.keys()
+        return (
+            [c.log for i, c in enumerate(offered) if i in known],
+            [c.log for i, c in enumerate(offered) if i not in known],
+        )
 
     def message(self, message: wire.Weeks | wire.Cells | wire.Ids) -> None:
         """Take what the follower says about one log.
@@ -302,7 +306,7 @@ class Leader:
         compared.passes += 1
         entries_equal = standing.roots(scope.first_week)[0] == theirs[0]
         by_vector = self._inspect is None and not entries_equal and compared.passes == 1
-        if by_vector and differs.vector and self._by_vector(compared, differs, scope):
+        if by_vector and differs.vector is not None and self._by_vector(compared, differs, scope):
             return
         if compared.passes > _PASSES:
             if link.store.arrivals(log, standing.last_n, 1):
@@ -335,12 +339,10 @@ class Leader:
     def _by_vector(self, compared: _Compared, differs: wire.Differs, scope: Scope) -> bool:
         """Transfer what chain vectors say; False if they say nothing."""
         link, log = self._link, compared.log
-        theirs, mine = decode_vector(differs.vector), link.held(log, scope.first_week)
-        chains, forked = link.chains(log), link.forked(log)
+        theirs, mine = decode_vector(differs.vector or b""), link.held(log, scope.first_week)
+        chains = link.chains(log)
         lacking_here: dict[ChainTag, Ranges] = {}
         for tag, held in theirs.items():
-            if tag in forked:
-                continue
             lack = subtract(held.ranges, mine[tag].ranges if tag in mine else ())
             if lack:
                 lacking_here[tag] = lack
@@ -348,7 +350,7 @@ class Leader:
         for tag, held in mine.items():
             lack = subtract(held.ranges, theirs[tag].ranges if tag in theirs else ())
             if lack:
-                lacking_there[chains[tag]] = lack
+                lacking_there.update(dict.fromkeys(chains[tag], lack))
         self._keeper.heard(log, theirs)
         self._keeper.behind(
             log,

@@ -154,7 +154,9 @@ class Exchange:
     def _query(self, message: wire.Query) -> Job:
         row = self._link.shared().get(message.tag)
         if row is None:
-            raise ProtocolViolation("a question about a log that is not shared")
+            # Not a violation: it may not have been granted yet.
+            self._link.send(wire.Page(message.request, message.week, message.after, True, b"", ()))
+            return
         self._link.send((yield from serve_query(self._link, row, message)))
 
     def _page(self, message: wire.Page) -> None:
@@ -231,8 +233,9 @@ class Exchange:
             return
         if self._settled_topics is not None:
             self._settled_topics.update(row.topic for row in link.store.logs() if row.n in logs)
+        # Compare all, since one grant may not hold all that there is to give.
         if self._leader is not None:
-            self._leader.compare(logs)
+            self._leader.compare_all()
         else:
             link.send(wire.Again())
         self._stored()
@@ -241,13 +244,13 @@ class Exchange:
 
     def _offer(self, message: wire.Offer) -> Job:
         assert self._follower is not None
-        yield from self._follower.offer(message)
-        self._ask_lacking()
+        both = yield from self._follower.offer(message)
+        self._ask_lacking(both)
 
     def _answer(self, message: wire.Answer) -> None:
         assert self._leader is not None
         whole = self._leader.offers_all
-        unknown = self._leader.answer(message)
+        both, unknown = self._leader.answer(message)
         receipt = self._keeper.sign(message.serial, self._link.now_ms)
         if receipt is not None:
             self._link.send(receipt)
@@ -255,7 +258,7 @@ class Exchange:
             rows = self._link.store.logs()
             self._grant_but({row.topic for row in rows if row.n not in unknown})
             self._settled_topics = {row.topic for row in rows}
-        self._ask_lacking()
+        self._ask_lacking(both)
 
     def _again(self, _: wire.Again) -> None:
         assert self._leader is not None
@@ -294,11 +297,13 @@ class Exchange:
         self._link.send(msgspec.structs.replace(want, request=self._request))
         return self._request
 
-    def _ask_lacking(self) -> None:
-        """Ask for what is known to be missing here, once in a session."""
+    def _ask_lacking(self, logs: Collection[int]) -> None:
+        """Ask for what is known to be missing here of logs that both hold, once in a session."""
         if self._compare_only or self._peer_compares_only:
             return
         for tag, row in self._link.shared().items():
+            if row.n not in logs:
+                continue
             lacking = self._link.replica.lacking(row.n, limits.WANTED_IDS_MAX)
             ids = [id_ for id_ in lacking if id_ not in self._asked]
             if ids and len(self._asked) < limits.ASKED_IDS_MAX:
@@ -308,11 +313,16 @@ class Exchange:
     def _want(self, message: wire.Want) -> Job:
         link = self._link
         log = link.log_of(message.tag)
-        if log is None or len(message.ids) % 32 or len(message.ids) > 32 * limits.WANTED_IDS_MAX:
-            raise ProtocolViolation("a request for nothing that is shared")
-        chains = link.chains(log)
+        if len(message.ids) % 32 or len(message.ids) > 32 * limits.WANTED_IDS_MAX:
+            raise ProtocolViolation("a request for no ids, or for too many")
         wanted = decode_ranges(message.chains)
-        ranges = {chains[tag]: part for tag, part in wanted.items() if tag in chains}
+        if log is None:
+            # Not a violation: it may not have been granted yet.
+            asked = len(message.ids) // 32 + sum(map(count, wanted.values()))
+            link.send(wire.Done(message.request, min(asked, limits.SEQ_MAX)))
+            return
+        chains = link.chains(log)
+        ranges = {n: part for tag, part in wanted.items() for n in chains.get(tag, ())}
         ids = [EntryId(message.ids[at : at + 32]) for at in range(0, len(message.ids), 32)]
         if message.shorts:
             if self._follower is None:
@@ -357,6 +367,8 @@ class Exchange:
             link.tell("stored", row.n, stored)
             self._touch(row.n)
             self._stored()
+        while link.replica.settle(row.n, link.now_ms):
+            yield
 
     def _ack(self, message: wire.Ack) -> None:
         pushed = self._sender.acknowledged(message.serial, message.refused)

@@ -12,7 +12,7 @@ from mlog.log.replica import Replica
 from mlog.log.store import LogRow
 from mlog.protocol import vector, wire
 from mlog.protocol.events import Effect, Notice
-from mlog.protocol.vector import ChainTag, Held, clip
+from mlog.protocol.vector import ChainTag, Held, clip, unite
 
 __all__ = ["Job", "Link"]
 
@@ -83,29 +83,27 @@ class Link:
             self._logs = {known: row.n for known, row in self.shared().items()}
         return self._logs.get(tag)
 
-    def chains(self, log: int) -> dict[ChainTag, int]:
-        """Chains of a log by tag; those that forked are left out: a vector cannot tell their branches."""
-        return {tag: rows[0] for tag, rows in self._branches(log).items() if len(rows) == 1}
-
-    def forked(self, log: int) -> set[ChainTag]:
-        """The chains that `chains` leaves out."""
-        return {tag for tag, rows in self._branches(log).items() if len(rows) > 1}
-
-    def _branches(self, log: int) -> dict[ChainTag, list[int]]:
-        branches: dict[ChainTag, list[int]] = {}
+    def chains(self, log: int) -> dict[ChainTag, list[int]]:
+        """The chains of a log by tag, of a forked one all its branches."""
+        chains: dict[ChainTag, list[int]] = {}
         for chain in self.store.chains(log):
             tag = vector.chain_tag(self.binding, chain.device, chain.incarnation)
-            branches.setdefault(tag, []).append(chain.n)
-        return branches
+            chains.setdefault(tag, []).append(chain.n)
+        return chains
 
     def held(self, log: int, first_week: int) -> dict[ChainTag, Held]:
-        """What is held of each chain, from its first entry in a week that counts."""
+        """What is held of each chain, from its first entry in a week that counts.
+
+        Of a forked chain a number is held if it is in any branch: which one a vector cannot tell.
+        """
         runs: dict[int, list[tuple[int, int]]] = {}
         for run in self.store.runs(log):
             runs.setdefault(run.chain, []).append((run.first, run.last))
         starts = self.store.first_seqs(log, first_week) if first_week else dict.fromkeys(runs, 0)
-        return {
-            tag: Held(starts[n], clip(tuple(runs[n]), starts[n]))
-            for tag, n in self.chains(log).items()
-            if n in runs and n in starts
-        }
+        held: dict[ChainTag, Held] = {}
+        for tag, branches in self.chains(log).items():
+            counted = [n for n in branches if n in runs and n in starts]
+            if counted:
+                ranges = unite(clip(tuple(runs[n]), starts[n]) for n in counted)
+                held[tag] = Held(min(starts[n] for n in counted), ranges)
+        return held

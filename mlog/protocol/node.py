@@ -222,7 +222,7 @@ class Node:
                 return
         self._emit(Established(session.number, device))
         dialling = self._dialling.setdefault(device, _Dialling())
-        dialling.at_ms, dialling.failures = None, 0
+        dialling.at_ms = None
         with self._replica.store.transaction():
             peer = self._known(session.peer.noise)
             if peer is not None:
@@ -263,6 +263,9 @@ class Node:
         rested = session.idle
         if rested and not session.rested and session.peer is not None:
             self._emit(Notice(what="rested", device=session.peer.device))
+            if session.leads:
+                # Not when it greets: one that then breaks the rules would be dialled every few seconds.
+                self._dialling.setdefault(session.peer.device, _Dialling()).failures = 0
         session.rested = rested
 
     def _committed(self) -> None:

@@ -14,6 +14,7 @@ docs/protocol.md, 14.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
 
 from mlog import limits
@@ -36,6 +37,7 @@ __all__ = [
     "may_encode",
     "split_ranges",
     "subtract",
+    "unite",
 ]
 
 CHAIN_TAG_SIZE: Final = 6
@@ -76,6 +78,17 @@ def subtract(these: Ranges, those: Ranges) -> Ranges:
         if start <= last:
             left.append((start, last))
     return tuple(left)
+
+
+def unite(parts: Iterable[Ranges]) -> Ranges:
+    """What is in any of these."""
+    united: list[tuple[int, int]] = []
+    for first, last in sorted(chain.from_iterable(parts)):
+        if united and first <= united[-1][1] + 1:
+            united[-1] = united[-1][0], max(united[-1][1], last)
+        else:
+            united.append((first, last))
+    return tuple(united)
 
 
 def clip(ranges: Ranges, first: int) -> Ranges:

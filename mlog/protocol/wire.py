@@ -115,7 +115,7 @@ class Differs(_Array, frozen=True):
         first_week: Over what was compared: the later of both starts.
         bodies: This side wants bodies too.
         entries_root, bodies_root: Of this side, from that week on.
-        vector: What this side holds of each chain (mlog/protocol/vector.py); empty where it cannot tell.
+        vector: What this side holds of each chain (mlog/protocol/vector.py); None where it cannot tell.
     """
 
     index: _Count
@@ -123,7 +123,7 @@ class Differs(_Array, frozen=True):
     bodies: bool
     entries_root: _Root
     bodies_root: _Root
-    vector: bytes
+    vector: bytes | None
 
 
 class Answer(_Array, frozen=True, tag=3):

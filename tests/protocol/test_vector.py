@@ -19,7 +19,10 @@ from mlog.protocol.vector import (
     decode_vector,
     encode_ranges,
     encode_vector,
+    may_encode,
+    split_ranges,
     subtract,
+    unite,
 )
 
 
@@ -134,3 +137,32 @@ def test_a_chain_has_another_tag_in_every_session():
     device, incarnation = DeviceId(b"d" * 32), Incarnation(b"i" * 8)
     tags = {chain_tag(bytes([n]) * 32, device, incarnation) for n in range(10)}
     assert len(tags) == 10
+
+
+@given(st.lists(NUMBERS, max_size=4))
+def test_unite_is_the_union_of_sets(parts: list[set[int]]):
+    assert unite(map(as_ranges, parts)) == as_ranges(set().union(*parts))
+
+
+@given(st.dictionaries(TAGS, NUMBERS, max_size=5), st.integers(1, 6))
+def test_split_ranges_keeps_all_of_them_in_parts_of_a_bounded_size(chains: dict[bytes, set[int]], most: int):
+    whole = {tag: as_ranges(numbers) for tag, numbers in chains.items() if numbers}
+    parts = list(split_ranges(whole, most))
+    together: dict[bytes, Ranges] = {}
+    for part in parts:
+        assert 1 <= sum(map(len, part.values())) <= most
+        for tag, ranges in part.items():
+            together[tag] = (*together.get(tag, ()), *ranges)
+    assert together == whole
+
+
+def test_may_encode_says_whether_a_vector_would_be_accepted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "VECTOR_CHAINS_MAX", 2)
+    monkeypatch.setattr(limits, "VECTOR_HOLES_MAX", 3)
+    tags = [bytes(5) + bytes([n]) for n in range(3)]
+    one, split = Held(0, ((0, 0),)), Held(0, ((0, 0), (2, 2)))
+    for chains in ({}, {tags[0]: one}, {tags[0]: split, tags[1]: one}):
+        assert may_encode(chains)
+        assert decode_vector(encode_vector(chains)) == chains
+    assert not may_encode(dict.fromkeys(tags, one))
+    assert not may_encode({tags[0]: split, tags[1]: split})
