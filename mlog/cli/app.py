@@ -42,6 +42,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "verify": "care",
         "gaps": "care",
         "status": "proving",
+        "why": "proving",
         "backup": "safekeeping",
         "restore": "safekeeping",
         "doctor": "care",

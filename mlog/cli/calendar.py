@@ -31,6 +31,7 @@ _FIRST_MONDAY: Final = datetime(2000, 1, 3, tzinfo=UTC)
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 _NAME_COLUMNS_MAX: Final = 20
+_YEAR_COLUMNS: Final = 4
 _INDENT: Final = 2
 _GAP: Final = 2
 
@@ -101,16 +102,17 @@ def _name(row: CalendarRow) -> str:
 
 def _headings(weeks: range) -> tuple[str, str]:
     """A line of years and a line of months, each word where its first week begins."""
-    years, months = [" "] * len(weeks), [" "] * len(weeks)
+    room = max(len(weeks), _YEAR_COLUMNS)
+    years, months = [" "] * room, [" "] * room
     year_end = month_end = 0
     last = 0, 0
     for at, week in enumerate(weeks):
         day = _FIRST_MONDAY + timedelta(weeks=week)
         year, month = f"{day.year:04}", _MONTHS[day.month - 1]
-        if last[0] != day.year and at >= year_end and at + len(year) <= len(weeks):
+        if last[0] != day.year and at >= year_end and at + len(year) <= room:
             years[at : at + len(year)] = year
             year_end = at + len(year) + 1
-        if last != (day.year, day.month) and at >= month_end and at + len(month) <= len(weeks):
+        if last != (day.year, day.month) and at >= month_end and at + len(month) <= room:
             months[at : at + len(month)] = month
             month_end = at + len(month) + 1
         last = day.year, day.month

@@ -17,8 +17,10 @@ from mlog.log.ids import DeviceId, EntryId
 from mlog.log.store import LogKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mlog.api import Conversation, Entry, Home
-    from mlog.api.repair import Absence
+    from mlog.api.repair import Absence, Holder
     from mlog.cli.output import Console
     from mlog.log.store import EntryRow, LogRow
     from mlog.log.verify import Finding
@@ -271,11 +273,15 @@ class Lines:
             "time": iso_or_none(absence.time_ms),
             "since": iso_or_none(absence.since_ms),
             "named_by": absence.named_by.hex() or None,
-            "holders": [
-                {"device": holder.device.hex(), "name": holder.name, "certainty": holder.certainty.value}
-                for holder in absence.holders
-            ],
+            "holders": self.holders(absence.holders),
         }
+
+    def holders(self, holders: Iterable[Holder]) -> list[dict[str, object]]:
+        """Fields of the devices that have something."""
+        return [
+            {"device": holder.device.hex(), "name": holder.name, "certainty": holder.certainty.value}
+            for holder in holders
+        ]
 
     def absence_lines(self, absence: Absence) -> list[str]:
         """Something missing as people read it: where, when, whose, which, what, who has it."""

@@ -21,6 +21,9 @@ a field that goes away or changes its meaning makes a new version.
     verified      entries findings signatures ok
     gap           topic conversation id part reason is_gap detail author seq last week time since
                   named_by holders
+    why           topic conversation id message_id here kind author claimed device incarnation seq time
+                  week arrival authentic vouched_by damage rank pushed_by parents absent_parents shown by
+                  forked holders missing explanation
     status        topic conversation kind entries bodies messages chains heads root gaps proven
     copy          topic conversation device name state here_lacks there_lacks exact weeks
                   first_missing detail keeps_from seen compared proven expires
@@ -40,7 +43,8 @@ A `copy` is that of another device: `here_lacks` and `there_lacks` count entries
 so many where `exact` is false; `weeks` are objects with `week`, `from` (its Monday) and `entries`, of
 what is not proven to be there; in a `calendar` they have `week`, `from` and `state`. A `gap` is of the
 numbers `seq` to `last` of a chain; where `is_gap` is false it is absent on purpose, or never to be read.
-Its `holders` are objects with `device`, `name` and `certainty`: "signed for it", "told of it", "likely".
+`holders` are objects with `device`, `name` and `certainty`: "signed for it", "told of it", "likely";
+what is `missing` of an entry are objects with `part`, `reason`, `detail`, `since` and `named_by`.
 
 `export` without `--output`, `log --dot` and `completion` print a file of its own format and none
 of these lines. Errors stay text on standard error in every case: the exit code is for programs.

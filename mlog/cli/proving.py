@@ -1,4 +1,4 @@
-"""Commands that say what is proven: how copies stand."""
+"""Commands that say what is proven: how copies stand, and what one entry rests on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mlog.cli.options import CONVERSATION, DURATION, verb
+from mlog.cli.options import CONVERSATION, DURATION, TEXT, verb
 from mlog.cli.output import iso_or_none
 from mlog.cli.terminal import safe, shorten, when, width
 from mlog.errors import PeerUnavailable
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from mlog.api import Home
     from mlog.api.home import LogStatus
+    from mlog.api.repair import Absence
     from mlog.api.standing import Copy, Standing
+    from mlog.api.why import Explanation
     from mlog.cli.lines import Lines
     from mlog.cli.output import Console
 
-__all__ = ["status"]
+__all__ = ["status", "why"]
 
 _STALE: Final = PeerUnavailable.exit_code
 
@@ -217,6 +219,209 @@ def _check_stale(console: Console, home: Home, found: dict[int, Standing], age_m
             else "was never proven to be on another device"
         )
         console.note(f"stale: {conversation.title or '(no title)'} {since}")
+
+
+# -- why -------------------------------------------------------------------------------------
+
+
+@verb(
+    "why",
+    """mlog why 3f9a
+    mlog why phone:12 --in trip""",
+)
+@click.argument("entry", type=TEXT)
+@click.option("--in", "conversation", type=CONVERSATION, metavar="CONVERSATION", help="Only in this one.")
+def why(console: Console, entry: str, conversation: str | None) -> None:
+    """Explain one entry: why it is trusted, shown, or not here.
+
+    ENTRY is the start of an id, also of an entry that is not here, or DEVICE:NUMBER, the number in the
+    device's chain. Every hash, link and signature that is named was checked for the answer.
+    """
+    from mlog.api.why import explain
+    from mlog.cli.lines import Lines
+
+    with console.open_home() as home:
+        found = explain(home, entry, None if conversation is None else home.conversation(conversation).n)
+        lines = Lines(home, console)
+        sentences = list(_sentences(found, lines, home.now_ms()))
+        if console.json:
+            console.record("why", {**_why_fields(found, lines), "explanation": sentences})
+            return
+        columns = shutil.get_terminal_size().columns
+        for sentence in sentences:
+            for line in _wrapped(sentence, columns, 0):
+                console.line(line)
+
+
+def _why_fields(found: Explanation, lines: Lines) -> dict[str, object]:
+    from mlog.log.bodies import kind_name
+
+    return {
+        **lines.place(found.log),
+        "id": found.id.hex() or None,
+        "message_id": found.mid.hex() or None,
+        "here": found.here,
+        "kind": kind_name(found.kind) if found.kind else None,
+        "author": found.author or None,
+        "claimed": found.claimed,
+        "device": found.device.hex() or None,
+        "incarnation": found.incarnation.hex() or None,
+        "seq": found.seq if found.device else None,
+        "time": iso_or_none(found.time_ms),
+        "week": found.week if found.here else None,
+        "arrival": found.arrival or None,
+        "authentic": bool(found.vouching.by),
+        "vouched_by": found.vouching.by.hex() or None,
+        "damage": found.damage,
+        "rank": found.rank if found.mid else None,
+        "pushed_by": found.pushed_by.hex() or None,
+        "parents": [parent.hex() for parent in found.parents],
+        "absent_parents": [parent.hex() for parent in found.absent_parents],
+        "shown": found.shown.value if found.here else None,
+        "by": found.by.hex() or None,
+        "forked": found.fork is not None,
+        "holders": lines.holders(found.holders),
+        "missing": [
+            {
+                "part": absence.part,
+                "reason": absence.reason.value,
+                "detail": absence.detail,
+                "since": iso_or_none(absence.since_ms),
+                "named_by": absence.named_by.hex() or None,
+            }
+            for absence in found.absences
+        ],
+    }
+
+
+def _sentences(found: Explanation, lines: Lines, now_ms: int) -> Iterable[str]:
+    """What is known of an entry, in plain words; safe."""
+    if found.here:
+        yield from _about(found, lines)
+        yield from _trusted(found)
+        yield from _placed(found)
+        yield from _shown(found)
+    else:
+        yield _not_here(found, lines)
+    for absence in found.absences:
+        yield from _missing(absence, now_ms, here=found.here)
+    yield _held(found)
+
+
+def _short(id_: bytes) -> str:
+    return id_.hex()[:8]
+
+
+def _about(found: Explanation, lines: Lines) -> Iterable[str]:
+    from mlog.cli.calendar import week_start
+    from mlog.cli.lines import stamp
+    from mlog.log.bodies import kind_name
+
+    where = f"the week from {week_start(found.week)} of {lines.title(found.log)}"
+    if not found.device:
+        yield f"Entry {_short(found.id)} is in {where}; its author and kind cannot be read here."
+    else:
+        what = f"Entry {_short(found.id)} ({kind_name(found.kind)}) is in {where}"
+        device = f"device {_short(found.device)}"
+        if found.claimed:
+            yield f"{what}: {device} imported it, and the file names <{safe(found.author)}> as its author."
+        else:
+            yield f"{what}: {safe(found.author)} wrote it on {device}."
+        dated = f"dated {stamp(found.time_ms)} by its author" if found.time_ms else "not dated"
+        yield f"It is number {found.seq} of its chain, and {dated}."
+    came = f"It came here as number {found.arrival:,} of all that came; from whom was not written down."
+    yield "It was written on this device." if found.written_here else came
+
+
+def _trusted(found: Explanation) -> Iterable[str]:
+    vouching = found.vouching
+    if not vouching.by:
+        reason = f": {safe(vouching.detail)}" if vouching.detail else ""
+        yield f"It is not authentic{reason}. So it is stored and counted, and nothing of it is shown."
+    elif not vouching.links:
+        yield "It is authentic: it carries a valid signature of its device."
+    else:
+        links = "one link leads" if vouching.links == 1 else f"{vouching.links:,} links lead"
+        yield (
+            f"It is authentic: entry {_short(vouching.by)}, number {vouching.seq} of the same chain, carries "
+            f"a valid signature of the device, and {links} from there back to it."
+        )
+    yield f"Its bytes are damaged: {safe(found.damage)}." if found.damage else "Its bytes match its hash."
+    if found.fork is not None:
+        one, other = _short(found.fork.one), _short(found.fork.other)
+        yield (
+            f"Its chain has branches: the device wrote {one} and {other} at the same number, "
+            f"{found.fork.seq}, as after its disk was set back. Both branches are read."
+        )
+
+
+def _placed(found: Explanation) -> Iterable[str]:
+    if not found.vouching.by:
+        return
+    if found.pushed_by:
+        yield (
+            f"It names entry {_short(found.pushed_by)}, which does not stand before its own time, so it "
+            "stands right behind that one."
+        )
+    else:
+        yield "It stands in the view at its own time; all entries that it names stand before that."
+    beside = [f"after {_short(found.before)}"] if found.before else []
+    beside += [f"before {_short(found.after)}"] if found.after else []
+    if beside:
+        yield f"Among the messages that is {' and '.join(beside)}."
+    if found.absent_parents:
+        absent = ", ".join(_short(parent) for parent in found.absent_parents)
+        yield f"Of the entries that it names, these are not here: {absent}."
+
+
+def _shown(found: Explanation) -> Iterable[str]:
+    from mlog.api.why import Shown
+
+    by = f" {_short(found.by)}" if found.by else ""
+    match found.shown:
+        case Shown.SHOWN:
+            yield "It is shown as it was written."
+        case Shown.EDITED:
+            yield f"It is shown with the text of the edit{by}, the latest one by its own author."
+        case Shown.ERASED:
+            yield f"It is shown as erased: its own author erased the text, by the entry{by}."
+        case Shown.HIDDEN:
+            yield f"It is not shown: the entry{by} says the same message, and stands for both."
+        case Shown.CONTROL:
+            yield "It is not a message; it says or changes something about the log."
+        case Shown.NOT_READ:
+            return
+
+
+def _not_here(found: Explanation, lines: Lines) -> str:
+    where = lines.title(found.log)
+    if found.id:
+        return f"Entry {_short(found.id)} of {where} is not here."
+    return f"Number {found.seq} of a chain of device {_short(found.device)} in {where} is not here."
+
+
+def _missing(absence: Absence, now_ms: int, *, here: bool) -> Iterable[str]:
+    since = f", noticed {when(absence.since_ms, now_ms, None)}" if absence.since_ms else ""
+    what = f"Its {absence.part} is" if here else "It is"
+    yield f"{what} {absence.reason.value}{since}: {safe(absence.detail)}."
+    if absence.named_by:
+        yield f"Entry {_short(absence.named_by)}, which is here, shows that there is one."
+
+
+def _held(found: Explanation) -> str:
+    names = [f"{safe(holder.name)} ({holder.certainty.value})" for holder in found.holders]
+    names += [
+        f"{safe(holder.name)} ({holder.certainty.value})"
+        for absence in found.absences
+        for holder in absence.holders
+        if holder.device not in {known.device for known in found.holders}
+    ]
+    if names:
+        advice = "" if found.here and not found.absences else " 'mlog sync' fetches what is missing."
+        return f"Other devices that have it: {', '.join(dict.fromkeys(names))}.{advice}"
+    if found.here:
+        return "No other device has proven lately that it has it."
+    return "No device is known to have it: 'mlog sync' asks all that can be reached."
 
 
 def _wrapped(text: str, columns: int, indent: int) -> Sequence[str]:

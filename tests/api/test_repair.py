@@ -41,17 +41,20 @@ def list_gap(home: Home, row: EntryRow, part: str = "entry", reason: Reason = Re
         home.store.change_gaps(row.log, [gap], ())
 
 
-def elsewhere(home: Home, log: int, count: int, index: int = 5, after: Sequence[Sealed] = ()) -> list[Sealed]:
-    """Entries that another device of the same log wrote, oldest first.
+def elsewhere(
+    home: Home, log: int, count: int, index: int = 5, after: Sequence[Sealed] = (), word: str = "far"
+) -> list[Sealed]:
+    """Entries that another device of the same log wrote, oldest first; always in the same chain.
 
     Args:
         after: What it had received before.
+        word: What they say.
     """
     replica = make_replica(MemoryStore(), index)
     join(replica, home.replica.log(log).keys)
     replica.receive(LOG, after, home.now_ms())
     rows = [
-        replica.write(LOG, [Draft(Kind.MESSAGE, Text(text=f"far {at}"), home.now_ms())], home.now_ms())[0]
+        replica.write(LOG, [Draft(Kind.MESSAGE, Text(text=f"{word} {at}"), home.now_ms())], home.now_ms())[0]
         for at in range(count)
     ]
     return replica.sealed_of(LOG, rows, bodies=True)

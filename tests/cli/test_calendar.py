@@ -66,6 +66,10 @@ def test_years_and_months_stand_above_their_first_week(console: Console):
     assert months.index("Jun") == 2 + 4
 
 
+def test_a_single_week_is_labelled_too(console: Console):
+    assert drawn(Calendar((row({MAY_2024: Cell.COMPLETE}),)), console)[:2] == ["  2024", "  May"]
+
+
 def test_a_week_in_which_there_is_nothing_is_blank(console: Console):
     calendar = Calendar((row({MAY_2024: Cell.COMPLETE, MAY_2024 + 2: Cell.GAP}, "phone"),))
     assert drawn(calendar, console)[2] == "  █ ✗  phone"

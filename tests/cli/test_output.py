@@ -64,6 +64,7 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
     with mlog.open(home) as opened:
         Peer(opened, "phone", 1)
     keep("status", "--calendar")
+    keep("why", first)
     keep("export", "y", "--output", tmp_path / "y.jsonl")
     for name in ("db", "home", "snapshot"):
         keep("path", name)

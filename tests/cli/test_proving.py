@@ -1,7 +1,8 @@
-"""status: what it counts, what it says of other devices, and how it ends."""
+"""status and why: what they say of copies and of one entry, and how they end."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_no_line_of_status_is_wider_than_the_terminal(run, tea, columns, monkeyp
         n = home.conversation("a very").n
         Peer(home, "a device with a very long name indeed, 你好", 1).prove(n)
         home.send(n, "more")
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: __import__("os").terminal_size((columns, 24)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((columns, 24)))
     for line in run("status", "a very", "--calendar").out.splitlines():
         assert width(line) <= columns, line
 
@@ -181,3 +182,56 @@ def test_what_is_no_span_of_time_is_wrong_usage(run, span):
     result = run("status", f"--fail-if-stale={span}")
     assert result.code == 2
     assert "14d" in result.err
+
+
+# -- why -------------------------------------------------------------------------------------
+
+
+def test_why_explains_an_entry_in_sentences(run, tea):
+    id_ = run("--json", "log", "tea").records[0]["id"]
+    run("edit", id_, "green tea")
+    result = run("why", id_[:8])
+    assert result.code == 0
+    out = " ".join(result.out.split())
+    assert f"Entry {id_[:8]} (message) is in the week from " in out
+    assert "It is authentic: it carries a valid signature of its device." in out
+    assert "Its bytes match its hash." in out
+    assert "It is shown with the text of the edit" in out
+    assert "No other device has proven lately that it has it." in out
+
+
+def test_why_as_data_has_the_sentences_too(run, tea):
+    id_ = run("--json", "log", "tea").records[0]["id"]
+    with mlog.open(tea) as home:
+        Peer(home, "phone", 1).prove(home.conversation("tea").n)
+    [record] = run("--json", "why", id_).records
+    assert (record["id"], record["authentic"], record["vouched_by"]) == (id_, True, id_)
+    assert [holder["name"] for holder in record["holders"]] == ["phone"]
+    assert record["explanation"][-1] == "Other devices that have it: phone (signed for it)."
+
+
+def test_why_explains_what_is_not_here_and_what_to_do(run, tea):
+    with mlog.open(tea) as home:
+        n = home.conversation("tea").n
+        [chain] = home.store.chains(n)
+        Peer(home, "phone", 1).tell(n, chain.seq + 1)
+    result = run("why", f"{chain.device.hex()[:8]}:{chain.seq + 1}")
+    out = " ".join(result.out.split())
+    assert result.code == 0
+    assert f"Number {chain.seq + 1} of a chain of device {chain.device.hex()[:8]} in tea is not here." in out
+    assert "It is not yet fetched, noticed " in out
+    assert "Other devices that have it: phone (told of it). 'mlog sync' fetches what is missing." in out
+
+
+def test_why_of_an_unknown_entry_exits_1(run, tea):
+    result = run("why", "00000000")
+    assert result.code == 1
+    assert "no entry" in result.err
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_no_line_of_why_is_wider_than_the_terminal(run, tea, columns, monkeypatch):
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((columns, 24)))
+    id_ = run("--json", "log", "tea").records[0]["id"]
+    for line in run("why", id_).out.splitlines():
+        assert width(line) <= columns, line
