@@ -149,8 +149,9 @@ class SqliteStore(ChainTables, PeerTables):
     def places(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, Place]:
         found: dict[EntryId, Place] = {}
         for part in parts([id_[:8] for id_ in ids]):
+            # The plus keeps SQLite from going through the whole log instead.
             for place in self._places(
-                f"FROM entries AS e WHERE substr(e.id, 1, 8) IN ({','.join('?' * len(part))}) AND e.log = ?",
+                f"FROM entries AS e WHERE substr(e.id, 1, 8) IN ({','.join('?' * len(part))}) AND +e.log = ?",
                 (*part, log),
             ):
                 found[place.id] = place
@@ -168,7 +169,7 @@ class SqliteStore(ChainTables, PeerTables):
         for part in parts([id_[:8] for id_ in wanted]):
             for parent, *place in self._all(
                 f"SELECT p.parent, {_PLACE} FROM parents AS p CROSS JOIN entries AS e ON e.n = p.n "
-                f"WHERE substr(p.parent, 1, 8) IN ({','.join('?' * len(part))}) AND e.log = ?",
+                f"WHERE substr(p.parent, 1, 8) IN ({','.join('?' * len(part))}) AND +e.log = ?",
                 (*part, log),
                 f"b{_PLACE_SHAPE}",
             ):
@@ -395,6 +396,15 @@ class SqliteStore(ChainTables, PeerTables):
     def week_ids(self, log: int, week: int, after: EntryId, limit: int) -> list[EntryRow]:
         return self._rows(
             "WHERE e.log = ? AND e.week = ? AND e.id > ? ORDER BY e.id LIMIT ?", (log, week, after, limit)
+        )
+
+    def first_seqs(self, log: int, week: int) -> dict[int, int]:
+        return dict(
+            self._all(
+                "SELECT chain, min(seq) FROM entries WHERE log = ? AND week >= ? AND chain IS NOT NULL "
+                "GROUP BY chain",
+                (log, week),
+            )
         )
 
     def newest_written_ms(self) -> int:

@@ -62,6 +62,7 @@ __all__ = ["Intake", "Taken", "extend_runs"]
 _SIGNATURE_SIZE: Final = 80
 _SETTLED_FIRST: Final = 64
 _SETTLED_EACH: Final = 8
+_WALK_PAGE: Final = 200
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -412,32 +413,44 @@ class _Batch:
 
     def _walk(self, frontier: Sequence[Arrival], by_id: dict[EntryId, Arrival]) -> None:
         """Add the entries that are here and become authentic by these: from each, those before."""
-        walked = 0
+        unread: dict[EntryId, EntryRow] = {}
+        walked: list[Arrival] = []
         while frontier:
-            wanted: dict[int, Arrival] = {}
             reached: list[Arrival] = []
-            for a in frontier:
-                assert a.header is not None
-                before, came = self._places.get(a.header.prev), by_id.get(a.header.prev)
-                if came is not None:
-                    if not came.vouched and is_next(came.header, a.header):
-                        reached.append(came)
-                elif before is not None and not before.chain:
-                    wanted[before.n] = a
-            walked += len(wanted)
+            for later in frontier:
+                assert later.header is not None
+                before = by_id.get(later.header.prev) or self._unread(later.header.prev, unread, len(walked))
+                if before is None or before.vouched or not is_next(before.header, later.header):
+                    continue
+                if before.id not in by_id:
+                    by_id[before.id] = before
+                    walked.append(before)
+                before.vouched = True
+                self._check_seal(before)
+                reached.append(before)
+            frontier = reached
+        if walked:
+            self._look_up(walked, ())
+            self._chains.load(walked)
+
+    def _unread(self, id_: EntryId, unread: dict[EntryId, EntryRow], walked: int) -> Arrival | None:
+        """An entry that is here and not read; with it those that came right before are read from the disk.
+
+        Args:
+            unread: What was read from the disk so far.
+        """
+        if id_ not in unread:
+            if walked and id_ not in self._places:
+                self._places.update(self._store.places(self._log, [id_]))
+            place = self._places.get(id_)
+            if place is None or place.chain:
+                return None
             if walked > limits.STORE_ROWS_MAX:
-                self._store.change_unsettled(self._log, Task.PLACE, [(n, 0) for n in wanted], ())
-                wanted = {}
-            here = [(self._of_row(row), wanted[n]) for n, row in self._store.rows(wanted).items()]
-            found = [a for a, later in here if a is not None and is_next(a.header, later.header)]
-            for a in (*reached, *found):
-                a.vouched = True
-                self._check_seal(a)
-                by_id[a.id] = a
-            if found:
-                self._look_up(found, ())
-                self._chains.load(found)
-            frontier = [*reached, *found]
+                self._store.change_unsettled(self._log, Task.PLACE, [(place.n, 0)], ())
+                return None
+            page = self._store.scan_unopened(self._log, place.n - _WALK_PAGE, _WALK_PAGE)
+            unread.update((row.id, row) for row in page)
+        return self._of_row(unread[id_]) if id_ in unread else None
 
     # -- placing -----------------------------------------------------------------------------
 
