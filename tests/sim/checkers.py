@@ -63,13 +63,23 @@ class Ledger(Observer):
         self._owed: list[tuple[Machine, Topic, list[EntryId], int]] = []
         self.refused: list[str] = []
         self.written: dict[DeviceId, set[EntryId]] = {}
+        """By device, what it made; what was undone again too."""
         self.by_device = {machine.device: machine for machine in network.machines}
         network.observers.append(self)
+        for machine in network.machines:
+            written = self.written[machine.device] = set()
+            machine.wrote = lambda rows, written=written: written.update(row.id for row in rows)
 
-    def wrote(self, machine: Machine, topic: Topic, id_: EntryId) -> None:
-        """A machine's person wrote this, and it is durable."""
-        self.written.setdefault(machine.device, set()).add(id_)
-        machine.held.setdefault(topic, set()).add(id_)
+    def begin(self, machine: Machine) -> None:
+        """What is there when the run begins was written by who signed it, and is to be kept."""
+        store = machine.store
+        assert store is not None
+        topic_of = {row.n: row.topic for row in store.logs()}
+        authors = {chain.n: chain.device for n in topic_of for chain in store.chains(n)}
+        for row in store.rows(range(1, store.next_n())).values():
+            if row.chain:
+                self.written[authors[row.chain]].add(row.id)
+            machine.held.setdefault(topic_of[row.log], set()).add(row.id)
 
     def restored(self, machine: Machine) -> None:
         """Its database is another one now."""
@@ -165,8 +175,10 @@ class Ledger(Observer):
             author = self.by_device.get(chain.device)
             if author is None or not author.honest:
                 continue
+            if author is machine:
+                machine.held.setdefault(logs[row.log].topic, set()).add(row.id)
             _require(
-                row.id in self.written.get(chain.device, ()),
+                row.id in self.written[chain.device],
                 f"{machine} reads an entry in the name of {author} that {author} never wrote",
             )
             place = logs[row.log].topic, chain.device, chain.incarnation, row.seq
@@ -217,7 +229,7 @@ def check_authentic(network: Network, ledger: Ledger, machine: Machine) -> None:
             author = ledger.by_device.get(message.author.device)
             if author is not None and author.honest:
                 _require(
-                    message.id in ledger.written.get(author.device, ()),
+                    message.id in ledger.written[author.device],
                     f"{machine} shows a message of {author} that {author} never wrote",
                 )
                 _require(not message.damage, f"{machine} shows a damaged message: {message.damage}")
@@ -282,6 +294,8 @@ def facts_of(network: Network, machine: Machine, topic: Topic, first_week: int =
 def check_equal(network: Network, machines: Sequence[Machine], topic: Topic) -> None:
     """Honest replicas agree over what both of them keep."""
     by_row = [(machine, _log_row(machine, topic)) for machine in machines]
+    for machine, row in by_row:
+        _require(row is not None, f"{machine} was never given a log of its person")
     known = [(machine, row) for machine, row in by_row if row is not None]
     for machine, row in known[1:]:
         first, first_row = known[0]

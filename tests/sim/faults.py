@@ -138,6 +138,8 @@ class Disk:
 
     def __init__(self, folder: Path | None = None):
         self._folder = folder
+        if folder is not None:
+            folder.mkdir()
         self._tables: Any = None
         self._metas: dict[str, bytes] = {}
         self._files = 0
@@ -175,9 +177,11 @@ class Disk:
         if self._folder is None:
             return copy.deepcopy((self._tables, self._metas))
         assert isinstance(self._open, _OnDisk)
-        path = self._folder / f"copy {next(_inodes)}.db"
+        path = self._folder / "copy.db"
         self._open.copy_to(path)
-        return path
+        copied = path.read_bytes()
+        path.unlink()
+        return copied
 
     def restore(self, snapshot: Any) -> None:
         """Put a backup in the place of the database: another file with another inode."""
@@ -187,7 +191,7 @@ class Disk:
             self._tables, self._metas = copy.deepcopy(snapshot)
         else:
             self._files += 1
-            self.path.write_bytes(snapshot.read_bytes())
+            self.path.write_bytes(snapshot)
 
 
 _template: list[bytes] = []

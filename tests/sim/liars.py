@@ -225,7 +225,7 @@ def _vectors(change: Callable[[Random, bytes], bytes]) -> _Lie:
     def lie(random: Random, message: wire.Message) -> Iterable[wire.Message]:
         if isinstance(message, wire.Answer):
             differs = tuple(
-                msgspec.structs.replace(d, vector=change(random, d.vector)) for d in message.differs
+                msgspec.structs.replace(d, vector=change(random, d.vector or b"")) for d in message.differs
             )
             return _replace(message, differs=differs)
         if isinstance(message, wire.Have):

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlog.adapters.marker import Marker
-from mlog.log.crypto import DeviceKeys, LogKeys, Vault
+from mlog.log import bodies
+from mlog.log.bodies import Kind
+from mlog.log.crypto import DeviceKeys, Vault
 from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
 from mlog.log.peers import PeerRow
 from mlog.log.replica import Draft, Replica
-from mlog.log.store import EntryRow, EpochRow, LogKind, LogRow
+from mlog.log.store import EntryRow, LogKind
 from mlog.protocol.events import Effect, Event
 from mlog.protocol.node import Node
 
@@ -53,12 +55,13 @@ class Machine:
     Args:
         index: Which one; decides its keys.
         seed: Of the schedule.
-        folder: For a database in SQLite; None for one in memory.
+        folder: Where databases in SQLite are; None for one in memory.
 
     Attributes:
         honest: False of one that breaks the rules on purpose: only others are checked.
         skew_ms: How far its clock is ahead.
         replica, node: Of the process; None while it does not run.
+        wrote: Told of entries made here, by a person or by the node, before they are committed.
         held: By topic, what it has acknowledged, or written itself: it must never lose that.
     """
 
@@ -68,9 +71,8 @@ class Machine:
         identity = keys_of(index)
         self.keys = identity.keys
         self.device: DeviceId = identity.id
-        self.disk = Disk(folder)
+        self.disk = Disk(folder / self.name if folder is not None else None)
         self.honest = True
-        self.own = True
         self.skew_ms = 0
         self.store: SimStore | None = None
         self.replica: Replica | None = None
@@ -84,6 +86,7 @@ class Machine:
         self.held: dict[Topic, set[EntryId]] = {}
         self.snapshots: list[Any] = []
         self.make_node: Callable[[Replica, SeededEntropy], Node] = Node
+        self.wrote: Callable[[list[EntryRow]], None] = lambda _: None
         self._seed = seed
         self._vault = Vault(identity.storage_key)
         self._entropy = SeededEntropy(seed, "machine", index)
@@ -136,7 +139,16 @@ class Machine:
             with store.transaction():
                 store.set_meta("incarnation", known)
             self._save_marker()
-        return Replica(store, self.keys, self._vault, self._entropy, Incarnation(known))
+        replica = Replica(store, self.keys, self._vault, self._entropy, Incarnation(known))
+        write = replica._write
+
+        def watched(*args: Any, **options: Any) -> list[EntryRow]:
+            rows = write(*args, **options)
+            self.wrote(rows)
+            return rows
+
+        replica._write = watched
+        return replica
 
     def _here(self, store: SimStore) -> Marker:
         return Marker(database="", inode=self.disk.inode, machine=self.name, entries=store.next_n() - 1)
@@ -170,34 +182,40 @@ class Machine:
             held.intersection_update(self.store.places(n, held) if n is not None else ())
         self.shut_down()
 
+    def continue_from(self, snapshot: Any) -> None:
+        """Begin with what another run left on the disk of this device, and know nothing of a restore."""
+        self.disk.restore(snapshot)
+        self._marker = self._here(self.disk.open())
+        self.disk.close()
+        self.open()
+
     # -- what its person does ----------------------------------------------------------------
 
-    def introduce(self, other: Machine, now_ms: int, *, own: bool = True) -> None:
-        """Trust a device: from now on it may connect, and is dialled where it is reached."""
+    def found_person(self, now_ms: int) -> None:
+        """As the first start of a home does: a person log and a private log."""
+        assert self.replica is not None
+        identity = keys_of(self.index)
+        record = bodies.Device(
+            name=self.name, person="one person", noise=identity.noise_public, hpke=identity.hpke_public
+        )
+        self.replica.create_log(LogKind.PERSON, [Draft(Kind.DEVICE, record, now_ms)], now_ms)
+        self.replica.create_log(LogKind.PRIVATE, [], now_ms)
+
+    def introduce(self, other: Machine, now_ms: int) -> PeerRow:
+        """Trust a device as one's own: from now on it may connect, and is dialled where it is reached."""
         identity = keys_of(other.index)
         assert self.store is not None
+        peer = PeerRow(
+            device=other.device,
+            name=other.name,
+            noise=identity.noise_public,
+            hpke=identity.hpke_public,
+            own=True,
+            added_ms=now_ms,
+        )
         with self.store.transaction():
-            self.store.put_peer(
-                PeerRow(
-                    device=other.device,
-                    name=other.name,
-                    noise=identity.noise_public,
-                    hpke=identity.hpke_public,
-                    own=own,
-                    added_ms=now_ms,
-                )
-            )
-
-    def join(self, topic_keys: LogKeys, kind: LogKind = LogKind.CONVERSATION) -> int:
-        """Learn a log's secrets from elsewhere than a session."""
-        store = self.store
-        assert store is not None
-        n = 1 + max((row.n for row in store.logs()), default=0)
-        with store.transaction():
-            store.add_log(LogRow(n, topic_keys.topic, kind, self._vault.seal("log", topic_keys.secret)))
-            for epoch in topic_keys.epochs[1:]:
-                store.add_epoch(EpochRow(n, epoch.number, self._vault.seal("epoch", epoch.secret)))
-        return n
+            self.store.put_peer(peer)
+        return peer
 
     def log_n(self, topic: Topic) -> int | None:
         """Number of a log here, or None."""

@@ -78,7 +78,7 @@ PROFILES: Final[dict[str, Profile]] = {
     "scopes": Profile(
         {**_LIFE, "import": 5, "fetch": 4, "window": 2, "wait": 5}, roles=("window", "headers")
     ),
-    "newcomers": Profile({**_LIFE, "new log": 2, "kill at": 1, "boot": 2}, roles=("newcomer",)),
+    "newcomers": Profile({**_LIFE, "admit": 2, "new log": 2, "kill at": 1, "boot": 2}, roles=("newcomer",)),
     "liars": Profile({**_LIFE, **_LIES}, roles=("liar",)),
     "clones": Profile({**_LIFE, "backup": 3, "roll back": 3, "boot": 3}, roles=("clone",)),
     "blind": Profile({**_LIFE, "junk": 3, "kill": 1, "boot": 2}, roles=("blind",)),
@@ -95,6 +95,7 @@ PROFILES: Final[dict[str, Profile]] = {
             "bad transport": 1,
             "fetch": 1,
             "new log": 1,
+            "admit": 1,
             "junk": 1,
         },
         roles=("liar", "window", "newcomer"),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from blake3 import blake3
 
-from mlog.log import bodies
+from mlog.log import bodies, people
 from mlog.log.bodies import Body, Kind
 from mlog.log.ids import MessageId, Topic
 from mlog.log.replica import Draft
@@ -48,15 +50,22 @@ def run_schedule(schedule: Schedule, *, keep_trace: bool = False) -> Simulation:
         simulation = Simulation(schedule, keep_trace=keep_trace)
         simulation.run()
         return simulation
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        simulation = Simulation(schedule, Path(folder), keep_trace=keep_trace)
+    with _folder() as folder:
+        simulation = Simulation(schedule, folder, keep_trace=keep_trace)
         try:
             simulation.run()
         finally:
             for machine in simulation.machines:
                 machine.shut_down()
         return simulation
+
+
+@contextmanager
+def _folder() -> Generator[Path]:
+    """For databases; in memory where there is such a place, since what is synced is not tested here."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 def failure_of(schedule: Schedule) -> str | None:
@@ -77,9 +86,10 @@ class Simulation:
 
     def __init__(self, schedule: Schedule, folder: Path | None = None, *, keep_trace: bool = False):
         self.schedule = schedule
+        self._folder = folder
         seed = f"{schedule.profile} {schedule.seed}"
         self.random = Random(f"mlog simulation {seed}")
-        self.machines = [self._make(index, seed, folder) for index in range(schedule.machines)]
+        self.machines = [Machine(index, seed, folder) for index in range(schedule.machines)]
         self.network = Network(seed, self.machines, keep_trace=keep_trace)
         self.ledger = Ledger(self.network)
         self.topics: list[Topic] = []
@@ -109,17 +119,11 @@ class Simulation:
             "window": self._window,
             "fetch": self._fetch,
             "new log": lambda m, a, b: self._new_log(m),
+            "admit": lambda m, a, b: self._admit(m),
             "lie": self._lie,
             "forge": lambda m, a, b: self._liar_does("forge", a, b),
             "junk": lambda m, a, b: self._liar_does("junk", a, b),
         }
-
-    def _make(self, index: int, seed: str, folder: Path | None) -> Machine:
-        place = None
-        if folder is not None:
-            place = folder / f"m{index}"
-            place.mkdir()
-        return Machine(index, seed, place)
 
     # -- the run -----------------------------------------------------------------------------
 
@@ -132,20 +136,20 @@ class Simulation:
         self.idle()
 
     def set_up(self) -> None:
-        """One conversation that all have, but for newcomers; everybody trusts everybody."""
-        for machine in self.machines:
-            machine.open()
+        """Devices of one person that know each other and share a conversation; newcomers come later."""
+        outsiders = {i: role for i, role in self.schedule.roles.items() if role in ("newcomer", "blind")}
+        paired = _paired(len(self.machines), tuple(outsiders.items()), sqlite=self._folder is not None)
+        for machine, tables in zip(self.machines, paired.disks, strict=True):
+            machine.continue_from(tables)
+            self.ledger.begin(machine)
+        self.topics = list(paired.topics)
         for index, role in self.schedule.roles.items():
             machine = self.machines[index]
-            if role in ("liar", "clone", "blind"):
-                machine.honest = False
+            machine.honest = role not in ("liar", "clone", "blind")
             if role in ("liar", "blind"):
                 self.liars[index] = Liar(self, machine)
-        self._new_log(self.machines[0])
-        for one in self.machines:
-            for other in self.machines:
-                if one is not other:
-                    one.introduce(other, START_MS)
+            if role in ("window", "headers"):
+                self._set_scope(machine, role)
         for machine in self.machines:
             self.boot(machine)
 
@@ -175,8 +179,8 @@ class Simulation:
         """One of the logs that this machine can write to."""
         if machine.store is None:
             return None
-        readable = {row.topic for row in machine.store.logs() if row.kind != LogKind.BLIND}
-        known = [topic for topic in self.topics if topic in readable]
+        said = {row.topic for row in machine.store.logs() if row.kind == LogKind.CONVERSATION}
+        known = [topic for topic in self.topics if topic in said]
         return known[number % len(known)] if known else None
 
     def _new_log(self, machine: Machine) -> None:
@@ -188,30 +192,35 @@ class Simulation:
         def create() -> None:
             assert machine.replica is not None
             n = machine.replica.create_log(LogKind.CONVERSATION, [title], now_ms)
-            keys = machine.replica.log(n).keys
-            self.topics.append(keys.topic)
-            if len(self.topics) > 1:
-                return
-            for other in self.machines:
-                if other is machine or self.role(other) == "newcomer":
-                    continue
-                if self.role(other) == "blind":
-                    assert other.replica is not None
-                    other.replica.add_blind_log(keys.topic)
-                else:
-                    n = other.join(keys)
-                    if self.role(other) in ("window", "headers"):
-                        self._set_scope(other, n, self.role(other))
+            self.topics.append(machine.replica.log(n).keys.topic)
 
         self._person(machine, create)
 
-    def _set_scope(self, machine: Machine, n: int, role: str) -> None:
-        assert machine.store is not None
-        with machine.store.transaction():
-            days = _WINDOW_DAYS if role == "window" else 0
-            machine.store.set_window(n, days, fetch_bodies=role != "headers")
+    def _admit(self, machine: Machine) -> None:
+        """A member admits the newcomer, whose person trusts it too: as trust files do."""
+        newcomer = next((m for m in self.machines if self.role(m) == "newcomer"), None)
+        if newcomer is None or newcomer is machine or machine.replica is None or newcomer.store is None:
+            return
+        if self.role(machine) == "blind":
+            return
+        now_ms = self.network.local_ms(machine)
 
-    def _person(self, machine: Machine, act: Callable[[], None]) -> None:
+        def admit() -> None:
+            assert machine.replica is not None
+            people.admit(machine.replica, machine.introduce(newcomer, now_ms), now_ms)
+
+        self._person(newcomer, lambda: newcomer.introduce(machine, self.network.local_ms(newcomer)))
+        self._person(machine, admit)
+
+    def _set_scope(self, machine: Machine, role: str) -> None:
+        store, n = machine.store, machine.log_n(self.topics[-1])
+        assert store is not None
+        assert n is not None
+        with store.transaction():
+            days = _WINDOW_DAYS if role == "window" else 0
+            store.set_window(n, days, fetch_bodies=role != "headers")
+
+    def _person(self, machine: Machine, act: Callable[[], object]) -> None:
         """What a person does at a machine; its process may be killed amid it."""
         store = machine.store
         assert store is not None
@@ -220,22 +229,22 @@ class Simulation:
             act()
         except (Killed, Injected):
             # What was committed before is written, though nobody was told so.
-            self._wrote(machine, last_n)
+            self._said(machine, last_n)
             self.network.kill(machine)
         except InjectedBusy:
             pass
         else:
-            self._wrote(machine, last_n)
+            self._said(machine, last_n)
             if store.commits != commits:
                 self.network.post(machine, Committed(), self.random.choice((0, 0, 5, 1_000)))
 
-    def _wrote(self, machine: Machine, last_n: int) -> None:
-        """All that is new in the store was written there."""
+    def _said(self, machine: Machine, last_n: int) -> None:
+        """What is new in the store can be answered from now on."""
         store = machine.store
         assert store is not None
-        topics = {row.n: row.topic for row in store.logs()}
+        if machine.honest:
+            self.ledger.look_at(machine)
         for row in store.rows(range(last_n + 1, store.next_n())).values():
-            self.ledger.wrote(machine, topics[row.log], row.id)
             if row.kind in bodies.SPOKEN:
                 self.mids.append(row.message)
 
@@ -305,7 +314,7 @@ class Simulation:
         role = self.role(machine)
         if machine.store is None or role not in ("window", "headers"):
             return
-        n = machine.log_n(self.topics[0])
+        n = machine.log_n(self.topics[2])
         if n is None:
             return
 
@@ -376,8 +385,7 @@ class Simulation:
     def _liar_does(self, what: str, a: int, b: int) -> None:
         for liar in self.liars.values():
             if liar.machine.replica is not None:
-                getattr(liar, what)(a, b)
-                self.network.post(liar.machine, Committed())
+                self._person(liar.machine, lambda liar=liar: getattr(liar, what)(a, b))
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -396,6 +404,7 @@ class Simulation:
                 network.part(first, second)
         for machine in self.machines:
             self.boot(machine)
+        self._admit(self.machines[0])
         linked = {frozenset((one.index, other.index)) for one, other in self.links()}
         for connection in network.connections:
             if connection.alive and connection.pair not in linked:
@@ -443,6 +452,59 @@ class Simulation:
         self.network.run(_IDLE_MS)
         if self.network.honest_frames != frames:
             raise SimFailure(f"{self.network.honest_frames - frames} frames sent in an idle hour")
+
+
+class _Paired(NamedTuple):
+    """What a set of devices has when a schedule begins. `topics`: person, private, a conversation."""
+
+    disks: list[Any]
+    topics: list[Topic]
+
+
+@cache
+def _paired(count: int, outsiders: tuple[tuple[int, str], ...], *, sqlite: bool) -> _Paired:
+    """Pair devices with the first one through a network of their own; once in a process."""
+    if not sqlite:
+        return _pair([Machine(index, "pairing") for index in range(count)], outsiders)
+    with _folder() as folder:
+        machines = [Machine(index, "pairing", folder) for index in range(count)]
+        try:
+            return _pair(machines, outsiders)
+        finally:
+            for machine in machines:
+                machine.shut_down()
+
+
+def _pair(machines: list[Machine], outsiders: tuple[tuple[int, str], ...]) -> _Paired:
+    network = Network(f"pairing {len(machines)} {outsiders}", machines)
+    first, roles = machines[0], dict(outsiders)
+    for number, machine in enumerate(machines):
+        machine.open()
+        machine.found_person(START_MS - DAY_MS + number)
+    assert first.replica is not None
+    title = Draft(Kind.TITLE, bodies.Title(title="at first"), START_MS)
+    n = first.replica.create_log(LogKind.CONVERSATION, [title], START_MS)
+    topics = [state.keys.topic for state in first.replica.logs()]
+    for machine in machines[1:]:
+        role = roles.get(machine.index)
+        if role == "newcomer":
+            continue
+        machine.introduce(first, START_MS)
+        peer = first.introduce(machine, START_MS)
+        if role is None:
+            people.admit(first.replica, peer, START_MS)
+        else:
+            assert machine.replica is not None
+            machine.replica.add_blind_log(first.replica.log(n).keys.topic)
+    for machine in machines:
+        network.boot(machine)
+    for machine in machines[1:]:
+        network.meet(machine, first)
+    network.run_until_quiet(_QUIET_MS, _HEAL_MAX_MS)
+    for machine in machines:
+        known = machine.index in roles or all(machine.log_n(topic) for topic in topics)
+        assert known, f"{machine} was not given the logs of its person"
+    return _Paired([machine.disk.snapshot() for machine in machines], topics)
 
 
 def _chat_line(number: int) -> Draft:
