@@ -404,6 +404,7 @@ class SqliteStore(ChainTables, PeerTables):
                 "SELECT chain, min(seq) FROM entries WHERE log = ? AND week >= ? AND chain IS NOT NULL "
                 "GROUP BY chain",
                 (log, week),
+                "ii",
             )
         )
 

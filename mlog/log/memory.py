@@ -482,6 +482,14 @@ class MemoryStore:
         later = sorted((row for row in rows if row.id > after), key=lambda row: row.id)
         return [self._row(row.n) for row in later[:limit]]
 
+    def first_seqs(self, log: int, week: int) -> dict[int, int]:
+        lowest: dict[int, int] = {}
+        for (of, in_week), ns in self._t.by_week.items():
+            for row in (self._t.entries[n] for n in ns if of == log and in_week >= week):
+                if row.chain:
+                    lowest[row.chain] = min(lowest.get(row.chain, row.seq), row.seq)
+        return lowest
+
     # -- segments and gaps -------------------------------------------------------------------
 
     def digests(self, log: int) -> list[Digest]:

@@ -529,6 +529,13 @@ class Store(PeerStore, Protocol):
         """Entries of a segment in the order of their ids; `after` is exclusive."""
         ...
 
+    def first_seqs(self, log: int, week: int) -> dict[int, int]:
+        """For each chain with an entry of this week or a later one, the lowest `seq` of such an entry.
+
+        Looks at all entries of those weeks; not bounded by STORE_ROWS_MAX.
+        """
+        ...
+
     # -- segments and gaps -------------------------------------------------------------------
 
     def digests(self, log: int) -> list[Digest]:

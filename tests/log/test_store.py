@@ -636,6 +636,20 @@ def test_a_digest_is_fresh_until_its_week_changes(store: Store):
     assert store.stale_weeks(1) == [6]
 
 
+def test_first_seqs_are_the_lowest_of_each_chain_in_the_weeks_that_count(store: Store):
+    put(store, row(1, week=5, seq=0), row(2, week=7, seq=1), row(3, week=6, seq=2), row(4, week=4, seq=3))
+    put(store, row(5, week=9, chain=2, log=2, seq=0), row(6, week=9, chain=0, seq=0))
+    with store.transaction():
+        store.put_chain(chain(3, log=1, incarnation=Incarnation(bytes([3] * 8))))
+    put(store, row(7, week=8, chain=3, seq=4), row(8, week=8, chain=3, seq=3))
+    assert store.first_seqs(1, 0) == {1: 0, 3: 3}
+    assert store.first_seqs(1, 6) == {1: 1, 3: 3}
+    assert store.first_seqs(1, 7) == {1: 1, 3: 3}
+    assert store.first_seqs(1, 8) == {3: 3}
+    assert store.first_seqs(1, 9) == {}
+    assert store.first_seqs(2, 9) == {2: 0}
+
+
 def test_a_gap_leaves_the_digests(store: Store):
     put(store, row(1, week=5), row(2, week=5), row(3, week=6), row(4, log=2, week=7))
     with store.transaction():
