@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from blake3 import blake3
 from hypothesis import given, settings
-from sqlite_utils import Database
+from sqlite_utils import Database, Migrations
 
 from mlog.adapters import schema
 from mlog.adapters.schema import MIGRATIONS, VIEWS_VERSION
-from mlog.adapters.sqlite import SCHEMA_VERSION, SqliteStore
+from mlog.adapters.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
 from mlog.log import bodies
 from mlog.log.bodies import Kind, kind_name
 from mlog.log.replica import Draft, Replica
@@ -21,11 +21,14 @@ from mlog.log.store import DeviceRow, TimelineQuery
 from mlog.log.view import Message, View
 from tests.log.support import (
     DEVICES_MAX,
+    EXTRAS,
     LOG,
     START_MS,
     History,
     deliver,
     device_keys,
+    facts,
+    findings,
     histories,
     make_log,
     make_replica,
@@ -256,3 +259,79 @@ def test_the_view_of_gaps_lists_findings(tmp_path: Path):
     }
     assert [found["gaps"] for found in db.execute("SELECT gaps FROM conversations")] == [1]
     db.close()
+
+
+# -- homes of earlier versions ---------------------------------------------------------------
+
+
+def first_version(path: Path, store: SqliteStore) -> None:
+    """The database of schema version 1 that holds what a store holds."""
+    first = Migrations("mlog")
+    for step in (schema.first_tables, schema.first_views):
+        first()(step)
+    db = Database(path)
+    first.apply(db)
+    db.conn.execute("ATTACH ? AS now", (str(store.path),))
+    for (table,) in db.conn.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
+        if table.startswith(("search", "sqlite_", "_sqlite")):
+            continue
+        columns = ", ".join(row[1] for row in db.conn.execute(f"PRAGMA main.table_info({table})"))
+        db.conn.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
+    db.conn.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    db.conn.execute("PRAGMA user_version=1")
+    db.conn.commit()
+    db.close()
+
+
+def test_a_home_of_version_1_is_taken_over(tmp_path: Path):
+    history = History(2).run(
+        [("say", 0, 0, 30), ("say", 1, 0, 31), ("hear", 1, 0, 40), ("import", 0, 0, 4), ("edit", 0, 0, 36)]
+    )
+    now = SqliteStore(tmp_path / "now.db")
+    replica = deliver(history, history.entries.values(), now)
+    expected = facts(replica)
+    now.close()
+    first_version(tmp_path / "mlog.db", now)
+    store = SqliteStore(tmp_path / "mlog.db")
+    again = make_replica(store, 0, "receiver")
+    again.rebuild_search()
+    while again.settle(LOG, START_MS):
+        pass
+    assert store._pragma("user_version") == SCHEMA_VERSION
+    assert findings(again) == []
+    assert facts(again) == expected
+    made = foreign(tmp_path / "mlog.db")
+    assert definitions(made) == definitions(foreign(tmp_path / "now.db"))
+    made.close()
+    again.write(LOG, [message("after")], START_MS)
+    assert findings(again) == []
+    store.close()
+
+
+def test_a_branch_that_version_1_did_not_read_is_read(tmp_path: Path):
+    history = History(1).run([("say", 0, 0, 30)])
+    EXTRAS["fork"](history, 0, 1)
+    now = SqliteStore(tmp_path / "now.db")
+    expected = facts(deliver(history, history.entries.values(), now))
+    now.close()
+    # As version 1 kept it: opened, and in no chain.
+    old = sqlite3.connect(now.path)
+    branch = old.execute("SELECT n FROM chains WHERE branch <> x''").fetchone()[0]
+    old.execute("DELETE FROM parents WHERE n IN (SELECT n FROM entries WHERE chain = ?)", (branch,))
+    old.execute(
+        "UPDATE entries SET chain = NULL, kind = 0, seq = 0, time_ms = 0, rank = 0 WHERE chain = ?", (branch,)
+    )
+    old.execute("DELETE FROM chains WHERE n = ?", (branch,))
+    old.execute("DELETE FROM heads")
+    old.execute("INSERT INTO heads SELECT log, id FROM chains")
+    old.commit()
+    old.close()
+    first_version(tmp_path / "mlog.db", now)
+    store = SqliteStore(tmp_path / "mlog.db")
+    again = make_replica(store, 0, "receiver")
+    again.rebuild_search()
+    while again.settle(LOG, START_MS):
+        pass
+    assert [finding.part for finding in findings(again)] == ["chain"]
+    assert facts(again) == expected
+    store.close()

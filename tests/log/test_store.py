@@ -15,6 +15,7 @@ from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.entry import VERSION
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic
 from mlog.log.memory import MemoryStore
+from mlog.log.peers import HeardRow, PeerRow, PrunedRow, ReceiptRow, SyncRow, SyncState
 from mlog.log.store import (
     BodyState,
     ChainRow,
@@ -22,13 +23,16 @@ from mlog.log.store import (
     Digest,
     EntryRow,
     EpochRow,
+    ForkRow,
     GapRow,
     LogKind,
     LogRow,
     Position,
     Reason,
     Reference,
+    RunRow,
     Store,
+    Task,
     TimelineQuery,
     place_of,
 )
@@ -225,6 +229,99 @@ def test_what_is_both_added_and_removed_is_added(store: Store):
     assert store.heads(1) == [id_of(1)]
 
 
+def test_heads_can_be_asked_for_in_part(store: Store):
+    with store.transaction():
+        store.change_heads(1, [id_of(n) for n in range(9)], [])
+    assert store.heads(1, 3) == [id_of(0), id_of(1), id_of(2)]
+    assert store.heads(1, 0) == []
+
+
+def test_a_window_is_kept(store: Store):
+    assert (store.logs()[0].window_days, store.logs()[0].fetch_bodies) == (0, True)
+    write(store, lambda: store.set_window(1, 30, fetch_bodies=False))
+    assert [(log.window_days, log.fetch_bodies) for log in store.logs()] == [(30, False), (0, True)]
+
+
+def test_branches_of_a_chain_are_rows_of_their_own(store: Store):
+    branch = chain(3, log=1, incarnation=Incarnation(bytes([1] * 8)), branch=id_of(7), seq=7)
+    other = chain(4, log=1, device=DeviceId(b"e" * 32), incarnation=Incarnation(bytes([1] * 8)))
+    for added in (branch, other):
+        write(store, lambda added=added: store.put_chain(added))
+    key = branch.device, branch.incarnation
+    assert store.find_chains(1, [key]) == [chain(1), branch]
+    assert store.find_chains(1, [key, (other.device, other.incarnation)]) == [chain(1), branch, other]
+    assert store.find_chains(2, [key]) == store.find_chains(1, []) == []
+    assert store.chain_rows([4, 3, 3, 99]) == [branch, other]
+    assert store.chains(1) == [chain(1), branch, other]
+
+
+def test_evidence_of_a_fork_is_replaced(store: Store):
+    def fork(seq: int, log: int = 1, device: bytes = b"d") -> ForkRow:
+        return ForkRow(log, DeviceId(device * 32), Incarnation(bytes(8)), seq, id_of(1), id_of(2))
+
+    with store.transaction():
+        for row_ in (fork(5), fork(9, device=b"e"), fork(7, log=2), fork(3), fork(1, device=b"a")):
+            store.put_fork(row_)
+    assert store.forks(1) == [fork(1, device=b"a"), fork(3), fork(9, device=b"e")]
+    assert store.forks(2) == [fork(7, log=2)]
+
+
+def test_runs_of_a_chain_are_kept_and_found_by_what_they_touch(store: Store):
+    runs = [RunRow(1, 0, 3), RunRow(1, 6, 6), RunRow(1, 9, 20), RunRow(1, 30, 40)]
+    write(store, lambda: store.put_chain(chain(3, log=1, branch=id_of(3))))
+    with store.transaction():
+        for run in (*runs[::-1], RunRow(2, 0, 99), RunRow(3, 5, 6)):
+            store.put_run(run)
+    assert store.runs(1) == [*runs, RunRow(3, 5, 6)]
+    assert store.runs(2) == [RunRow(2, 0, 99)]
+    cases = {
+        (0, 0): runs[:1],
+        (4, 4): runs[:1],
+        (5, 5): runs[1:2],
+        (4, 5): runs[:2],
+        (7, 7): runs[1:2],
+        (8, 8): runs[2:3],
+        (7, 8): runs[1:3],
+        (12, 13): runs[2:3],
+        (22, 28): [],
+        (41, 41): runs[3:],
+        (0, 99): runs,
+    }
+    assert {key: store.runs_near(1, *key) for key in cases} == cases
+    assert store.runs_near(9, 0, 9) == []
+    with store.transaction():
+        store.put_run(RunRow(1, 6, 8))
+        store.remove_run(1, 9)
+        store.remove_run(1, 77)
+    assert store.runs(1) == [runs[0], RunRow(1, 6, 8), runs[3], RunRow(3, 5, 6)]
+
+
+def test_what_is_absent_is_listed_by_id(store: Store):
+    put(store, row(1), row(2), row(3, log=2))
+    with store.transaction():
+        store.change_absent(1, [(id_of(9), 1), (id_of(8), 2), (id_of(9), 2)], [])
+        store.change_absent(2, [(id_of(9), 3)], [])
+    assert store.absent(1, 10) == [(id_of(8), 2), (id_of(9), 1)]
+    assert store.absent(1, 1) == [(id_of(8), 2)]
+    write(store, lambda: store.change_absent(1, [(id_of(7), 1)], [id_of(8), id_of(5)]))
+    assert store.absent(1, 10) == [(id_of(7), 1), (id_of(9), 1)]
+    assert store.absent(2, 10) == [(id_of(9), 3)]
+
+
+def test_what_is_left_for_later_is_kept_by_task(store: Store):
+    with store.transaction():
+        store.change_unsettled(1, Task.RANK, [(3, 30), (1, 10), (3, 20)], [])
+        store.change_unsettled(1, Task.PLACE, [(7, 0)], [])
+        store.change_unsettled(2, Task.RANK, [(9, 0)], [])
+    assert store.unsettled(1, Task.RANK, 10) == [(1, 10), (3, 30)]
+    assert store.unsettled(1, Task.RANK, 1) == [(1, 10)]
+    write(store, lambda: store.change_unsettled(1, Task.RANK, [(3, 5)], [3, 1, 8]))
+    assert store.unsettled(1, Task.RANK, 10) == [(3, 5)]
+    assert store.unsettled(1, Task.PLACE, 10) == [(7, 0)]
+    assert store.unsettled(1, Task.OPEN, 10) == []
+    assert store.unsettled(2, Task.RANK, 10) == [(9, 0)]
+
+
 # -- entries ---------------------------------------------------------------------------------
 
 
@@ -241,6 +338,8 @@ def test_what_is_both_added_and_removed_is_added(store: Store):
         {"mid": mid_of(5), "hidden": True, "edit": 7},
         {"kind": 255, "body": "äöü 😀".encode()},
         {"chain": 0, "kind": 0, "seq": 0},
+        {"chain": 0, "outer": b"\x02" + OUTER[1:-1] + b"\1 of another version"},
+        {"chain": 0, "outer": b"\xff" + OUTER[1:-1] + b"\1", "body": b"sealed", "state": BodyState.SEALED},
     ],
 )
 def test_an_entry_comes_back_as_it_was_put(store: Store, fields: dict[str, Any]):
@@ -288,6 +387,83 @@ def test_at_finds_a_place_in_a_chain(store: Store):
     assert store.at(2, 5) == row(3, log=2, seq=5)
     assert store.at(1, 1) is None
     assert store.at(3, 0) is None
+
+
+def test_places_are_rows_without_bytes(store: Store):
+    twin = EntryId(id_of(1)[:31] + b"\0")
+    rows = [
+        row(1),
+        row(2, id=twin, mid=mid_of(2)),
+        row(3, kind=Kind.IMPORT),
+        row(4, log=2),
+        row(5, chain=0, seq=0, rank=0, kind=0),
+    ]
+    put(store, *rows)
+    places = {found.id: place_of(found) for found in rows}
+    assert [places[id_].retold for id_ in (id_of(1), twin, id_of(3))] == [False, True, True]
+    of_one = {id_: place for id_, place in places.items() if id_ != id_of(4)}
+    assert store.places(1, [*places, id_of(9)]) == of_one
+    assert store.places(2, places) == {id_of(4): places[id_of(4)]}
+    assert store.places(1, []) == {}
+    assert store.places_at([(1, 1), (1, 2), (2, 4), (2, 1), (9, 9)]) == {
+        (1, 1): places[id_of(1)],
+        (1, 2): places[twin],
+        (2, 4): places[id_of(4)],
+    }
+
+
+def test_a_row_is_put_in_the_place_of_another(store: Store):
+    waiting = row(1, chain=0, kind=0, seq=0, time_ms=0, rank=0, body=b"sealed", state=BodyState.SEALED)
+    put(store, waiting, row(2, body=None, state=BodyState.NOT_FETCHED))
+    assert ns(store.scan_unopened(1, 0, 9)) == [1]
+    with store.transaction():
+        store.put_digest(1, Digest(1000, 2, 1, bytes(32), bytes(32)))
+        read = [row(1, mid=mid_of(1)), row(2, body=b"{}", signature=bytes(80))]
+        store.update(read, [(1, id_of(8))], [Reference(1, 1, mid_of(3))], [(1, "placed words")])
+    assert store.rows([1, 2]) == {1: read[0], 2: read[1]}
+    assert store.scan_unopened(1, 0, 9) == []
+    assert store.at(1, 1) == read[0]
+    assert store.by_mid(1, [mid_of(1)]) == {mid_of(1): [read[0]]}
+    assert store.parents([1]) == {1: [id_of(8)]}
+    assert store.references([1]) == {1: [mid_of(3)]}
+    assert store.search('"placed"', 1, 9) == [1]
+    assert store.stale_weeks(1) == [1000]
+    with store.transaction():
+        store.update([row(1, body=None, state=BodyState.NOT_FETCHED)], [(1, id_of(8))], [], [])
+    assert store.rows([1]) == {1: row(1, body=None, state=BodyState.NOT_FETCHED)}
+    assert store.parents([1]) == {1: [id_of(8)]}
+
+
+def test_what_has_no_body_yet_is_listed_newest_first(store: Store):
+    absent: dict[str, Any] = {"body": None, "state": BodyState.NOT_FETCHED}
+    put(store, row(1, **absent), row(2), row(3, chain=0, **absent), row(4, log=2, **absent))
+    assert store.unfetched(1, 9) == [id_of(3), id_of(1)]
+    assert store.unfetched(1, 1) == [id_of(3)]
+    write(store, lambda: store.erase_body(3, None))
+    assert store.unfetched(1, 9) == [id_of(1)]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+def test_arrivals_and_weeks_are_walked_in_their_orders(store: Store, limit: int):
+    ids = {n: EntryId(bytes([255 - n]) * 32) for n in range(1, 30)}
+    rows = [row(n, id=ids[n], log=1 + (n % 5 == 0), week=n % 3, chain=0, seq=0) for n in ids]
+    put(store, *rows)
+    wanted = [found for found in rows if found.log == 1]
+
+    def walk(page: Callable[[Any], list[EntryRow]], key: Callable[[EntryRow], Any], first: Any) -> list[int]:
+        found: list[int] = []
+        last = first
+        while got := page(last):
+            assert len(got) <= limit
+            found += ns(got)
+            last = key(got[-1])
+        return found
+
+    assert walk(lambda n: store.arrivals(1, n, limit), lambda r: r.n, 0) == ns(wanted)
+    of_week = [found for found in wanted if found.week == 1]
+    assert walk(lambda n: store.week_arrivals(1, 1, n, limit), lambda r: r.n, 0) == ns(of_week)
+    by_id = walk(lambda id_: store.week_ids(1, 1, id_, limit), lambda r: r.id, EntryId(b""))
+    assert by_id == ns(sorted(of_week, key=lambda r: r.id))
 
 
 def test_by_mid_finds_native_and_imported_entries(store: Store):
@@ -453,6 +629,7 @@ def test_timeline_gives_what_is_asked_for(store: Store, name: str):
         row(6, kind=Kind.EDIT, rank=30),
         row(7, kind=Kind.TITLE, rank=0),
         row(8, log=2),
+        row(11, chain=0, kind=0, rank=0),
         # Kinds that a later version may know: kept, not read.
         row(9, kind=31, hidden=True),
     )
@@ -676,3 +853,168 @@ def test_gaps_are_listed_by_log_and_time(store: Store):
     with store.transaction():
         store.replace_gaps(1, [])
     assert store.gaps(None) == [other]
+
+
+def test_single_gaps_come_and_go(store: Store):
+    put(store, row(1, week=5), row(2, week=6), row(3, week=7))
+    lost = gap(EntryId(b""), "entry", seq=9)
+    with store.transaction():
+        store.replace_gaps(1, [gap(id_of(1)), gap(id_of(1), "signature"), lost])
+        store.replace_gaps(2, [gap(id_of(9), log=2)])
+        for week in (5, 6, 7):
+            store.put_digest(1, Digest(week, 1, 1, bytes(32), bytes(32)))
+    assert store.find_gaps(1, [id_of(1), id_of(9)]) == [gap(id_of(1)), gap(id_of(1), "signature")]
+    assert store.find_gaps(1, [b""]) == [lost]
+    with store.transaction():
+        store.change_gaps(1, [gap(id_of(2), seq=3)], [(id_of(1), "body", 1, 0), (b"", "entry", 1, 9)])
+    assert store.gaps(1) == [gap(id_of(1), "signature"), gap(id_of(2), seq=3)]
+    assert store.stale_weeks(1) == [5, 6]
+    assert store.gaps(2) == [gap(id_of(9), log=2)]
+
+
+def test_the_list_of_gaps_is_bounded(store: Store):
+    many = [gap(id_of(1), seq=n) for n in range(limits.GAPS_MAX - 1)]
+    with store.transaction():
+        store.replace_gaps(1, many)
+        store.change_gaps(1, [gap(id_of(2), seq=n) for n in range(5)], [])
+    assert len(store.gaps(1)) == limits.GAPS_MAX
+
+
+# -- peers -----------------------------------------------------------------------------------
+
+DEVICES = [DeviceId(bytes([n]) * 32) for n in range(1, 4)]
+
+
+def test_peers_are_kept_in_the_order_in_which_they_were_added(store: Store):
+    def peer(device: DeviceId, added_ms: int, **fields: Any) -> PeerRow:
+        made = PeerRow(device=device, name="n", noise=b"x" * 32, hpke=b"\0\xff", own=False, added_ms=added_ms)
+        return msgspec.structs.replace(made, **fields)
+
+    first = peer(DEVICES[2], 5, own=True, name="Ünï", addresses=("a.example:1", "[::1]:2"), seen_ms=9)
+    second, third = peer(DEVICES[0], 7), peer(DEVICES[1], 7)
+    with store.transaction():
+        for row_ in (third, second, peer(DEVICES[2], 5)):
+            store.put_peer(row_)
+        store.put_peer(first)
+    assert store.peers() == [first, second, third]
+    write(store, lambda: store.remove_peer(DEVICES[0]))
+    write(store, lambda: store.remove_peer(DEVICES[0]))
+    assert store.peers() == [first, third]
+
+
+def test_what_was_seen_of_copies_is_kept_for_each_log_and_peer(store: Store):
+    rows = [
+        SyncRow(log=1, device=DEVICES[0], state=SyncState.EQUAL, equal_ms=4, equal_root=bytes(32)),
+        SyncRow(log=1, device=DEVICES[1], state=SyncState.DIFFERING, detail="why", time_ms=3),
+        SyncRow(log=2, device=DEVICES[0], state=SyncState.BEHIND, here_lacks=1, there_lacks=2),
+    ]
+    with store.transaction():
+        store.put_sync(msgspec.structs.replace(rows[1], detail="before"))
+        for row_ in rows[::-1]:
+            store.put_sync(row_)
+    assert store.syncs(1) == rows[:2]
+    assert store.syncs() == rows
+
+
+def test_the_newest_receipt_of_each_holder_is_kept(store: Store):
+    def receipt(log: int, device: DeviceId, time_ms: int) -> ReceiptRow:
+        return ReceiptRow(
+            log=log,
+            device=device,
+            first_week=7,
+            entries=2,
+            bodies=1,
+            entries_root=b"e" * 32,
+            bodies_root=b"b" * 32,
+            time_ms=time_ms,
+            expires_ms=2**53 - 1,
+            proof=b"\0 proof",
+        )
+
+    with store.transaction():
+        for n, (log, device) in enumerate([(2, 0), (1, 1), (1, 0), (1, 0)]):
+            store.put_receipt(receipt(log, DEVICES[device], n))
+    assert store.receipts(1) == [receipt(1, DEVICES[0], 3), receipt(1, DEVICES[1], 1)]
+    assert store.receipts() == [*store.receipts(1), receipt(2, DEVICES[0], 0)]
+
+
+def test_what_was_heard_of_is_kept_for_each_chain_and_holder(store: Store):
+    def heard(log: int, device: int, seq: int, by: int) -> HeardRow:
+        incarnation = Incarnation(bytes(8))
+        return HeardRow(
+            log=log, device=DEVICES[device], incarnation=incarnation, seq=seq, by=DEVICES[by], time_ms=5
+        )
+
+    with store.transaction():
+        for row_ in (
+            heard(1, 1, 5, 0),
+            heard(1, 0, 1, 0),
+            heard(1, 1, 4, 1),
+            heard(1, 1, 9, 0),
+            heard(2, 0, 3, 0),
+        ):
+            store.put_heard(row_)
+    assert store.heard(1) == [heard(1, 0, 1, 0), heard(1, 1, 9, 0), heard(1, 1, 4, 1)]
+    assert store.heard(2) == [heard(2, 0, 3, 0)]
+
+
+def test_pruned_weeks_are_forgotten_from_a_week_on(store: Store):
+    def pruned(log: int, week: int) -> PrunedRow:
+        return PrunedRow(
+            log=log, week=week, entries=1, bodies=0, entries_hash=b"e", bodies_hash=b"b", time_ms=1
+        )
+
+    with store.transaction():
+        for log, week in ((1, 9), (1, 2), (1, 5), (2, 9)):
+            store.put_pruned(pruned(log, week))
+    assert store.pruned(1) == [pruned(1, 2), pruned(1, 5), pruned(1, 9)]
+    write(store, lambda: store.remove_pruned(1, 5))
+    assert store.pruned(1) == [pruned(1, 2)]
+    assert store.pruned(2) == [pruned(2, 9)]
+
+
+def test_a_failed_transaction_leaves_all_tables_as_they_were(store: Store):
+    put(store, row(1, body=None, state=BodyState.NOT_FETCHED), parents=[(1, id_of(8))])
+
+    def state() -> list[object]:
+        return [
+            store.chains(1),
+            store.runs(1),
+            store.forks(1),
+            store.absent(1, 9),
+            store.unsettled(1, Task.RANK, 9),
+            store.gaps(1),
+            store.peers(),
+            store.pruned(1),
+            store.unfetched(1, 9),
+            store.scan_unopened(1, 0, 9),
+            store.arrivals(1, 0, 9),
+            store.children(1, [id_of(8)]),
+            store.next_n(),
+            store.devices(),
+            store.epochs(1),
+            store.logs(),
+        ]
+
+    def fail() -> None:
+        store.put_chain(chain(7, log=1, device=DEVICES[0]))
+        store.put_run(RunRow(1, 0, 4))
+        store.put_fork(ForkRow(1, DEVICES[0], Incarnation(bytes(8)), 1, id_of(1), id_of(2)))
+        store.change_absent(1, [(id_of(8), 1)], [])
+        store.change_unsettled(1, Task.RANK, [(1, 1)], [])
+        store.change_gaps(1, [gap(id_of(1))], [])
+        store.put_pruned(
+            PrunedRow(log=1, week=1, entries=1, bodies=0, entries_hash=b"e", bodies_hash=b"b", time_ms=1)
+        )
+        store.update([row(1)], [(1, id_of(7))], [], [])
+        store.insert([row(2, chain=0, seq=0)], [(2, id_of(8))], [], [])
+        store.put_device(DeviceRow(DEVICES[0], "d", "p"))
+        store.add_epoch(EpochRow(1, 1, b"s"))
+        store.set_window(1, 3, fetch_bodies=False)
+        assert before != state()
+        raise ZeroDivisionError
+
+    before = state()
+    with pytest.raises(ZeroDivisionError):
+        write(store, fail)
+    assert state() == before
