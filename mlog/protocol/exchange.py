@@ -362,10 +362,11 @@ class Exchange:
             stored += taken.stored + taken.completed
             yield
         link.send(wire.Ack(message.serial, refused))
+        # Also where nothing was new here: the peer has got more since the roots were compared.
+        self._touch(row.n)
         if stored:
             self._keeper.note_heard(row.n)
             link.tell("stored", row.n, stored)
-            self._touch(row.n)
             self._stored()
         while link.replica.settle(row.n, link.now_ms):
             yield
