@@ -418,9 +418,14 @@ class Simulation:
         """Who reaches whom at the end: a tree of the honest, sometimes all with all; liars reach all."""
         random = Random(f"links {self.network.seed}")
         honest = self.honest
-        full = [m for m in honest if self.role(m) not in ("window", "headers")]
+        full = [m for m in honest if self.role(m) == "" or self.role(m) == "newcomer"]
         scoped = [m for m in honest if m not in full]
-        links = [(machine, random.choice(full[:at])) for at, machine in enumerate(full) if at]
+        # A newcomer knows the device that admits it, and hears of the others from there.
+        links = [
+            (machine, full[0] if self.role(machine) == "newcomer" else random.choice(full[:at]))
+            for at, machine in enumerate(full)
+            if at
+        ]
         # A replica that keeps less cannot hand on all.
         links += [(machine, random.choice(full)) for machine in scoped]
         if random.random() < 0.5:
@@ -439,7 +444,7 @@ class Simulation:
             for machine in honest:
                 checkers.check_wanted_bodies(machine, honest, topic)
         for machine in honest:
-            checkers.check_stores(machine)
+            checkers.check_stores(machine, trusting=not self.liars)
         for one, other in self.links():
             if one.honest and other.honest:
                 checkers.check_statuses(network, one, other)
