@@ -7,7 +7,7 @@ its digest; what the digests of all segments hash to is the root that a receipt 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from mlog import limits
 from mlog.errors import InvalidInput, ProtocolViolation
@@ -25,15 +25,23 @@ __all__ = ["Pager", "serve_query"]
 
 def serve_query(link: Link, row: LogRow, query: wire.Query) -> Generator[None, None, wire.Page]:
     """One page: at most `limit` entries, and about BUNDLE_SIZE_MAX_BYTES."""
+    while True:
+        standing = yield from stand(link.store, row, link.now_ms)
+        with link.store.reading():
+            # Another process may have written since: digests and entries are to be of one moment.
+            if not link.store.stale_weeks(row.n):
+                return _page(link, row, query, standing.digests)
+
+
+def _page(link: Link, row: LogRow, query: wire.Query, digests: Sequence[Digest]) -> wire.Page:
     store = link.store
-    standing = yield from stand(store, row, link.now_ms)
     room = min(query.limit, limits.BUNDLE_ENTRIES_MAX)
     size = 0
     packed: list[wire.Packed] = []
     touched: list[Digest] = []
     week, after = query.week, EntryId(query.after)
     end = True
-    for digest in standing.digests:
+    for digest in digests:
         if not query.week <= digest.week <= query.last_week:
             continue
         if len(packed) >= room or size >= limits.BUNDLE_SIZE_MAX_BYTES:
@@ -64,8 +72,9 @@ class Pager:
 
     Attributes:
         end: Everything was read.
-        digests: Of the segments that were read from start to end; the bodies' part is that of the
-            bodies that came.
+        digests: Of the segments that were read from start to end, and of which nothing was left out;
+            the bodies' part is that of the bodies that came. A segment that changed between two of
+            its pages is not among them: what is left out cannot be told from what came meanwhile.
     """
 
     def __init__(
@@ -91,22 +100,24 @@ class Pager:
         """Take the answer; gives its entries, in order.
 
         Raises:
-            ProtocolViolation: Entries out of order or of another log, or fewer than a digest says.
+            ProtocolViolation: Entries out of order or of another log, or no page at all.
         """
         segments = decode_segments(page.segments)
         entries: list[Sealed] = []
         for packed in page.entries:
             try:
                 sealed = from_tail(self._topic, packed.head, packed.body, packed.signature)
-                week = parse_any(sealed.outer).week
+                fields = parse_any(sealed.outer)
             except InvalidInput as error:
                 raise ProtocolViolation(f"a page with what is no entry: {error}") from None
+            week = fields.week
+            if fields.topic != self._topic:
+                raise ProtocolViolation("a page with an entry of another log")
             if (week, sealed.id) <= (self._week, self._after) or week > self._last_week:
                 raise ProtocolViolation("a page out of order")
             if week != self._week:
                 self._close_segment()
-            if self._segment is None:
-                self._segment = segments.get(week)
+            self._segment = segments.get(week)
             self._week, self._after = week, sealed.id
             self._ids.append((sealed.id, sealed.body is not None))
             entries.append(sealed)
@@ -118,15 +129,12 @@ class Pager:
         return entries
 
     def _close_segment(self) -> None:
-        """All of a segment has come: its ids must hash to what the holder said of it."""
+        """All of a segment has come: it is proven if its ids hash to what the holder said of it."""
         if not self._ids:
             return
         digest = segment_digest(self._week, self._ids)
         said = self._segment
-        if said is None or (said.entries, said.entries_hash) != (
-            digest.entries,
-            digest.entries_hash[: wire.ROOT_SIZE],
-        ):
-            raise ProtocolViolation("a page that leaves something out")
-        self.digests.append(digest)
+        found = digest.entries, digest.entries_hash[: wire.ROOT_SIZE]
+        if said is not None and (said.entries, said.entries_hash) == found:
+            self.digests.append(digest)
         self._ids, self._segment = [], None
