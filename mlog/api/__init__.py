@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlog.api.home import Conversation, Entry, Home, LogStatus, default_home, open, restore
+from mlog.api.home import Conversation, Entry, Home, default_home, open
 
 if TYPE_CHECKING:
     from mlog.api.doctor import Check
+    from mlog.api.proof import LogStatus
+    from mlog.api.safekeeping import restore
     from mlog.api.transfer import ChatReport, ImportReport
 
 __all__ = [
@@ -23,7 +25,13 @@ __all__ = [
     "restore",
 ]
 
-_LATE = {"ChatReport": "transfer", "Check": "doctor", "ImportReport": "transfer"}
+_LATE = {
+    "ChatReport": "transfer",
+    "Check": "doctor",
+    "ImportReport": "transfer",
+    "LogStatus": "proof",
+    "restore": "safekeeping",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -13,13 +13,12 @@ from __future__ import annotations
 import getpass
 import os
 import platform
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,50 +26,38 @@ from mlog import config, limits
 from mlog.adapters import local_socket, marker
 from mlog.adapters.disk import disk_errors
 from mlog.adapters.keystore import (
-    Keys,
     SystemEntropy,
     encode_keys,
-    load_keys,
-    make_keys,
-    save_keys,
-    sync_folder,
-    write_private,
 )
-from mlog.adapters.locking import ProcessLock
 from mlog.adapters.overwrite import forget_file
 from mlog.adapters.sqlite import SqliteStore
-from mlog.errors import InvalidInput, LimitExceeded, StoreError, UserError
-from mlog.log import bodies, entry, verify, view
+from mlog.api.nodes import Entry, opened_entry
+from mlog.api.opening import load_or_make_keys, require_database, require_own_keys
+from mlog.errors import LimitExceeded, StoreError, UserError
+from mlog.log import bodies, view
 from mlog.log.bodies import SPOKEN, Kind, kind_name
-from mlog.log.crypto import Vault
-from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
-from mlog.log.merkle import log_root, refresh_digests
+from mlog.log.ids import EntryId, Incarnation, MessageId
 from mlog.log.replica import Draft, Replica
 from mlog.log.store import (
-    BodyState,
-    Digest,
     EntryRow,
     GapRow,
     Hit,
     LogKind,
     Position,
-    Reason,
     TimelineQuery,
 )
-from mlog.log.stored import check_body, check_header
-from mlog.log.verify import Finding, Progress
-from mlog.log.view import Message, View
+from mlog.log.view import Message, Names, View
 from mlog.log.words import match_expression
 
 # Import, export and the doctor cost a third of the start of `mlog send`, which needs none of them.
 if TYPE_CHECKING:
     from mlog.api.doctor import Check
+    from mlog.api.proof import LogStatus
     from mlog.api.transfer import ImportReport
     from mlog.formats.source import Source
+    from mlog.log.verify import Finding
 
-__all__ = ["Conversation", "Entry", "Home", "LogStatus", "default_home", "open", "restore"]
-
-_STATES: Final = {int(state): state.name.lower() for state in BodyState}
+__all__ = ["Conversation", "Entry", "Home", "default_home", "open"]
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,59 +71,6 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     n: int
     title: str
     topic: bytes
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One node of a log's DAG, opened.
-
-    Attributes:
-        prev: The entry before in its chain, or None at its start.
-        parents: Further entries that it names.
-        heads: Nobody here names this entry yet.
-        body_size: Bytes before padding; 0 if the body is erased.
-        text: What it says, in one line where there is something to say.
-    """
-
-    id: EntryId
-    log: int
-    kind: int
-    device: bytes
-    incarnation: bytes
-    seq: int
-    prev: EntryId | None
-    parents: tuple[EntryId, ...]
-    time_ms: int
-    week: int
-    position: Position
-    imported: bool
-    signed: bool
-    head: bool
-    outer_size: int
-    body_size: int
-    state: str
-    body: dict[str, Any] | None
-    damage: str
-
-
-class LogStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """State of one log.
-
-    Attributes:
-        entries, bodies: Held here.
-        root: Hash over everything held: two replicas with one root hold the same.
-        gaps: Known damage and absence.
-    """
-
-    n: int
-    kind: LogKind
-    title: str
-    entries: int
-    bodies: int
-    messages: int
-    chains: int
-    heads: int
-    root: bytes
-    gaps: int
 
 
 def default_home() -> Path:
@@ -164,45 +98,6 @@ def open(home: Path | str | None = None, *, person: str | None = None) -> Home: 
     return Home(Path(home) if home is not None else default_home(), person=person)
 
 
-def restore(path: Path, home: Path, passphrase: str) -> None:
-    """Make a home from a backup file; it writes under a new incarnation from then on.
-
-    Args:
-        home: Its folder, which must be absent or empty.
-
-    Raises:
-        UserError: There is a home already, no such file, or the passphrase is another one.
-        InvalidInput: Not a backup, or damaged; nothing was written.
-        StoreError: There is no room.
-    """
-    from mlog.adapters.backup import open_backup
-
-    if home.exists() and any(home.iterdir()):
-        raise UserError(
-            f"{home} is in use. Restore into a new folder: 'mlog --home FOLDER restore {path.name}'."
-        )
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file.")
-    partial = home.with_name(f".{home.name}.restoring-{SystemEntropy().random(6).hex()}")
-    try:
-        with disk_errors(home):
-            partial.mkdir(parents=True, mode=0o700)
-            with path.open("rb") as sealed, (partial / config.DATABASE_NAME).open("xb") as database:
-                try:
-                    keys = open_backup(sealed, database, passphrase)
-                except InvalidInput as error:
-                    raise InvalidInput(f"{error}. Use another backup.", source=str(path)) from None
-                database.flush()
-                os.fsync(database.fileno())
-            write_private(partial / config.KEYS_NAME, keys)
-            if home.exists():
-                home.rmdir()
-            partial.rename(home)
-            sync_folder(home.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 class Home:
     """One home, open. Close it, or use it in a `with` statement.
 
@@ -224,19 +119,18 @@ class Home:
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._entropy = SystemEntropy()
-        self._keys = keys = self._load_keys(busy_timeout_ms)
-        self._require_database()
+        self._keys = keys = load_or_make_keys(path, self.database, busy_timeout_ms)
+        require_database(path, self.database)
         self.announce: Callable[[], None] = partial(local_socket.poke, path)
         """Called after each commit; tells the service that runs on these logs, if one does."""
         self.store = SqliteStore(self.database, busy_timeout_ms=busy_timeout_ms, on_commit=self._committed)
         try:
             self._database_id = self._name_of_database()
-            device = keys.device
-            self._require_own_keys(device.id, keys.vault)
-            self.replica = Replica(self.store, device, keys.vault, self._entropy, self._incarnation())
+            require_own_keys(path, self.database, self.store, keys)
+            self.replica = Replica(self.store, keys.device, keys.vault, self._entropy, self._incarnation())
             if not self.store.logs():
                 self._found_person(person or _login_name())
-            self.view = View(self.replica, {row.id: row.person for row in self.store.devices()})
+            self.view = View(self.replica, Names(self.replica))
         except BaseException:
             self.store.close()
             raise
@@ -261,16 +155,6 @@ class Home:
             self.replica.rebuild_search()
         self.store.scrub()
 
-    def _require_database(self) -> None:
-        """A marker is written once the database holds something: then it must still be there."""
-        lost = not self.database.exists() or not self.database.stat().st_size
-        if lost and (self.path / config.MARKER_NAME).exists():
-            raise StoreError(
-                f"{self.database} is missing or empty, and there was something in it. Put the file back, "
-                "or restore a backup into another folder: 'mlog --home FOLDER restore FILE'. To begin "
-                f"anew instead, move {self.path} away."
-            )
-
     def _name_of_database(self) -> bytes:
         name = self.store.meta("database")
         if name is None:
@@ -279,38 +163,6 @@ class Home:
                 "folder: 'mlog --home FOLDER restore FILE'."
             )
         return name
-
-    def _load_keys(self, busy_timeout_ms: int) -> Keys:
-        path = self.path / config.KEYS_NAME
-        keys = load_keys(path)
-        if keys is None:
-            with disk_errors(path), ProcessLock(self.path / "keys.lock", busy_timeout_ms):
-                keys = load_keys(path)
-                if keys is None:
-                    if self.database.exists() and self.database.stat().st_size:
-                        raise StoreError(
-                            f"{path} is missing, and without it {self.database} cannot be read. Put the "
-                            "file back, or restore a backup into another folder: 'mlog restore FILE'."
-                        )
-                    keys = make_keys(self._entropy)
-                    save_keys(path, keys)
-        return keys
-
-    def _require_own_keys(self, device: DeviceId, vault: Vault) -> None:
-        """Refuse the keys of another home before anything is written with them."""
-        first = next(iter(self.store.logs()), None)
-        if first is None:
-            return
-        try:
-            vault.open("log", first.secret)
-            known = {chain.device for chain in self.store.chains(first.n)}
-        except InvalidInput:
-            known = set[DeviceId]()
-        if device not in known:
-            raise StoreError(
-                f"{self.path / config.KEYS_NAME} belongs to another home than {self.database}, or that is "
-                "damaged. Put the right key file there, or restore a backup: 'mlog restore FILE'."
-            )
 
     def _incarnation(self) -> Incarnation:
         """The incarnation to write under: the last one, if the marker shows nothing came between."""
@@ -469,18 +321,16 @@ class Home:
     def _require_own(self, message: Message, verb: str) -> None:
         if message.erased:
             raise UserError(f"the message is erased; there is nothing to {verb}.")
-        if message.author.device != self.replica.device_id:
+        if not self.replica.people.is_own(message.author.device):
             raise UserError(f"only its author can {verb} a message, and that is {message.author.name}.")
 
     # -- copies ------------------------------------------------------------------------------
 
     def snapshot(self) -> Path:
         """A consistent read-only copy of the database for scripts; replaces the last one."""
-        path = self.path / config.SNAPSHOT_NAME
-        self._copy_database(path)
-        with disk_errors(path):
-            path.chmod(0o400)
-        return path
+        from mlog.api import safekeeping
+
+        return safekeeping.snapshot(self)
 
     def backup(self, path: Path, passphrase: str) -> None:
         """Write keys and database to one file, sealed with a passphrase; whole or not at all.
@@ -489,35 +339,9 @@ class Home:
             UserError: The passphrase is empty.
             StoreError: There is no room, or the file cannot be written.
         """
-        if not passphrase:
-            raise UserError("a backup needs a passphrase: whoever has both can read everything.")
-        copy = self.path / f".backup-{self._entropy.random(6).hex()}"
-        partial = path.with_name(f".{path.name}.{self._entropy.random(6).hex()}")
-        try:
-            self._copy_database(copy)
-            with disk_errors(path), partial.open("xb") as target:
-                from mlog.adapters.backup import seal_backup
+        from mlog.api import safekeeping
 
-                seal_backup(target, encode_keys(self._keys), copy, passphrase)
-                target.flush()
-                os.fsync(target.fileno())
-            with disk_errors(path):
-                partial.replace(path)
-                sync_folder(path.parent)
-        finally:
-            with disk_errors(path):
-                copy.unlink(missing_ok=True)
-                partial.unlink(missing_ok=True)
-
-    def _copy_database(self, path: Path) -> None:
-        partial = path.with_name(f".{path.name}.{self._entropy.random(6).hex()}")
-        try:
-            self.store.copy_to(partial)
-            with disk_errors(path):
-                partial.replace(path)
-        finally:
-            with disk_errors(path):
-                partial.unlink(missing_ok=True)
+        safekeeping.backup(self, path, encode_keys(self._keys), passphrase)
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -554,7 +378,7 @@ class Home:
         """The nodes of a log's DAG in the order of the view, control entries included."""
         heads = set(self.store.heads(log))
         for rows in self._pages(log, frozenset(), limit, since_ms, until_ms, None, newest_first):
-            yield from (self._entry(row, heads) for row in rows)
+            yield from (opened_entry(self, row, heads) for row in rows)
 
     def _pages(
         self,
@@ -591,37 +415,6 @@ class Home:
             else:
                 after = rows[-1].position
 
-    def _entry(self, row: EntryRow, heads: set[EntryId]) -> Entry:
-        damage, header, body = "", None, None
-        try:
-            header = check_header(self.replica.log(row.log).keys, row, self.view.device_of(row))
-            encoded = check_body(self.replica.log(row.log).keys, row)
-            body = None if encoded is None else msgspec.json.decode(encoded, type=dict[str, Any])
-        except (InvalidInput, msgspec.DecodeError) as error:
-            damage = str(error)
-        prev = header.prev if header is not None and header.prev != entry.NO_ENTRY else None
-        return Entry(
-            id=row.id,
-            log=row.log,
-            kind=row.kind,
-            device=header.device if header is not None else b"",
-            incarnation=header.incarnation if header is not None else b"",
-            seq=row.seq,
-            prev=prev,
-            parents=header.parents if header is not None else (),
-            time_ms=row.time_ms,
-            week=row.week,
-            position=row.position,
-            imported=row.mid is not None,
-            signed=row.signature is not None,
-            head=row.id in heads,
-            outer_size=len(row.outer),
-            body_size=len(row.body or b""),
-            state=_STATES.get(row.state, "damaged"),
-            body=body,
-            damage=damage,
-        )
-
     def find_entry(self, prefix: str, log: int | None = None) -> EntryRow:
         """The entry that an id, or the unique start of one, means: of an entry or of a message.
 
@@ -651,7 +444,7 @@ class Home:
     def entry(self, prefix: str, log: int | None = None) -> Entry:
         """One node of a DAG by its id; as `find_entry`."""
         row = self.find_entry(prefix, log)
-        return self._entry(row, set(self.store.heads(row.log)))
+        return opened_entry(self, row, set(self.store.heads(row.log)))
 
     def message(self, prefix: str, log: int | None = None) -> Message:
         """One message by its id; as `find_entry`.
@@ -772,50 +565,14 @@ class Home:
             signatures: Also every signature, and every search word looked up by itself.
             progress: Called with the number of entries looked at since the last call.
         """
-        findings = [_file_finding(problem) for problem in self.store.check_file()]
-        findings += self._verify_search(thorough=signatures)
-        for state in self.replica.logs():
-            if log not in (None, state.n):
-                continue
-            here: list[Finding] = []
-            try:
-                # One state of the log: another process may be writing to it.
-                with self.store.reading():
-                    for event in verify.verify_log(self.replica, state.n, signatures=signatures):
-                        if isinstance(event, Progress):
-                            progress(event.entries)
-                        else:
-                            here.append(event)
-                self._record_gaps(state.n, here)
-            except StoreError as error:
-                # Pages that SQLite cannot read: what else is damaged is still worth telling.
-                here.append(_file_finding(str(error), state.n))
-            findings += here
-        return findings
+        from mlog.api import proof
 
-    def _verify_search(self, *, thorough: bool) -> list[Finding]:
-        try:
-            if self.store.check_index():
-                return list(verify.verify_search(self.replica, thorough=thorough))
-        except StoreError as error:
-            return [_file_finding(str(error))]
-        return [Finding(log=0, part="index", reason=Reason.CORRUPT, detail=verify.SEARCH_DAMAGED)]
+        return proof.verify(self, log, signatures=signatures, progress=progress)
 
     def rebuild_search(self) -> None:
         """Make the search index anew from the messages; those that are damaged are then not found."""
         self.replica.rebuild_search()
         self.store.scrub()
-
-    def _record_gaps(self, log: int, findings: Sequence[Finding]) -> None:
-        now = self.now_ms()
-        with self.store.transaction():
-            since = {(gap.id, gap.chain, gap.seq, gap.part): gap.since_ms for gap in self.store.gaps(log)}
-            gaps = [
-                verify.gap_of(f, since.get((f.id, f.chain, f.seq, f.part), now))
-                for f in findings[: limits.GAPS_MAX]
-            ]
-            if gaps or since:
-                self.store.replace_gaps(log, gaps)
 
     def doctor(self) -> list[Check]:
         """What mlog stands on here, checked; with advice where something is amiss."""
@@ -828,27 +585,10 @@ class Home:
         return self.store.gaps(log)
 
     def status(self, log: int | None = None) -> list[LogStatus]:
-        """Counts, root and gaps of one log, or of all."""
-        return [self._status(state.n, state.kind) for state in self.replica.logs() if log in (None, state.n)]
+        """Counts, root and gaps of one log, or of all that are in use."""
+        from mlog.api import proof
 
-    def _status(self, n: int, kind: LogKind) -> LogStatus:
-        digests: list[Digest] = refresh_digests(self.store, n)
-        return LogStatus(
-            n=n,
-            kind=kind,
-            title=next((row.title for row in self.store.logs() if row.n == n), ""),
-            entries=sum(digest.entries for digest in digests),
-            bodies=sum(digest.bodies for digest in digests),
-            messages=self.store.count(n, SPOKEN),
-            chains=len(self.store.chains(n)),
-            heads=len(self.store.heads(n)),
-            root=log_root(digests),
-            gaps=len(self.store.gaps(n)),
-        )
-
-
-def _file_finding(detail: str, log: int = 0) -> Finding:
-    return Finding(log=log, part="file", reason=Reason.CORRUPT, detail=detail)
+        return proof.status(self, log)
 
 
 def _checked_text(text: str) -> str:

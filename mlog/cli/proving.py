@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mlog.api import Home
-    from mlog.api.home import LogStatus
+    from mlog.api.proof import LogStatus
     from mlog.api.repair import Absence
     from mlog.api.standing import Copy, Standing
     from mlog.api.why import Explanation

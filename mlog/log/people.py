@@ -43,6 +43,7 @@ __all__ = [
     "grant_for",
     "key_body",
     "private_log",
+    "shared_logs",
     "stated_epochs",
 ]
 
@@ -322,8 +323,13 @@ def stated_epochs(store: Store, log: int) -> list[StatedEpoch]:
 
 
 def epoch_to_write(keys: LogKeys, stated: Sequence[StatedEpoch], devices: Set[DeviceId]) -> EpochKeys | None:
-    """Of the epochs with the greatest number, that for exactly these devices; of several the lowest id."""
+    """Of the epochs with the greatest number, that for exactly these devices; of several the lowest id.
+
+    One that was granted, and whose key entry has not come yet, is trusted to be for them.
+    """
     newest = max((epoch.number for epoch in stated), default=0)
+    if keys.current.number > newest:
+        return keys.current
     known = {(epoch.number, crypto.commitment(epoch.secret)): epoch for epoch in keys.epochs}
     for epoch in sorted(stated, key=lambda epoch: epoch.id):
         if epoch.number == newest and epoch.recipients == devices:
@@ -444,7 +450,7 @@ def _join(replica: Replica, now_ms: int) -> bool:
 
 
 def _begin_epochs(replica: Replica, now_ms: int) -> None:
-    for state in _shared_logs(replica):
+    for state in shared_logs(replica):
         replica.begin_epoch(state.n, now_ms)
 
 
@@ -476,10 +482,15 @@ def private_log(replica: Replica) -> LogState | None:
     return min(found)[2] if found else None
 
 
-def _shared_logs(replica: Replica) -> list[LogState]:
-    """What all devices of this person hold: person log, private log, conversations; not what was left."""
+def shared_logs(replica: Replica) -> list[LogState]:
+    """What all devices of this person hold: person log, private log, conversations; not what was left.
+
+    Where no person log can be read, that is all there is.
+    """
     person, private = replica.people.current(), private_log(replica)
-    own = {person.log if person is not None else 0, private.n if private is not None else 0}
+    if person is None:
+        return replica.logs()
+    own = {person.log, private.n if private is not None else 0}
     return [state for state in replica.logs() if state.kind == LogKind.CONVERSATION or state.n in own]
 
 
@@ -524,7 +535,7 @@ def grant_for(
         return None
     granted: list[_Granted] = []
     size = 0
-    for state in _shared_logs(replica):
+    for state in shared_logs(replica):
         epochs = [(epoch.number, epoch.secret) for epoch in state.keys.epochs[1:]]
         # Epochs of one number were begun by devices that did not know of each other: there may be
         # one that was not wrapped for this device, because its author had not heard of it.

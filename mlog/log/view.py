@@ -7,7 +7,7 @@ as something that its author did not write. docs/protocol.md, 6.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -20,7 +20,7 @@ from mlog.log.replica import Replica
 from mlog.log.store import BodyState, EntryRow, Position
 from mlog.log.stored import check_body, check_header
 
-__all__ = ["Author", "Message", "Reacted", "Source", "View"]
+__all__ = ["Author", "Message", "Names", "Reacted", "Source", "View"]
 
 
 class Author(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +83,31 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     at: int = 0
     src: int = 0
     chain: int = 0
+
+
+class Names(Mapping[DeviceId, str]):
+    """What the persons are called whose devices write; as it is now, also when that changes."""
+
+    def __init__(self, replica: Replica):
+        self._replica = replica
+        self._persons: object = None
+        self._names: dict[DeviceId, str] = {}
+
+    def _current(self) -> Mapping[DeviceId, str]:
+        persons = self._replica.people.persons()
+        if persons is not self._persons:
+            self._persons = persons
+            self._names = {row.id: row.person for row in self._replica.store.devices()}
+        return self._names
+
+    def __getitem__(self, device: DeviceId) -> str:
+        return self._current()[device]
+
+    def __iter__(self) -> Iterator[DeviceId]:
+        return iter(self._current())
+
+    def __len__(self) -> int:
+        return len(self._current())
 
 
 class View:
