@@ -188,6 +188,18 @@ MULTICAST_BURST: Final = 250
 MULTICAST_SOURCES_MAX: Final = 1024
 """Addresses whose rate is remembered: about 200 KiB."""
 
+NETWORK_PROBE_MS: Final = 2_000
+"""How long 'mlog doctor' looks at the network, all of it side by side."""
+
+NETWORK_PROBES_MAX: Final = 32
+"""Addresses that 'mlog doctor' knocks at, of the devices met last: each takes a thread."""
+
+NETWORK_NEIGHBOURS_MAX: Final = 1024
+"""Machines in the same network that 'mlog doctor' counts."""
+
+CLOCK_AHEAD_WARN_MS: Final = 3_600_000
+"""Clocks further apart make announcements on a LAN unrecognisable (12)."""
+
 # -- connections -----------------------------------------------------------------------------
 
 DIAL_TIMEOUT_MS: Final = 5_000

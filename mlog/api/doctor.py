@@ -32,9 +32,16 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     advice: str = ""
 
 
-def examine(home: Path, store: SqliteStore, now_ms: int) -> list[Check]:
-    """Everything that can be looked at from here, the most basic first."""
-    return [
+def examine(home: Path, store: SqliteStore, now_ms: int, *, offline: bool = False) -> list[Check]:
+    """Everything that can be looked at from here, the most basic first.
+
+    Args:
+        home: Folder of keys and database.
+        store: Its store.
+        now_ms: By the clock of this machine.
+        offline: Send nothing: leave out the network, which is looked at only where a device is known.
+    """
+    checks = [
         _python(),
         _sqlite(),
         _automerge(),
@@ -47,6 +54,14 @@ def examine(home: Path, store: SqliteStore, now_ms: int) -> list[Check]:
         _clock(store, now_ms),
         _gaps(store),
     ]
+    if offline:
+        return checks
+    if not store.peers():
+        return [*checks, Check(name="devices", ok=True, detail="no other device is known yet")]
+    # A quarter of a second of start-up.
+    from mlog.api.network_checks import look_at_network
+
+    return [*checks, *look_at_network(home, store, now_ms)]
 
 
 def _python() -> Check:

@@ -574,11 +574,15 @@ class Home:
         self.replica.rebuild_search()
         self.store.scrub()
 
-    def doctor(self) -> list[Check]:
-        """What mlog stands on here, checked; with advice where something is amiss."""
+    def doctor(self, *, offline: bool = False) -> list[Check]:
+        """What mlog stands on here, checked; with advice where something is amiss.
+
+        Args:
+            offline: Send nothing, and leave out the network.
+        """
         from mlog.api.doctor import examine
 
-        return examine(self.path, self.store, self.now_ms())
+        return examine(self.path, self.store, self.now_ms(), offline=offline)
 
     def gaps(self, log: int | None = None) -> list[GapRow]:
         """What is known to be damaged or missing, as the last verification found it."""

@@ -156,10 +156,12 @@ def _advise_gaps(console: Console, missing: Sequence[Absence]) -> None:
     mlog doctor --rebuild-search""",
 )
 @click.option("--rebuild-search", is_flag=True, help="First make the search index anew from the messages.")
-def doctor(console: Console, rebuild_search: bool) -> None:
-    """Check Python, disk, database and keys, and give advice.
+@click.option("--offline", is_flag=True, help="Leave out the network, and send nothing.")
+def doctor(console: Console, rebuild_search: bool, offline: bool) -> None:
+    """Check Python, disk, database, keys and network, and give advice.
 
-    Exits 1 if something needs your hand.
+    Where other devices are known it knocks at their addresses, and says why one does not answer. Exits
+    1 if something needs your hand.
     """
     from mlog.api import Check
 
@@ -168,7 +170,7 @@ def doctor(console: Console, rebuild_search: bool) -> None:
             if rebuild_search:
                 home.rebuild_search()
                 console.note("the search index is made anew; 'mlog verify' compares it with the messages")
-            checks = home.doctor()
+            checks = home.doctor(offline=offline)
     except MlogError as error:
         # What cannot even be opened is the finding.
         console.exit_code = error.exit_code

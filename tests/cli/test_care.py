@@ -148,7 +148,7 @@ def test_doctor_exits_1_where_something_needs_a_hand(run, monkeypatch):
     from mlog.api import Check, Home
 
     checks = [Check(name="clock", ok=False, detail="it is 1970", advice="Set it.")]
-    monkeypatch.setattr(Home, "doctor", lambda _: checks)
+    monkeypatch.setattr(Home, "doctor", lambda _, **__: checks)
     result = run("doctor")
     assert result.code == 1
     assert result.out.splitlines() == ["✗ clock: it is 1970", "    Set it."]
