@@ -38,6 +38,9 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "import": "transfer",
         "export": "transfer",
     },
+    "Your devices": {
+        "trust": "trust",
+    },
     "Care for your log": {
         "verify": "care",
         "gaps": "care",

@@ -32,6 +32,10 @@ a field that goes away or changes its meaning makes a new version.
     backup        file
     restored      file home
     check         name ok detail advice
+    trust_file    file
+    trusted       device name person outcome addresses
+    device        device name here peer member confirmed addresses added seen
+    forgotten     device name
 
 Ids, keys and hashes are hexadecimal; `topic` names the conversation in every replica, `conversation`
 is its title here. Times are ISO 8601 in UTC, or null where none is known; a message's time is its
@@ -45,6 +49,10 @@ what is not proven to be there; in a `calendar` they have `week`, `from` and `st
 numbers `seq` to `last` of a chain; where `is_gap` is false it is absent on purpose, or never to be read.
 `holders` are objects with `device`, `name` and `certainty`: "signed for it", "told of it", "likely";
 what is `missing` of an entry are objects with `part`, `reason`, `detail`, `since` and `named_by`.
+
+A `trusted` device's `outcome` is "admitted" (it is one of this person's now), "joins" (this device joins
+its person at the next sync) or "known"; of a `device`, `member` says that the person log admits it,
+`peer` that this home connects to it.
 
 `export` without `--output`, `log --dot` and `completion` print a file of its own format and none
 of these lines. Errors stay text on standard error in every case: the exit code is for programs.

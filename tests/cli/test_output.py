@@ -65,6 +65,10 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
         Peer(opened, "phone", 1)
     keep("status", "--calendar")
     keep("why", first)
+    keep("--home", tmp_path / "other", "trust", "export", tmp_path / "other.trust")
+    keep("trust", "import", tmp_path / "other.trust")
+    keep("trust", "list")
+    keep("trust", "remove", "phone")
     keep("export", "y", "--output", tmp_path / "y.jsonl")
     for name in ("db", "home", "snapshot"):
         keep("path", name)

@@ -1,0 +1,410 @@
+"""Trust files: how two homes of one person come to know each other, without a secret in the file.
+
+Each home writes a file, and each reads the other's. The file is signed by the device that it tells
+of, and good for a week. Reading one is a decision of the person who sits there: it must come from
+a machine of their own, by a way that nobody else can write to. docs/protocol.md, 18.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+
+import msgspec
+
+from mlog import limits
+from mlog.adapters.disk import disk_errors
+from mlog.errors import BadSignature, InvalidInput, UserError
+from mlog.log import crypto, people
+from mlog.log.ids import DeviceId, Topic
+from mlog.log.peers import PeerRow
+from mlog.log.people import Person
+
+if TYPE_CHECKING:
+    from mlog.api.home import Home
+
+__all__ = [
+    "KnownDevice",
+    "Outcome",
+    "TrustFile",
+    "Trusted",
+    "checked_address",
+    "decode_trust",
+    "devices",
+    "export_trust",
+    "forget_device",
+    "import_trust",
+    "make_trust",
+]
+
+_VERSION: Final = 1
+_TYPE: Final = "device"
+_LABEL: Final = "trust file"
+_Bytes16: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+_Bytes32: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=limits.SEQ_MAX)]
+_Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=limits.NAME_SIZE_MAX_BYTES)]
+
+
+class TrustFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a device says of itself; bytes stand in base64.
+
+    Attributes:
+        name, person: What device and person are called.
+        topic, founded_ms: Of the person log that the device writes to, and of its first entry.
+        devices: How many devices that person has.
+        addresses: Where the device can be reached, as HOST:PORT.
+        signature: By the device, over all other fields.
+    """
+
+    version: _Count
+    type: str
+    device: _Bytes32
+    noise: _Bytes32
+    hpke: Annotated[bytes, msgspec.Meta(min_length=1216, max_length=1216)]
+    name: _Name
+    person: _Name
+    topic: _Bytes16
+    founded_ms: _Count
+    devices: _Count
+    addresses: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=limits.ADDRESSES_MAX)]
+    created_ms: _Count
+    signature: Annotated[bytes, msgspec.Meta(max_length=crypto.SIGNATURE_SIZE)] = b""
+
+    def signed(self) -> bytes:
+        """What the signature is over: every field but itself, each as LENGTH:BYTES, in this order."""
+        fields: tuple[bytes | str | int, ...] = (
+            self.version,
+            self.type,
+            self.device,
+            self.noise,
+            self.hpke,
+            self.name,
+            self.person,
+            self.topic,
+            self.founded_ms,
+            self.devices,
+            b"".join(_netstring(address) for address in self.addresses),
+            self.created_ms,
+        )
+        return b"".join(_netstring(field) for field in fields)
+
+
+def _netstring(value: bytes | str | int) -> bytes:
+    encoded = value if isinstance(value, bytes) else str(value).encode()
+    return b"%d:%b," % (len(encoded), encoded)
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    version: int
+    type: str
+
+
+_DECODER: Final = msgspec.json.Decoder(TrustFile)
+_KIND_DECODER: Final = msgspec.json.Decoder(_Kind)
+
+
+class Outcome(StrEnum):
+    """What an imported trust file led to."""
+
+    ADMITTED = "admitted"
+    JOINS = "joins"
+    KNOWN = "known"
+
+
+class Trusted(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an imported trust file.
+
+    Attributes:
+        outcome: This home admitted the device; or joins that device's person, which is older; or
+            both are of one person already.
+    """
+
+    device: DeviceId
+    name: str
+    person: str
+    outcome: Outcome
+    addresses: tuple[str, ...]
+
+
+class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """A device of this person, or one that may connect.
+
+    Attributes:
+        here: It is this one.
+        peer: This home connects to it.
+        member: It belongs to the person, as the person log says.
+        confirmed: It said so itself, too.
+    """
+
+    device: DeviceId
+    name: str
+    here: bool
+    peer: bool
+    member: bool
+    confirmed: bool
+    addresses: tuple[str, ...] = ()
+    added_ms: int = 0
+    seen_ms: int = 0
+
+
+# -- the file --------------------------------------------------------------------------------
+
+
+def decode_trust(encoded: bytes) -> TrustFile:
+    """Parse and check a trust file.
+
+    Raises:
+        InvalidInput: Not a trust file, of a version or type that this mlog does not read, or damaged.
+    """
+    if len(encoded) > limits.TRUST_FILE_SIZE_MAX_BYTES:
+        raise InvalidInput("it is larger than any trust file")
+    try:
+        kind = _KIND_DECODER.decode(encoded)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidInput("it is not a trust file, or is damaged") from None
+    if kind.type != _TYPE:
+        raise InvalidInput(f"it is of another type ({kind.type[:40]!r}), and a file of a device is expected")
+    if kind.version != _VERSION:
+        raise InvalidInput(
+            f"it is of version {kind.version}, and this mlog reads version {_VERSION}. Use the same mlog on "
+            "both machines"
+        )
+    try:
+        file = _DECODER.decode(encoded)
+        crypto.verify_signature(DeviceId(file.device), _LABEL, file.signed(), file.signature)
+    except (msgspec.DecodeError, UnicodeError, BadSignature):
+        raise InvalidInput("it is damaged, or somebody changed it. Export it again") from None
+    for address in file.addresses:
+        checked_address(address)
+    return file
+
+
+def make_trust(home: Home, addresses: Sequence[str] = ()) -> bytes:
+    """This device's trust file.
+
+    Raises:
+        UserError: An address is none, or there are too many.
+    """
+    if len(addresses) > limits.ADDRESSES_MAX:
+        raise UserError(f"at most {limits.ADDRESSES_MAX} addresses.")
+    device, person = home.replica.device_keys, _own_person(home)
+    member = person.member(device.id)
+    assert member is not None
+    file = TrustFile(
+        version=_VERSION,
+        type=_TYPE,
+        device=device.id,
+        noise=device.noise_public,
+        hpke=device.hpke_public,
+        name=member.name,
+        person=person.name,
+        topic=person.topic,
+        founded_ms=person.founded_ms,
+        devices=len(person.members),
+        addresses=tuple(checked_address(address) for address in addresses),
+        created_ms=home.now_ms(),
+    )
+    signed = msgspec.structs.replace(file, signature=device.sign(_LABEL, file.signed()))
+    return msgspec.json.format(msgspec.json.encode(signed), indent=1) + b"\n"
+
+
+def checked_address(address: str) -> str:
+    """An address, as HOST:PORT; the host is a name, an IPv4 address, or an IPv6 address in brackets.
+
+    Raises:
+        UserError: It is none.
+    """
+    found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[\w.-]{1,253}):([0-9]{1,5})", address, re.ASCII)
+    if found is None or not 0 < int(found[1]) < 65_536:
+        raise UserError(
+            f"{address!r} is no address: write it as HOST:PORT, such as desk.example:7367 or "
+            "[2001:db8::1]:7367."
+        )
+    return address
+
+
+def export_trust(home: Home, path: Path, addresses: Sequence[str] = ()) -> None:
+    """Write this device's trust file; whole or not at all.
+
+    Raises:
+        UserError: An address is none, or there are too many.
+        StoreError: There is no room, or the file cannot be written.
+    """
+    content = make_trust(home, addresses)
+    partial = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    with disk_errors(path):
+        try:
+            with partial.open("xb") as target:
+                target.write(content)
+                target.flush()
+                os.fsync(target.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+# -- what it leads to ------------------------------------------------------------------------
+
+
+def import_trust(home: Home, path: Path) -> Trusted:
+    """Take another device as one of this person's, as its file says; again changes nothing.
+
+    Of two persons the older one stays: this home admits the device, or will join that device's person
+    once they have met.
+
+    Raises:
+        UserError: The file cannot be read, is this device's own, or expired; or both persons have
+            further devices.
+        InvalidInput: Not a trust file, or damaged.
+    """
+    file = _read(path)
+    device, now_ms = DeviceId(file.device), home.now_ms()
+    if device == home.replica.device_id:
+        raise UserError(
+            f"{path}: this is the file of this device itself. Carry it to the other one, and import the "
+            "other one's here."
+        )
+    if file.created_ms + limits.TRUST_FILE_LIFE_MS < now_ms:
+        raise UserError(f"{path}: this file is older than a week, and no longer good. Export it again.")
+    if file.created_ms > now_ms + limits.CLOCK_SKEW_WARN_MS:
+        raise UserError(
+            f"{path}: this file is from the future. Put the clocks of both machines right, and export again."
+        )
+    with home.replica.transaction():
+        person = _own_person(home)
+        outcome = _outcome(person, file)
+        peer = _peer(home, file, now_ms)
+        home.store.put_peer(peer)
+        if outcome == Outcome.ADMITTED:
+            people.admit(home.replica, peer, now_ms)
+    return Trusted(
+        device=device, name=file.name, person=file.person, outcome=outcome, addresses=peer.addresses
+    )
+
+
+def _read(path: Path) -> TrustFile:
+    try:
+        with path.open("rb") as stream:
+            encoded = stream.read(limits.TRUST_FILE_SIZE_MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{path}: it cannot be read: {error.strerror or error}.") from None
+    try:
+        return decode_trust(encoded)
+    except (InvalidInput, UserError) as error:
+        raise InvalidInput(f"{str(error).removesuffix('.')}.", source=str(path)) from None
+
+
+def _own_person(home: Home) -> Person:
+    person = home.replica.people.current()
+    if person is None:
+        raise UserError(
+            "the log of your own devices is damaged here, and has to be whole for this. 'mlog verify' says "
+            "what is wrong."
+        )
+    return person
+
+
+def _outcome(person: Person, file: TrustFile) -> Outcome:
+    if person.topic == file.topic or person.member(DeviceId(file.device)) is not None:
+        return Outcome.KNOWN
+    if len(person.members) > 1 and file.devices > 1:
+        raise UserError(
+            f"this person has {len(person.members)} devices already, and {file.person!r} there has "
+            f"{file.devices}: two groups of devices cannot become one yet. Export the conversations of one "
+            "group ('mlog export'), and import them in the other."
+        )
+    older = person.age < (file.founded_ms, Topic(file.topic))
+    return Outcome.ADMITTED if older else Outcome.JOINS
+
+
+def _peer(home: Home, file: TrustFile, now_ms: int) -> PeerRow:
+    device = DeviceId(file.device)
+    known = next((peer for peer in home.store.peers() if peer.device == device), None)
+    addresses = dict.fromkeys((*file.addresses, *(known.addresses if known is not None else ())))
+    return PeerRow(
+        device=device,
+        name=file.name,
+        noise=file.noise,
+        hpke=file.hpke,
+        own=True,
+        addresses=tuple(addresses)[: limits.ADDRESSES_MAX],
+        added_ms=known.added_ms if known is not None else now_ms,
+        seen_ms=known.seen_ms if known is not None else 0,
+    )
+
+
+def devices(home: Home) -> list[KnownDevice]:
+    """This device, the others of this person, and those that were trusted; in the order of admission."""
+    person, here = home.replica.people.current(), home.replica.device_id
+    peers = {peer.device: peer for peer in home.store.peers()}
+    found: list[KnownDevice] = []
+    for member in person.members if person is not None else ():
+        peer = peers.pop(member.device, None)
+        found.append(
+            KnownDevice(
+                device=member.device,
+                name=member.name,
+                here=member.device == here,
+                peer=peer is not None,
+                member=True,
+                confirmed=member.confirmed,
+                addresses=peer.addresses if peer is not None else (),
+                added_ms=peer.added_ms if peer is not None else 0,
+                seen_ms=peer.seen_ms if peer is not None else 0,
+            )
+        )
+    return found + [_trusted_only(peer) for peer in peers.values()]
+
+
+def _trusted_only(peer: PeerRow) -> KnownDevice:
+    return KnownDevice(
+        device=peer.device,
+        name=peer.name,
+        here=False,
+        peer=True,
+        member=False,
+        confirmed=False,
+        addresses=peer.addresses,
+        added_ms=peer.added_ms,
+        seen_ms=peer.seen_ms,
+    )
+
+
+def forget_device(home: Home, name: str) -> KnownDevice:
+    """Do not connect to a device any more; what it has, and what the others think of it, stays.
+
+    Args:
+        name: Of the device, or the unique start of its id, of at least 4 digits.
+
+    Raises:
+        UserError: None, or several, or this one: the message lists them.
+    """
+    known = [device for device in devices(home) if device.peer]
+    chosen = _named(known, name)
+    with home.store.transaction():
+        home.store.remove_peer(chosen.device)
+    return chosen
+
+
+def _named(known: Iterable[KnownDevice], name: str) -> KnownDevice:
+    known = list(known)
+    folded = name.casefold()
+    for matches in (
+        [device for device in known if device.name == name],
+        [device for device in known if device.name.casefold() == folded],
+        [device for device in known if len(folded) >= 4 and device.device.hex().startswith(folded)],
+    ):
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            known = matches
+            break
+    if not known:
+        raise UserError("no other device is trusted here. 'mlog trust import FILE' adds one.")
+    listed = "".join(f"\n  {device.device.hex()[:16]}  {device.name}" for device in known[:20])
+    raise UserError(f"{name!r} does not name exactly one device; these are trusted:{listed}")
