@@ -320,8 +320,12 @@ class SqliteStore(ChainTables, PeerTables):
             "WHERE e.log = ? AND e.chain IS NULL AND e.n > ? ORDER BY e.n LIMIT ?", (log, after_n, limit)
         )
 
-    def unfetched(self, log: int, limit: int) -> list[EntryId]:
-        condition = f"WHERE log = ? AND state = {BodyState.NOT_FETCHED:d} ORDER BY n DESC LIMIT ?"
+    def unfetched(self, log: int, limit: int, without: frozenset[int] = frozenset()) -> list[EntryId]:
+        kinds = ",".join(str(int(kind)) for kind in without)
+        condition = (
+            f"WHERE log = ? AND state = {BodyState.NOT_FETCHED:d} AND kind NOT IN ({kinds}) "
+            "ORDER BY n DESC LIMIT ?"
+        )
         return [
             EntryId(id_) for (id_,) in self._all(f"SELECT id FROM entries {condition}", (log, limit), "b")
         ]

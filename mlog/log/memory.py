@@ -397,9 +397,10 @@ class MemoryStore:
         ns = sorted(n for n in self._t.unopened.get(log, ()) if n > after_n)
         return [self._row(n) for n in ns[:limit]]
 
-    def unfetched(self, log: int, limit: int) -> list[EntryId]:
-        ns = sorted(self._t.unfetched.get(log, ()), reverse=True)
-        return [self._t.entries[n].id for n in ns[:limit]]
+    def unfetched(self, log: int, limit: int, without: frozenset[int] = frozenset()) -> list[EntryId]:
+        entries = self._t.entries
+        ns = [n for n in self._t.unfetched.get(log, ()) if entries[n].kind not in without]
+        return [entries[n].id for n in sorted(ns, reverse=True)[:limit]]
 
     def count(self, log: int, kinds: frozenset[int]) -> int:
         t = self._t

@@ -19,6 +19,7 @@ from mlog.log.crypto import LogKeys
 from mlog.log.entry import Header
 from mlog.log.ids import DeviceId, EntryId, Incarnation
 from mlog.log.store import ChainRow, EntryRow, LogRow, Reason, RunRow, Store
+from mlog.log.stored import SEARCHED
 
 __all__ = ["Missing", "fork_detail", "lacking", "missing"]
 
@@ -191,8 +192,9 @@ def lacking(store: Store, row: LogRow, keys: LogKeys | None, limit: int) -> list
         found[id_] = None
     if keys is not None:
         found.update(dict.fromkeys(_unsigned_ends(store, row.n, keys)))
-    if row.fetch_bodies:
-        found.update(dict.fromkeys(store.unfetched(row.n, limit)))
+    # Keys, names, erasures are wanted even where texts are not.
+    without = frozenset[int]() if row.fetch_bodies else SEARCHED
+    found.update(dict.fromkeys(store.unfetched(row.n, limit, without)))
     return list(islice(found, limit))
 
 

@@ -37,7 +37,7 @@ from mlog.log.store import (
     Store,
     Task,
 )
-from mlog.log.stored import SEARCHED, readable_body, sealed_again, text_of
+from mlog.log.stored import SEARCHED, is_text, readable_body, sealed_again, text_of
 from mlog.log.words import searchable
 
 __all__ = ["Draft", "LogState", "Missing", "Replica", "Run", "Taken", "Written"]
@@ -469,12 +469,16 @@ class Replica:
         """The exact bytes of entries, to hand on: checked against their hashes first.
 
         A damaged entry is left out, a damaged body or signature left off; each becomes a gap here.
+
+        Args:
+            bodies: With the texts of messages; other bodies, which keep the log itself going, always
+                go along.
         """
         keys = None if self._blind(log) is not None else self.log(log).keys
         found: list[Sealed] = []
         gaps: list[GapRow] = []
         for row in rows:
-            sealed, damaged = sealed_again(keys, row, bodies=bodies)
+            sealed, damaged = sealed_again(keys, row, bodies=bodies or not is_text(row))
             if sealed is not None:
                 found.append(sealed)
             for part in damaged:

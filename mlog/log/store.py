@@ -461,8 +461,8 @@ class Store(PeerStore, Protocol):
         """Entries that are kept and not read, in the order in which they came."""
         ...
 
-    def unfetched(self, log: int, limit: int) -> list[EntryId]:
-        """Entries whose body is not here yet, the newest arrivals first."""
+    def unfetched(self, log: int, limit: int, without: frozenset[int] = frozenset()) -> list[EntryId]:
+        """Entries whose body is not here yet, but for some kinds, the newest arrivals first."""
         ...
 
     def count(self, log: int, kinds: frozenset[int]) -> int: ...

@@ -20,6 +20,7 @@ __all__ = [
     "check_body",
     "check_header",
     "check_sealed_body",
+    "is_text",
     "readable_body",
     "sealed_again",
     "text_of",
@@ -117,6 +118,11 @@ def check_sealed_body(row: EntryRow) -> None:
             raise InvalidInput("the text does not match its hash")
     elif row.state not in (BodyState.ERASED, BodyState.NOT_FETCHED) or row.body is not None:
         raise InvalidInput("a body is here that should not be")
+
+
+def is_text(row: EntryRow) -> bool:
+    """Whether its body is what a replica may do without; of an entry that is not read nobody knows."""
+    return not row.chain or row.kind in SEARCHED
 
 
 def readable_body(kind: int, encoded: bytes | None) -> Body | None:

@@ -439,6 +439,7 @@ def test_what_has_no_body_yet_is_listed_newest_first(store: Store):
     put(store, row(1, **absent), row(2), row(3, chain=0, **absent), row(4, log=2, **absent))
     assert store.unfetched(1, 9) == [id_of(3), id_of(1)]
     assert store.unfetched(1, 1) == [id_of(3)]
+    assert store.unfetched(1, 9, frozenset({Kind.MESSAGE})) == []
     write(store, lambda: store.erase_body(3, None))
     assert store.unfetched(1, 9) == [id_of(1)]
 
