@@ -1,24 +1,50 @@
-"""Repair: what is missing here, why, who has it, and how it comes back."""
+"""Repair: what is missing here, why, who has it, and how it comes back.
+
+absences    what is missing or damaged, each with its reason and who has it
+repair      verify, fetch what is missing from whoever has it, verify again
+compare     what only this device holds, and what only another one, with nothing transferred
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mlog import limits
-from mlog.api.standing import Copy, Standing, standings
+from mlog import config, limits
+from mlog.api.standing import Copy, Standing, left_logs, standings
+from mlog.errors import PeerUnavailable, UserError
 from mlog.log.ids import DeviceId, EntryId, week_of
+from mlog.log.merkle import segment_digest
 from mlog.log.missing import Missing
-from mlog.log.peers import HeardRow
+from mlog.log.peers import HeardRow, PeerRow
 from mlog.log.store import GapRow, Reason
+from mlog.log.verify import SEARCH_DAMAGED, Finding
 
+# A session brings asyncio and websockets with it, 200 ms that a list of gaps needs not.
 if TYPE_CHECKING:
     from mlog.api.home import Home
+    from mlog.api.rounds import SyncReport
 
-__all__ = ["Absence", "Certainty", "Holder", "absences", "device_names"]
+__all__ = [
+    "Absence",
+    "Certainty",
+    "Comparison",
+    "Difference",
+    "Holder",
+    "Repair",
+    "absences",
+    "compare",
+    "device_names",
+    "repair",
+]
+
+_ROUNDS_MAX: Final = 4
+"""Rounds of sync in one repair: what one brings may name what the next one asks for."""
 
 _ON_PURPOSE: Final = frozenset({Reason.OUTSIDE_WINDOW, Reason.PRUNED, Reason.ERASED})
 _NEVER_READ: Final = frozenset({Reason.FORKED, Reason.REFUSED})
@@ -97,6 +123,63 @@ class Absence(msgspec.Struct, frozen=True, kw_only=True):
     def is_gap(self) -> bool:
         """It should be here and read, and could be."""
         return not self.on_purpose and self.reason not in _NEVER_READ
+
+
+class Repair(msgspec.Struct, frozen=True, kw_only=True):
+    """What a repair found, and what came of it.
+
+    Attributes:
+        entries: So many were checked in the end.
+        healed: What was damaged or missing before, and is not any more.
+        left: What still is.
+        findings: What the last verification found besides, such as damage to what is worked out from entries.
+        sources: The devices that entries or parts of entries came from, with how many.
+        search_rebuilt: The search index was made anew.
+        reason: Why no device, or not every device, could be asked; "" if all were.
+    """
+
+    entries: int
+    healed: tuple[Absence, ...]
+    left: tuple[Absence, ...]
+    findings: tuple[Finding, ...]
+    sources: tuple[tuple[str, int], ...]
+    search_rebuilt: bool
+    reason: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Nothing is left."""
+        return not self.left and not self.findings
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One log here and at another device.
+
+    Attributes:
+        shared: The other device has this log.
+        equal: Both hold the same, of the weeks that both keep.
+        here, there: Entries that only this device holds, and only the other one; where both are empty
+            and it is not equal, one side lacks texts.
+    """
+
+    log: int
+    shared: bool
+    equal: bool
+    here: tuple[EntryId, ...] = ()
+    there: tuple[EntryId, ...] = ()
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """All logs, or one, here and at another device."""
+
+    device: DeviceId
+    name: str
+    logs: tuple[Difference, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Both hold the same of every log."""
+        return all(log.equal for log in self.logs)
 
 
 def device_names(home: Home) -> dict[bytes, str]:
@@ -239,3 +322,205 @@ class _Log:
     def _was_before(gap: GapRow, copy: Copy) -> bool:
         """Whether a device was equal to this one while what is missing was most probably here still."""
         return gap.time_ms <= copy.proven_ms <= gap.since_ms
+
+
+# -- repair ----------------------------------------------------------------------------------
+
+
+def repair(
+    home: Home,
+    log: int | None = None,
+    *,
+    signatures: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+    sync: Callable[[Home], SyncReport] | None = None,
+) -> Repair:
+    """Check everything, fetch what is damaged or missing from whoever has it, and check again.
+
+    Args:
+        log: Only this one; None for all.
+        signatures: As for `Home.verify`.
+        progress: Told how many entries were checked since the last call.
+        sync: One round with all known devices; default `mlog.api.service.sync_once`.
+
+    Raises:
+        StoreError: The disk is full, or the database is damaged beyond this.
+    """
+    looked_at = 0
+
+    def count(entries: int) -> None:
+        nonlocal looked_at
+        looked_at += entries
+        progress(entries)
+
+    findings = home.verify(log, signatures=signatures, progress=count)
+    before = left = _to_heal(home, log)
+    sources: dict[str, int] = {}
+    reason, is_rebuilt = "", False
+    for _ in range(_ROUNDS_MAX):
+        if not any(absence.is_entry for absence in left):
+            break
+        _count_again(home, log)
+        report, reason = _round(home, sync)
+        if report is None:
+            break
+        for device in report.devices:
+            received = sum(known.received for known in device.logs)
+            if received:
+                sources[device.name] = sources.get(device.name, 0) + received
+        looked_at = 0
+        findings = home.verify(log, signatures=signatures, progress=count)
+        last, left = left, _to_heal(home, log)
+        if _keys(left) == _keys(last):
+            break
+    if any(finding.detail == SEARCH_DAMAGED for finding in findings):
+        home.rebuild_search()
+        is_rebuilt = True
+        looked_at = 0
+        findings = home.verify(log, signatures=signatures, progress=count)
+        left = _to_heal(home, log)
+    keys = _keys(left)
+    return Repair(
+        entries=looked_at,
+        healed=tuple(absence for absence in before if _key(absence) not in keys),
+        left=tuple(left),
+        findings=tuple(f for f in findings if _key(f) not in keys),
+        sources=tuple(sorted(sources.items())),
+        search_rebuilt=is_rebuilt,
+        reason=reason,
+    )
+
+
+def _to_heal(home: Home, log: int | None) -> list[Absence]:
+    return [absence for absence in absences(home, log) if absence.is_gap]
+
+
+def _key(found: Absence | Finding) -> tuple[object, ...]:
+    first = found.first if isinstance(found, Absence) else found.seq
+    return found.log, found.part, found.id, found.chain, first, found.detail if not found.id else ""
+
+
+def _keys(found: Sequence[Absence]) -> set[tuple[object, ...]]:
+    return {_key(absence) for absence in found}
+
+
+def _count_again(home: Home, log: int | None) -> None:
+    """Make the digests anew: one of rows that are lost would tell others that nothing is missing."""
+    store = home.store
+    with store.transaction():
+        for row in store.logs():
+            if log in (None, row.n):
+                weeks = {digest.week for digest in store.digests(row.n)} | set(store.stale_weeks(row.n))
+                for week in weeks:
+                    store.put_digest(row.n, segment_digest(week, store.segment(row.n, week)))
+
+
+def _round(home: Home, sync: Callable[[Home], SyncReport] | None) -> tuple[SyncReport | None, str]:
+    """One round of sync, and why it could not ask everybody."""
+    peers = home.store.peers()
+    if not peers:
+        return None, (
+            "no other device is known here that it could come from. 'mlog trust' makes one known, and "
+            "'mlog restore' opens a backup beside this home to compare"
+        )
+    if sync is None:
+        from mlog.api.service import sync_once as sync
+    try:
+        report = sync(home)
+    except PeerUnavailable as error:
+        return None, str(error)
+    failed = [f"{device.name}: {device.reason}" for device in report.devices if device.reason]
+    return report, "; ".join(failed)
+
+
+# -- compare ---------------------------------------------------------------------------------
+
+
+def compare(home: Home, name: str, log: int | None = None, *, timeout_s: float | None = None) -> Comparison:
+    """Compare entry by entry with another device, and transfer nothing.
+
+    Args:
+        name: The device, as `mlog.api.service.find_device` takes it.
+        log: Only this one; None for all.
+
+    Raises:
+        UserError: No such device, or several.
+        PeerUnavailable: It cannot be reached, or did not finish.
+        StoreError: The disk is full, or the database is damaged.
+    """
+    from mlog.api.service import find_device
+
+    peers = home.store.peers()
+    peer = find_device(peers, name)
+    if peer is None:
+        known = ", ".join(peer.name for peer in peers[:20]) or "none"
+        raise UserError(f"no device {name!r} is known here. Known are: {known}.")
+    if not peer.addresses:
+        raise PeerUnavailable(
+            f"where {peer.name} is is not known: 'mlog sync HOST:PORT' with its address finds it once, and "
+            "that is remembered."
+        )
+    return asyncio.run(_compared(home, peer, log, timeout_s))
+
+
+async def _compared(home: Home, peer: PeerRow, log: int | None, timeout_s: float | None) -> Comparison:
+    from mlog.adapters.keystore import SystemEntropy
+    from mlog.adapters.runtime import Runtime
+    from mlog.protocol.events import Notice
+    from mlog.protocol.node import Node
+
+    differing: dict[int, tuple[tuple[EntryId, ...], tuple[EntryId, ...]]] = {}
+    equal: set[int] = set()
+    ended = asyncio.Event()
+    failed = "it did not answer in time"
+
+    def inspect(n: int, here: Sequence[EntryId], there: Sequence[EntryId]) -> None:
+        differing[n] = tuple(here), tuple(there)
+
+    def notice(said: Notice) -> None:
+        nonlocal failed
+        match said.what:
+            case "equal":
+                equal.add(said.log)
+            case "rested":
+                failed = ""
+                ended.set()
+            case "unreachable" | "disconnected":
+                failed = said.detail
+                ended.set()
+            case _:
+                pass
+
+    runtime = Runtime(
+        Node(home.replica, SystemEntropy(), dials=False, inspect=inspect),
+        ping=False,
+        default_port=config.DEFAULT_PORT,
+        clock_ms=home.now_ms,
+        notice=notice,
+    )
+    runtime.start()
+    running = asyncio.ensure_future(runtime.run())
+    try:
+        runtime.peers.dial(peer.device, peer.addresses)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                waiting = asyncio.ensure_future(ended.wait())
+                await asyncio.wait([waiting, running], return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+    finally:
+        runtime.stop()
+        await running
+    if failed:
+        raise PeerUnavailable(f"{peer.name} could not be compared: {failed}.")
+    logs = tuple(
+        Difference(
+            log=row.n,
+            shared=row.n in equal or row.n in differing,
+            equal=row.n in equal and row.n not in differing,
+            here=differing.get(row.n, ((), ()))[0],
+            there=differing.get(row.n, ((), ()))[1],
+        )
+        for row in home.store.logs()
+        if log in (None, row.n) and row.n not in left_logs(home)
+    )
+    return Comparison(device=peer.device, name=peer.name, logs=logs)

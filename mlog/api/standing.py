@@ -16,12 +16,13 @@ import msgspec
 
 from mlog import limits
 from mlog.errors import InvalidInput
+from mlog.log import people
 from mlog.log.ids import DeviceId, EntryId, Incarnation, week_of
 from mlog.log.merkle import refresh_digests, segment_digest
 from mlog.log.peers import PeerRow, PrunedRow, ReceiptRow, SyncRow, SyncState
 from mlog.log.receipts import check_receipt
 from mlog.log.scope import Scope, entries_root, scope_of
-from mlog.log.store import Digest, EntryRow, GapRow, LogRow, Store
+from mlog.log.store import Digest, EntryRow, GapRow, LogKind, LogRow, Store
 
 if TYPE_CHECKING:
     from mlog.api.home import Home
@@ -34,6 +35,7 @@ __all__ = [
     "CopyState",
     "Holding",
     "Standing",
+    "left_logs",
     "standing_of",
     "standings",
 ]
@@ -161,12 +163,14 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         copies: One for each other device, in the order in which they were trusted.
         holdings: What is proven of each, while it stands by it.
+        is_left: It is a person or private log that this device does not use any more.
     """
 
     log: int
     copies: tuple[Copy, ...]
     holdings: Mapping[DeviceId, Holding]
     calendar: Calendar
+    is_left: bool = False
 
     @property
     def proven_ms(self) -> int:
@@ -176,8 +180,22 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 def standings(home: Home, log: int | None = None) -> list[Standing]:
     """How one log stands, or all, at the devices that are known."""
-    now_ms, here = home.now_ms(), home.replica.device_id
-    return [standing_of(home.store, row, here, now_ms) for row in home.store.logs() if log in (None, row.n)]
+    now_ms, here, left = home.now_ms(), home.replica.device_id, left_logs(home)
+    found = [standing_of(home.store, row, here, now_ms) for row in home.store.logs() if log in (None, row.n)]
+    return [
+        msgspec.structs.replace(standing, copies=(), is_left=True) if standing.log in left else standing
+        for standing in found
+    ]
+
+
+def left_logs(home: Home) -> frozenset[int]:
+    """The person and private logs that this device left when it joined another person: nobody shares them."""
+    shared = {state.n for state in people.shared_logs(home.replica)}
+    return frozenset(
+        row.n
+        for row in home.store.logs()
+        if row.kind in (LogKind.PERSON, LogKind.PRIVATE) and row.n not in shared
+    )
 
 
 def standing_of(store: Store, row: LogRow, here: DeviceId, now_ms: int) -> Standing:

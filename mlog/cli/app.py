@@ -46,6 +46,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "gaps": "care",
         "status": "proving",
         "why": "proving",
+        "diff": "proving",
         "backup": "safekeeping",
         "restore": "safekeeping",
         "doctor": "care",

@@ -29,7 +29,8 @@ _GAPS_SHOWN: Final = 50
 @verb(
     "verify",
     """mlog verify
-    mlog verify trip --signatures""",
+    mlog verify trip --signatures
+    mlog verify --repair""",
 )
 @click.argument("conversation", type=CONVERSATION, required=False)
 @click.option(
@@ -37,17 +38,26 @@ _GAPS_SHOWN: Final = 50
     is_flag=True,
     help="Check every signature and look up every search word too, which takes longer.",
 )
-def verify(console: Console, conversation: str | None, signatures: bool) -> None:
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Fetch what is damaged or missing from your other devices, and check again.",
+)
+def verify(console: Console, conversation: str | None, signatures: bool, repair: bool) -> None:
     """Check every stored byte, and name what is damaged or missing.
 
     Without CONVERSATION everything is checked, your own devices' log included. Exits 4 if anything is
-    wrong; 'mlog gaps' lists it from then on.
+    wrong; 'mlog gaps' lists it from then on. With --repair only if anything is left.
     """
     from mlog.cli.lines import Lines
 
     console.interrupted = "interrupted. Nothing was changed; run it again to check everything."
     with console.open_home() as home:
         n = _chosen(home, conversation)
+        if repair:
+            console.interrupted = "interrupted. What had come stays; run it again to go on."
+            _repair(console, home, n, signatures=signatures)
+            return
         looked_at = 0
         total = sum(log.entries for log in home.status(n))
         with console.progress("verifying", total) as progress:
@@ -70,16 +80,67 @@ def verify(console: Console, conversation: str | None, signatures: bool) -> None
             sums = {"entries": looked_at, "findings": len(findings), "signatures": signatures}
             console.record("verified", {**sums, "ok": not findings})
         elif findings:
-            console.line(f"\n{len(findings):,} found in {looked_at:,} entries.{_advice(findings)}")
+            console.line(f"\n{len(findings):,} found in {looked_at:,} entries.{_advice(home, findings)}")
         else:
             also = ", signatures included" if signatures else ""
             console.line(f"{console.mark(ok=True)} all {looked_at:,} entries are whole{also}")
 
 
-def _advice(findings: Sequence[Finding]) -> str:
+def _repair(console: Console, home: Home, log: int | None, *, signatures: bool) -> None:
+    from mlog.api.repair import repair
+    from mlog.cli.lines import Lines
+
+    with console.progress("verifying") as progress:
+        done = repair(home, log, signatures=signatures, progress=progress.add)
+    console.exit_code = 0 if done.is_whole else _FAILED
+    lines = Lines(home, console)
+    if console.json:
+        for absence in done.healed:
+            console.record("healed", lines.absence(absence))
+        for absence in done.left:
+            console.record("gap", lines.absence(absence))
+        for finding in done.findings:
+            console.record("finding", lines.finding(finding))
+        sums = {
+            "entries": done.entries,
+            "healed": len(done.healed),
+            "left": len(done.left) + len(done.findings),
+            "sources": dict(done.sources),
+            "search_rebuilt": done.search_rebuilt,
+            "reason": done.reason,
+            "ok": done.is_whole,
+        }
+        console.record("repaired", sums)
+        return
+    for absence in done.healed:
+        console.line(f"{console.mark(ok=True)} healed: {lines.absence_lines(absence)[0]}")
+    for absence in done.left:
+        first, *rest = lines.absence_lines(absence)
+        console.line(f"{console.mark(ok=False)} {first}")
+        for line in rest:
+            console.line(line)
+    for finding in done.findings:
+        console.line(f"{console.mark(ok=False)} {lines.finding_line(finding)}")
+    if done.search_rebuilt:
+        console.line(f"{console.mark(ok=True)} the search index was made anew")
+    if done.sources:
+        came = ", ".join(f"{count:,} from {safe(name)}" for name, count in done.sources)
+        console.line(f"\nentries, or parts of them, that came: {came}")
+    if done.is_whole:
+        console.line(f"{console.mark(ok=True)} all {done.entries:,} entries are whole")
+    else:
+        left = len(done.left) + len(done.findings)
+        console.line(console.bad(f"{left:,} left in {done.entries:,} entries"))
+    if done.reason and not done.is_whole:
+        console.note(f"not every device could be asked: {done.reason}.")
+
+
+def _advice(home: Home, findings: Sequence[Finding]) -> str:
     # The search index, which is of no log, says itself how it is mended.
     if all(finding.part == "index" and not finding.log for finding in findings):
         return ""
+    if home.store.peers():
+        return " 'mlog verify --repair' fetches it from your other devices."
     return " Restore a backup beside this home to compare: 'mlog --home FOLDER restore FILE'."
 
 

@@ -284,7 +284,7 @@ class Lines:
         ]
 
     def absence_lines(self, absence: Absence) -> list[str]:
-        """Something missing as people read it: where, when, whose, which, what, who has it."""
+        """Something missing as people read it: where, when, whose, which, what; then who has it."""
         parts = [self._console.bold(self.title(absence.log))]
         if absence.time_ms:
             parts.append(stamp(absence.time_ms).strip())

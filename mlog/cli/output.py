@@ -21,6 +21,11 @@ a field that goes away or changes its meaning makes a new version.
     verified      entries findings signatures ok
     gap           topic conversation id part reason is_gap detail author seq last week time since
                   named_by holders
+    healed        topic conversation id part reason is_gap detail author seq last week time since
+                  named_by holders
+    repaired      entries healed left sources search_rebuilt reason ok
+    compared      topic conversation device name shared equal here_only there_only
+    difference    topic conversation device name id where author time text
     why           topic conversation id message_id here kind author claimed device incarnation seq time
                   week arrival authentic vouched_by damage rank pushed_by parents absent_parents shown by
                   forked holders missing explanation

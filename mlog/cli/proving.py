@@ -1,4 +1,4 @@
-"""Commands that say what is proven: how copies stand, and what one entry rests on."""
+"""Commands that say what is proven: how copies stand, what differs, and what one entry rests on."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
     from mlog.api import Home
     from mlog.api.proof import LogStatus
-    from mlog.api.repair import Absence
+    from mlog.api.repair import Absence, Comparison, Difference
     from mlog.api.standing import Copy, Standing
     from mlog.api.why import Explanation
     from mlog.cli.lines import Lines
     from mlog.cli.output import Console
 
-__all__ = ["status", "why"]
+__all__ = ["diff", "status", "why"]
 
 _STALE: Final = PeerUnavailable.exit_code
+_DIFFERING: Final = PeerUnavailable.exit_code
 
 _NAME_COLUMNS: Final = 20
 _STATE_COLUMNS: Final = 16
@@ -59,7 +60,7 @@ def status(console: Console, conversation: str | None, calendar: bool, fail_if_s
     with console.open_home() as home:
         lines = Lines(home, console)
         n = None if conversation is None else home.conversation(conversation).n
-        found = {standing.log: standing for standing in standings(home, n)}
+        found = {standing.log: standing for standing in standings(home, n) if not standing.is_left}
         columns = shutil.get_terminal_size().columns
         for log in home.status(n):
             if console.json:
@@ -219,6 +220,72 @@ def _check_stale(console: Console, home: Home, found: dict[int, Standing], age_m
             else "was never proven to be on another device"
         )
         console.note(f"stale: {conversation.title or '(no title)'} {since}")
+
+
+# -- diff ------------------------------------------------------------------------------------
+
+
+@verb(
+    "diff",
+    """mlog diff laptop
+    mlog diff laptop trip --json""",
+)
+@click.argument("device", type=TEXT)
+@click.argument("conversation", type=CONVERSATION, required=False)
+@click.option("--timeout", type=DURATION, metavar="DURATION", help="Give up after so long, such as 5m.")
+def diff(console: Console, device: str, conversation: str | None, timeout: int | None) -> None:
+    """Compare with another device entry by entry, and transfer nothing.
+
+    DEVICE is its name, or the start of its id. Exits 3 where something differs, or it cannot be reached.
+    """
+    from mlog.api.repair import compare
+    from mlog.cli.lines import Lines
+
+    with console.open_home() as home:
+        n = None if conversation is None else home.conversation(conversation).n
+        found = compare(home, device, n, timeout_s=None if timeout is None else timeout / 1000)
+        console.exit_code = 0 if found.equal else _DIFFERING
+        lines = Lines(home, console)
+        for log in found.logs:
+            if console.json:
+                _difference_records(console, home, lines, found, log)
+            else:
+                _difference_lines(console, home, lines, found, log)
+
+
+def _difference_records(
+    console: Console, home: Home, lines: Lines, found: Comparison, log: Difference
+) -> None:
+    about = {**lines.place(log.log), "device": found.device.hex(), "name": found.name}
+    counts = {"here_only": len(log.here), "there_only": len(log.there)}
+    console.record("compared", {**about, "shared": log.shared, "equal": log.equal, **counts})
+    for id_ in log.here:
+        entry = home.entry(id_.hex(), log.log)
+        said = str((entry.body or {}).get("text", "")) or None
+        fields = {"author": lines.author(entry), "time": iso_or_none(entry.time_ms), "text": said}
+        console.record("difference", {**about, "id": id_.hex(), "where": "here", **fields})
+    for id_ in log.there:
+        fields = {"author": None, "time": None, "text": None}
+        console.record("difference", {**about, "id": id_.hex(), "where": "there", **fields})
+
+
+def _difference_lines(console: Console, home: Home, lines: Lines, found: Comparison, log: Difference) -> None:
+    columns = shutil.get_terminal_size().columns
+    title, name = console.bold(lines.title(log.log)), safe(found.name)
+    if not log.shared:
+        console.line(f"{console.mark(ok=False)} {title}: {name} does not have it")
+    elif log.equal:
+        console.line(f"{console.mark(ok=True)} {title}: equal")
+    elif not log.here and not log.there:
+        console.line(f"{console.mark(ok=False)} {title}: the same entries, but one side lacks texts of some")
+    else:
+        counts = f"{len(log.here):,} only here, {len(log.there):,} only at {name}"
+        console.line(f"{console.mark(ok=False)} {title}: {counts}")
+    for id_ in log.here:
+        label = shorten(lines.entry_label(home.entry(id_.hex(), log.log)), max(columns - 8, 1))
+        console.line(f"  here  {label}")
+    for id_ in log.there:
+        console.line(f"  there {id_.hex()[:16]}")
 
 
 # -- why -------------------------------------------------------------------------------------

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from mlog import limits
 from mlog.api.home import Home
-from mlog.api.standing import Calendar, Cell, Copy, CopyState, Standing, standings
+from mlog.api.standing import Calendar, Cell, Copy, CopyState, Standing, left_logs, standings
 from mlog.log.ids import week_of
 from mlog.log.peers import PrunedRow, SyncState
 from mlog.log.store import GapRow, Reason
 from tests.api.conftest import Clock, read
 from tests.api.peers import Peer
+from tests.api.serving import join, sync
 
 WEEK_MS = 7 * 24 * 3600_000
 
@@ -212,6 +215,22 @@ def test_the_newest_proof_of_any_device_counts(opened: Home, tea: int):
     Peer(opened, "phone", 1).prove(tea, age_ms=WEEK_MS)
     newest = Peer(opened, "laptop", 2).prove(tea)
     assert abs(standing(opened, tea).proven_ms - newest.time_ms) < 10
+
+
+def test_the_log_of_the_person_that_a_device_was_before_is_left_and_has_no_copies(tmp_path: Path):
+    desk, laptop = tmp_path / "desk", tmp_path / "laptop"
+    join(desk, laptop)
+    sync(desk, laptop)
+    with Home(laptop) as home:
+        found = {s.log: s for s in standings(home)}
+        left = {row.n for row in home.store.logs() if found[row.n].is_left}
+        assert left == left_logs(home)
+        assert len(left) == 2
+        assert all(found[n].copies == () for n in left)
+        assert all(found[n].copies[0].state == CopyState.EQUAL for n in found.keys() - left)
+    # The device that was there first goes on with its own.
+    with Home(desk) as home:
+        assert not any(s.is_left for s in standings(home))
 
 
 # -- the calendar ----------------------------------------------------------------------------

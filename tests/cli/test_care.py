@@ -11,6 +11,17 @@ import pytest
 
 import mlog
 from tests.api.peers import Peer
+from tests.api.serving import join, served, sync
+
+
+def flip(home: Path, id_: str) -> None:
+    """Damage the text of a message that says hello."""
+    with closing(sqlite3.connect(home / "mlog.db")) as db, db:
+        db.execute(
+            "UPDATE bodies SET body = replace(body, 'hello', 'hellp') "
+            "WHERE n = (SELECT n FROM entries WHERE id = ?)",
+            (bytes.fromhex(id_),),
+        )
 
 
 @pytest.fixture
@@ -22,12 +33,8 @@ def damaged(run, home: Path) -> dict[str, str]:
     run("new", "x")
     own = run("--json", "send", "x", "hello").records[0]["id"]
     imported = run("--json", "search", "sails").records[0]["id"]
+    flip(home, own)
     with closing(sqlite3.connect(home / "mlog.db")) as db, db:
-        db.execute(
-            "UPDATE bodies SET body = replace(body, 'hello', 'hellp') "
-            "WHERE n = (SELECT n FROM entries WHERE id = ?)",
-            (bytes.fromhex(own),),
-        )
         header = bytes.fromhex(imported)
         db.execute("UPDATE entries SET tail = zeroblob(length(tail)) WHERE id = ?", (header,))
     return {"own": own, "imported": imported}
@@ -101,6 +108,40 @@ def test_gaps_lists_no_more_than_it_is_asked_for(run, damaged):
     assert out.count("position") == 1
     assert len(run("--json", "gaps").records) == 2
     assert len(run("--json", "gaps", "--limit", "1").records) == 1
+
+
+def test_verify_with_repair_fetches_what_is_damaged_and_exits_0(run, home: Path, tmp_path: Path):
+    run("new", "x")
+    own = run("--json", "send", "x", "hello").records[0]["id"]
+    other = tmp_path / "other"
+    join(home, other)
+    sync(other, home)
+    flip(home, own)
+    assert run("verify").code == 4
+    assert "mlog verify --repair" in run("verify").out
+    with served(other, home):
+        result = run("verify", "--repair")
+    assert result.code == 0
+    assert re.search(r"^✓ healed: x, .*: body corrupt here: ", result.out, re.MULTILINE)
+    assert "entries, or parts of them, that came: 1 from laptop" in result.out
+    assert "entries are whole" in result.out
+    assert "hello" in run("log", "x").out
+
+
+def test_verify_with_repair_and_nobody_to_ask_says_so_and_exits_4(run, damaged):
+    result = run("verify", "--repair")
+    assert result.code == 4
+    assert "no other device is known here" in result.err
+    assert "2 left in" in result.out
+    *_, sums = run("--json", "verify", "--repair").records
+    assert (sums["type"], sums["left"], sums["ok"], sums["sources"]) == ("repaired", 2, False, {})
+
+
+def test_verify_with_repair_of_a_whole_home_exits_0(run, chat):
+    run("import", chat)
+    result = run("verify", "--repair")
+    assert result.code == 0
+    assert "entries are whole" in result.out
 
 
 def test_verify_shows_progress_on_a_terminal(run, chat):

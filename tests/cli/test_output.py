@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 import mlog
+from mlog.api.service import sync_once
 from mlog.cli import output
 from mlog.cli.app import COMMANDS
 from mlog.cli.output import Console, Progress
 from tests.api.peers import Peer
+from tests.api.serving import join, served
 from tests.cli.conftest import Run, Stream
 
 
@@ -75,10 +77,18 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
     keep("backup", tmp_path / "backup", "--passphrase-file", password)
     keep("--home", tmp_path / "new", "restore", tmp_path / "backup", "--passphrase-file", password)
     keep("verify")
+    other = tmp_path / "other"
+    join(home, other)
+    with served(other, home), mlog.open(home) as opened:
+        assert sync_once(opened, "laptop").equal
+    keep("send", "y", "only here")
     with closing(sqlite3.connect(home / "mlog.db")) as db, db:
         db.execute("UPDATE entries SET tail = zeroblob(length(tail)) WHERE id = ?", (bytes.fromhex(first),))
     keep("verify", "--signatures")
     keep("gaps")
+    with served(other, home):
+        keep("diff", "laptop")
+        keep("verify", "--repair")
     keep("doctor")
     keep("demo")
     return lines

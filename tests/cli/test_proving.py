@@ -12,6 +12,7 @@ import mlog
 from mlog.cli.terminal import width
 from mlog.log.peers import SyncState
 from tests.api.peers import Peer
+from tests.api.serving import join, served, sync
 
 DAY_MS = 24 * 3600_000
 
@@ -182,6 +183,51 @@ def test_what_is_no_span_of_time_is_wrong_usage(run, span):
     result = run("status", f"--fail-if-stale={span}")
     assert result.code == 2
     assert "14d" in result.err
+
+
+# -- diff ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk(tea: Path, tmp_path: Path) -> Path:
+    """Another home of the same person, called "laptop" there, that holds the same."""
+    other = tmp_path / "other"
+    join(tea, other)
+    sync(other, tea)
+    return other
+
+
+def test_diff_of_equal_copies_exits_0(run, tea, desk):
+    with served(desk, tea):
+        result = run("diff", "laptop")
+    assert result.code == 0
+    assert "✓ tea: equal" in result.out
+
+
+def test_diff_lists_what_is_only_here_with_its_text_and_what_is_only_there_by_id(run, tea, desk):
+    with mlog.open(desk) as other:
+        there = other.send(other.conversation("tea").n, "from there").hex()
+    here = run("--json", "send", "tea", "only here").records[0]["id"]
+    with served(desk, tea):
+        result = run("diff", "laptop", "tea")
+        records = run("--json", "diff", "laptop", "tea").records
+    assert result.code == 3
+    assert "✗ tea: 1 only here, 1 only at laptop" in result.out
+    assert re.search(rf"^  here  {here[:8]} .*only here$", result.out, re.MULTILINE)
+    assert f"  there {there[:16]}" in result.out.splitlines()
+    assert records[0]["type"] == "compared"
+    assert (records[0]["here_only"], records[0]["there_only"], records[0]["equal"]) == (1, 1, False)
+    assert [(r["where"], r["id"], r["text"]) for r in records[1:]] == [
+        ("here", here, "only here"),
+        ("there", there, None),
+    ]
+
+
+def test_diff_of_a_device_that_cannot_be_reached_exits_3(run, tea, desk):
+    result = run("diff", "laptop")
+    assert result.code == 3
+    assert "laptop" in result.err
+    assert run("diff", "nobody").code == 1
 
 
 # -- why -------------------------------------------------------------------------------------
