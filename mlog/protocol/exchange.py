@@ -109,6 +109,9 @@ class Exchange:
             settled.update(new)
             if self._leader is not None:
                 self._leader.compare(new.values())
+            else:
+                # The leader may have them by another way, and then a grant tells it nothing.
+                self._link.send(wire.Again())
 
     def closed(self) -> None:
         """The session is over: nobody waits for an answer any longer."""
