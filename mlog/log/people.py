@@ -527,7 +527,7 @@ def grant_for(
         binding: 32 bytes that only this session has.
 
     Returns:
-        None where there is nothing to grant, or the device is not of this person.
+        None where there is nothing to grant, or the device is not of this person, or has no usable key.
     """
     person = replica.people.current()
     member = person.member(device) if person is not None else None
@@ -549,11 +549,16 @@ def grant_for(
     return _seal_grant(replica, member, granted, binding) if granted else None
 
 
-def _seal_grant(replica: Replica, member: Member, granted: list[_Granted], binding: bytes) -> bytes:
+def _seal_grant(replica: Replica, member: Member, granted: list[_Granted], binding: bytes) -> bytes | None:
     info = _grant_info(replica.device_id, member.device, binding)
     key = replica.entropy.random(crypto.SECRET_SIZE)
+    try:
+        wrapped = replica.entropy.wrap(member.hpke, key, info)
+    except InvalidInput:
+        # Its own record says a key that is none: nothing can be wrapped for it.
+        return None
     sealed = crypto.seal(crypto.derive("grant", key), msgspec.msgpack.encode(granted), info)
-    return replica.entropy.wrap(member.hpke, key, info) + sealed
+    return wrapped + sealed
 
 
 def _grant_info(giver: DeviceId, recipient: DeviceId, binding: bytes) -> bytes:

@@ -74,7 +74,9 @@ class Link:
         return crypto.keyed_hash(self.binding, _LOG + topic, wire.TAG_SIZE)
 
     def shared(self) -> dict[bytes, LogRow]:
-        """The logs that this peer may have, by tag: of a device of one's own, all."""
+        """The logs that this peer may have, by tag: of a device of one's own, all; of another, none."""
+        if not self.peer.own:
+            return {}
         return {self.tag_of(row.topic): row for row in self.store.logs()}
 
     def log_of(self, tag: bytes) -> int | None:
