@@ -260,7 +260,10 @@ class Exchange:
         if whole:
             rows = self._link.store.logs()
             self._grant_but({row.topic for row in rows if row.n not in unknown})
-            self._settled_topics = {row.topic for row in rows}
+            # A log that came by another session since the offer is not settled.
+            offered = {*both, *unknown}
+            self._settled_topics = {row.topic for row in rows if row.n in offered}
+            self._share_new_logs()
         self._ask_lacking(both)
 
     def _again(self, _: wire.Again) -> None:
