@@ -16,7 +16,7 @@ from mlog.adapters.search_index import SEARCH_TABLE
 
 __all__ = ["MIGRATIONS", "VIEWS_VERSION"]
 
-VIEWS_VERSION: Final = 1
+VIEWS_VERSION: Final = 2
 """Goes up when a column of a public view changes its meaning or goes away."""
 
 MIGRATIONS: Final = Migrations("mlog")
@@ -353,6 +353,76 @@ CREATE TABLE pruned (
 ) WITHOUT ROWID;
 """
 
+_SYNC_VIEWS: Final = """
+DROP VIEW gaps;
+CREATE VIEW gaps AS
+SELECT
+    l.title AS conversation,
+    m.log AS conversation_n,
+    lower(hex(m.id)) AS id,
+    m.part AS part,
+    m.reason AS reason,
+    d.person AS author,
+    m.seq AS seq,
+    m.time_ms AS time_ms,
+    m.since_ms AS since_ms,
+    m.detail AS detail,
+    (SELECT group_concat(p.name, ', ') FROM peers AS p
+        WHERE m.part IN ('entry', 'body', 'signature') AND (
+            EXISTS (
+                SELECT 1 FROM heard AS h
+                WHERE h.log = m.log AND h.device = c.device AND h.incarnation = c.incarnation
+                    AND h.holder = p.device AND h.seq >= m.seq
+            ) OR EXISTS (
+                SELECT 1 FROM receipts AS r JOIN syncs AS s ON s.log = r.log AND s.device = r.device
+                WHERE r.log = m.log AND r.device = p.device
+                    AND r.expires_ms > strftime('%s', 'now') * 1000
+                    AND r.first_week <= coalesce(e.week, (m.time_ms - 946857600000) / 604800000)
+                    AND s.equal_ms BETWEEN m.time_ms AND m.since_ms
+            )
+        )) AS holder
+FROM missing AS m
+JOIN logs AS l ON l.n = m.log
+LEFT JOIN chains AS c ON c.n = m.chain
+LEFT JOIN devices AS d ON d.id = c.device
+LEFT JOIN entries AS e ON length(m.id) = 32 AND substr(e.id, 1, 8) = substr(m.id, 1, 8) AND e.id = m.id
+    AND e.log = m.log;
+
+DROP VIEW copies;
+CREATE VIEW copies AS
+SELECT
+    l.title AS conversation,
+    l.n AS conversation_n,
+    'here' AS holder,
+    count(e.n) AS entries,
+    count(b.n) AS bodies,
+    NULL AS device,
+    NULL AS proven_ms,
+    NULL AS expires_ms,
+    NULL AS first_week
+FROM logs AS l
+LEFT JOIN entries AS e ON e.log = l.n
+LEFT JOIN bodies AS b ON b.n = e.n
+WHERE l.kind = 'conversation'
+GROUP BY l.n
+UNION ALL
+SELECT
+    l.title,
+    l.n,
+    p.name,
+    r.entries,
+    r.bodies,
+    lower(hex(p.device)),
+    coalesce(nullif(s.equal_ms, 0), r.time_ms),
+    r.expires_ms,
+    r.first_week
+FROM logs AS l
+CROSS JOIN peers AS p
+LEFT JOIN receipts AS r ON r.log = l.n AND r.device = p.device
+LEFT JOIN syncs AS s ON s.log = l.n AND s.device = p.device
+WHERE l.kind = 'conversation';
+"""
+
 
 @MIGRATIONS()
 def first_tables(db: Database) -> None:
@@ -374,6 +444,12 @@ def sync_tables(db: Database) -> None:
         db.conn.execute(f"DROP VIEW {view}")
     _execute(db, _SYNC_TABLES)
     _execute(db, _VIEWS)
+
+
+@MIGRATIONS()
+def sync_views(db: Database) -> None:
+    """The public views, version 2: who else has what is missing, and the copies at other devices."""
+    _execute(db, _SYNC_VIEWS)
 
 
 def _execute(db: Database, script: str) -> None:

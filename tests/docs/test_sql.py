@@ -7,6 +7,7 @@ import shlex
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,8 @@ import mlog
 from mlog.adapters.schema import VIEWS_VERSION
 from mlog.adapters.sqlite import SqliteStore
 from mlog.log.ids import message_id
+from mlog.log.store import GapRow, Reason
+from tests.api.peers import Peer
 
 _TEXT = (Path(__file__).resolve().parents[2] / "docs" / "sql.md").read_text(encoding="utf-8")
 _SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", _TEXT, re.MULTILINE | re.DOTALL))
@@ -79,3 +82,51 @@ def test_the_views_show_a_conversation_as_documented(tmp_path: Path) -> None:
     ]
     assert connection.execute("SELECT holder, entries, bodies FROM copies").fetchall() == [("here", 6, 5)]
     connection.close()
+
+
+def test_copies_has_a_row_for_here_and_for_each_device_with_what_it_signed(tmp_path: Path) -> None:
+    with mlog.open(tmp_path / "home", person="Ann") as home:
+        tea, coffee = home.new("tea").n, home.new("coffee").n
+        home.send(tea, "hello")
+        phone = Peer(home, "phone", 1)
+        receipt = phone.prove(tea, first_week=3)
+        [sync] = home.store.syncs(tea)
+        home.send(tea, "later")
+        snapshot = home.snapshot()
+    device = phone.device.hex()
+    assert _rows(snapshot, "SELECT * FROM copies ORDER BY conversation_n, holder") == [
+        ("tea", tea, "here", 4, 4, None, None, None, None),
+        ("tea", tea, "phone", 3, 3, device, sync.equal_ms, receipt.expires_ms, 3),
+        ("coffee", coffee, "here", 2, 2, None, None, None, None),
+        ("coffee", coffee, "phone", None, None, device, None, None, None),
+    ]
+
+
+def test_gaps_names_who_told_of_what_is_missing_or_was_equal_while_it_was_here(tmp_path: Path) -> None:
+    with mlog.open(tmp_path / "home", person="Ann") as home:
+        tea = home.new("tea").n
+        row = home.find_entry(home.send(tea, "hello").hex())
+        told, equal, narrow = Peer(home, "told", 1), Peer(home, "equal", 2), Peer(home, "narrow", 3)
+        told.tell(tea, row.seq)
+        equal.prove(tea)
+        narrow.prove(tea, first_week=row.week + 1)
+        late = home.find_entry(home.send(tea, "late").hex())
+        since_ms = home.now_ms()
+        gaps = [
+            GapRow(tea, r.id, "body", Reason.CORRUPT, r.chain, r.seq, r.time_ms, since_ms, "damaged")
+            for r in (row, late)
+        ]
+        with home.store.transaction():
+            home.store.replace_gaps(tea, gaps)
+        snapshot = home.snapshot()
+    holders = dict(_rows(snapshot, "SELECT id, holder FROM gaps"))
+    assert set((holders[row.id.hex()] or "").split(", ")) == {"told", "equal"}
+    assert holders[late.id.hex()] is None
+
+
+def _rows(snapshot: Path, sql: str) -> list[tuple[Any, ...]]:
+    connection = sqlite3.connect(f"{snapshot.as_uri()}?mode=ro", uri=True)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
