@@ -23,8 +23,8 @@ __all__ = ["judge", "look_at_network"]
 _NAME_IT: Final = "name its address: 'mlog sync HOST:PORT'."
 _LET_LOCAL: Final = "Switch the VPN off to try, and then allow access to the local network in its settings."
 _APART: Final = (
-    "If the other device is on: switch off 'client isolation' (or 'AP isolation') in the router, or leave "
-    "the guest network. A third device that both reach works too."
+    "See that it is on and in this network. If it is, switch off 'client isolation' (or 'AP isolation') in "
+    "the router, or leave the guest network; a third device that both reach works too."
 )
 _BRING: Final = f"Bring both into the same network (a guest Wi-Fi is another one), or {_NAME_IT}"
 _OUTSIDE: Final = (
@@ -254,12 +254,12 @@ def _why(probe: Probe, facts: NetworkFacts) -> _Cause:
             5, f"{where} is not a name that this network knows", f"Check its spelling, or {_NAME_IT}"
         )
     host = ip_address(probe.host.partition("%")[0])
-    near = [each for each in facts.interfaces if host in each.network]
-    if _is_tunnel(probe.interface, facts) and probe.interface not in {each.name for each in near}:
+    if any(host in each.network for each in facts.interfaces):
+        # Also where it is the VPN's own network, in which devices are meant to reach each other.
+        return _why_near(probe, facts)
+    if _is_tunnel(probe.interface, facts):
         detail = f"the way to {where} leads through the VPN {probe.interface}, and nobody answers there"
         return _Cause(1, detail, _LET_LOCAL)
-    if any(each.kind is InterfaceKind.LAN for each in near):
-        return _why_near(probe, facts)
     if host.is_private or host.is_link_local:
         networks = [str(each.network) for each in facts.interfaces if each.kind is InterfaceKind.LAN]
         mine = ", ".join(network for network in networks if (":" in network) == (host.version == 6))
@@ -275,12 +275,13 @@ def _why_near(probe: Probe, facts: NetworkFacts) -> _Cause:
         detail = f"the machine at {where} is there, and lets nobody connect"
         return _Cause(2, detail, "Its firewall blocks mlog: run 'mlog doctor' there.")
     if probe.neighbour is False and facts.gateway_answers and not facts.neighbours:
-        detail = f"only the router answers, {where} does not: this network seems to keep its devices apart"
+        # One device by itself looks the same when it is off and when it is kept apart.
+        detail = f"only the router answers: {where} is off, or this network keeps its devices apart"
         return _Cause(2, detail, _APART)
     if probe.neighbour is False:
         advice = "The device is off, asleep, or has another address: wake it, and start mlog there."
         return _Cause(2, f"nobody has the address {where} now", advice)
-    if _is_tunnel(facts.outward, facts):
+    if _is_tunnel(facts.outward, facts) and not _is_tunnel(probe.interface, facts):
         detail = f"nobody answers at {where}: the VPN {facts.outward} may keep this machine from its network"
         return _Cause(2, detail, _LET_LOCAL)
     return _Cause(2, f"nobody answers at {where}", _IS_IT_ON)

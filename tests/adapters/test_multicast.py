@@ -60,6 +60,20 @@ def test_an_announcement_is_read_here_and_kept_out_of_zeroconf() -> None:
     assert hearer.announcements == [("abcdefgh2345", announced_by(BOB, ANN))]
 
 
+def test_zeroconf_sees_what_this_device_sent_itself_and_nothing_of_others() -> None:
+    own, other = announcement("ownownownown"), announcement()
+
+    async def test() -> None:
+        async with multicast(FakeHearer()) as air:
+            air._own, air._instance = frozenset({"192.0.2.7"}), b"ownownownown"
+            assert air.take(own, "192.0.2.7")
+            assert not air.take(own, "192.0.2.9")
+            assert not air.take(other, "192.0.2.9")
+            assert not air.take(other, "192.0.2.7")
+
+    run(test())
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_a_question_is_answered_if_the_announcement_that_stands_may(answers: bool) -> None:
     passed_on, hearer = taken(question(), answers=answers)

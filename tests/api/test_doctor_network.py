@@ -13,7 +13,7 @@ from mlog.api.doctor import Check
 from mlog.api.home import Home
 from mlog.api.network_checks import judge, look_at_network
 from mlog.log.ids import DeviceId
-from mlog.log.peers import PeerRow, SyncRow, SyncState
+from mlog.log.peers import PeerRow, ReceiptRow, SyncRow, SyncState
 
 from .conftest import Clock
 
@@ -127,7 +127,7 @@ def test_a_healthy_network_has_no_finding() -> None:
         pytest.param(
             but(peers=(peer(msgspec.structs.replace(NEAR, neighbour=False)),), neighbours=()),
             "device desk",
-            "keep its devices apart",
+            "keeps its devices apart",
             "client isolation",
             id="isolated Wi-Fi clients",
         ),
@@ -176,6 +176,17 @@ def test_a_healthy_network_has_no_finding() -> None:
             "leads through the VPN wg0",
             "Switch the VPN off",
             id="a VPN that takes the device's network",
+        ),
+        pytest.param(
+            but(
+                peers=(peer(knock("10.9.0.9:7367", interface="wg0")),),
+                interfaces=(_LAN, _VPN._replace(prefix=24)),
+                outward="wg0",
+            ),
+            "device desk",
+            "nobody answers at 10.9.0.9:7367",
+            "See that the device is on",
+            id="a device in the VPN's own network",
         ),
         pytest.param(
             but(peers=(peer(knock("192.168.7.9:7367", interface="wlan0")),)),
@@ -314,6 +325,32 @@ def test_offline_sends_nothing(opened: Home) -> None:
     befriend(opened, addresses=("127.0.0.1:9",))
     names = {check.name for check in opened.doctor(offline=True)}
     assert not names & {"network", "service", "device desk", "devices"}
+
+
+def test_a_receipt_from_the_future_tells_of_a_clock_that_is_ahead(opened: Home, clock: Clock) -> None:
+    befriend(opened)
+    receipt = ReceiptRow(
+        log=opened.new("Garden").n,
+        device=_DESK,
+        first_week=0,
+        entries=1,
+        bodies=1,
+        entries_root=bytes(32),
+        bodies_root=bytes(32),
+        time_ms=clock.ms + 2 * _HOUR_MS,
+        expires_ms=clock.ms + 9 * _HOUR_MS,
+        proof=b"",
+    )
+    with opened.store.transaction():
+        opened.store.put_receipt(receipt)
+    given: list[dict[str, int]] = []
+
+    def look(_: object, __: object, ahead_ms: dict[str, int]) -> NetworkFacts:
+        given.append(ahead_ms)
+        return WELL
+
+    look_at_network(opened.path, opened.store, clock.ms, look)
+    assert given == [{"desk": pytest.approx(2 * _HOUR_MS, abs=1000)}]
 
 
 def test_what_the_home_knows_reaches_the_judgement(opened: Home, clock: Clock) -> None:
