@@ -26,10 +26,15 @@ class ChainTables(Database):
             ChainRow(*row) for row in self._all(f"{_CHAINS} WHERE log = ? ORDER BY n", (log,), "iibbibib")
         ]
 
-    def find_chains(self, log: int, of: Collection[tuple[DeviceId, Incarnation]]) -> list[ChainRow]:
-        condition = f"{_CHAINS} WHERE log = ? AND device = ? AND incarnation = ?"
-        found = [ChainRow(*row) for pair in set(of) for row in self._all(condition, (log, *pair), "iibbibib")]
-        return sorted(found, key=lambda row: row.n)
+    def find_chains(
+        self, log: int, of: Collection[tuple[DeviceId, Incarnation]], limit: int
+    ) -> list[ChainRow]:
+        select = f"{_CHAINS} WHERE log = ? AND device = ? AND incarnation = ? ORDER BY branch LIMIT ?"
+        return [
+            ChainRow(*row)
+            for pair in sorted(set(of))
+            for row in self._all(select, (log, *pair, limit), "iibbibib")
+        ]
 
     def chain_rows(self, ns: Collection[int]) -> list[ChainRow]:
         return [

@@ -249,6 +249,23 @@ class SqliteStore(ChainTables, PeerTables):
                     found.append(Reference(n, in_log, MessageId(target)))
         return found
 
+    def changers(
+        self, log: int, targets: Collection[MessageId], kinds: frozenset[int]
+    ) -> dict[MessageId, set[int]]:
+        chosen = ",".join(str(int(kind)) for kind in kinds)
+        found: dict[MessageId, set[int]] = {}
+        for part in parts(set(targets)):
+            for target, chain in self._all(
+                "SELECT DISTINCT l.target, e.chain FROM links AS l CROSS JOIN entries AS e ON e.n = l.n "
+                f"WHERE substr(l.target, 1, 8) IN ({','.join('?' * len(part))}) "
+                f"AND l.log = ? AND e.kind IN ({chosen})",
+                [*(target[:8] for target in part), log],
+                "bI",
+            ):
+                if target in targets:
+                    found.setdefault(MessageId(target), set()).add(chain or 0)
+        return found
+
     def set_ranks(self, ranks: Collection[tuple[int, int]]) -> None:
         self._run_many("UPDATE entries SET rank = ? WHERE n = ?", [(rank, n) for n, rank in ranks])
 

@@ -137,11 +137,15 @@ class Fold:
             first: Messages that only the new entries say, each once.
         """
         mids = {o.row.message for o in opened if o.row.kind in SPOKEN}
+        edits: dict[int, MessageId] = {}
         for o in opened:
-            if o.body is not None and o.row.kind in _CHANGING:
+            if isinstance(o.body, bodies.Edit):
+                edits[o.row.n] = references_of(o.body)[0]
+            elif o.body is not None and o.row.kind in _CHANGING:
                 mids.update(references_of(o.body))
-        for targets in self._store.references([row.n for row in raised if row.kind == Kind.EDIT]).values():
-            mids.update(targets)
+        for n, targets in self._store.references([p.n for p in raised if p.kind == Kind.EDIT]).items():
+            edits[n] = targets[0]
+        mids |= self._fold_edits(state, {n: mid for n, mid in edits.items() if mid not in mids})
         self._fold_messages(state, mids, first)
         kinds = {o.row.kind for o in opened} | {place.kind for place in raised}
         if Kind.TITLE in kinds:
@@ -163,6 +167,42 @@ class Fold:
             after = rows[-1].position
             named = self._store.references([row.n for row in rows])
             self._fold_messages(state, {mid for mids in named.values() for mid in mids}, frozenset())
+
+    def _fold_edits(self, state: LogState, edits: Mapping[int, MessageId]) -> set[MessageId]:
+        """Take edits that came, or whose place rose, without looking at all others of the same messages.
+
+        Gives the messages for which that does not do: those that an author of these edits erased.
+
+        Args:
+            edits: The message that each edits, by number.
+        """
+        if not edits:
+            return set()
+        store, targets = self._store, set(edits.values())
+        said = store.by_mid(state.n, targets)
+        rows = store.rows(edits)
+        erasers = store.changers(state.n, targets, frozenset({Kind.ERASURE}))
+        chains = {row.chain for of in (*said.values(), rows.values()) for row in of}
+        authors = self._authors(state.n, chains.union(*erasers.values()))
+        latest = {
+            hit.n: hit.position for hit in store.hits({r.edit for of in said.values() for r in of} - {0})
+        }
+        left: set[MessageId] = set()
+        chosen: dict[int, int] = {}
+        for n, mid in edits.items():
+            author = authors.get(rows[n].chain)
+            if any(authors.get(chain) == author for chain in erasers.get(mid, ())):
+                left.add(mid)
+                continue
+            latest[n] = rows[n].position
+            for row in said.get(mid, ()):
+                edit = chosen.get(row.n, row.edit)
+                is_own = row.kind in SPOKEN and authors.get(row.chain) == author
+                if is_own and (not edit or latest[edit] < latest[n]):
+                    chosen[row.n] = n
+        for n, edit in chosen.items():
+            store.set_edit(n, edit)
+        return left
 
     def _fold_messages(self, state: LogState, mids: Set[MessageId], first: Set[MessageId]) -> None:
         changes = changes_of(self._store, state.n, mids)

@@ -152,9 +152,14 @@ class MemoryStore:
     def chains(self, log: int) -> list[ChainRow]:
         return [chain for chain in self._t.chains.values() if chain.log == log]
 
-    def find_chains(self, log: int, of: Collection[tuple[DeviceId, Incarnation]]) -> list[ChainRow]:
-        wanted = set(of)
-        return [chain for chain in self.chains(log) if (chain.device, chain.incarnation) in wanted]
+    def find_chains(
+        self, log: int, of: Collection[tuple[DeviceId, Incarnation]], limit: int
+    ) -> list[ChainRow]:
+        branches: dict[tuple[DeviceId, Incarnation], list[ChainRow]] = {key: [] for key in sorted(set(of))}
+        for chain in sorted(self.chains(log), key=lambda chain: chain.branch):
+            if (chain.device, chain.incarnation) in branches:
+                branches[chain.device, chain.incarnation].append(chain)
+        return [chain for rows in branches.values() for chain in rows[:limit]]
 
     def chain_rows(self, ns: Collection[int]) -> list[ChainRow]:
         return [self._t.chains[n] for n in sorted(set(ns)) if n in self._t.chains]
@@ -351,6 +356,14 @@ class MemoryStore:
             and log in (None, reference.log)
             and (not kinds or self._t.entries[n].kind in kinds)
         ]
+
+    def changers(
+        self, log: int, targets: Collection[MessageId], kinds: frozenset[int]
+    ) -> dict[MessageId, set[int]]:
+        found: dict[MessageId, set[int]] = {}
+        for reference in self.references_to(log, targets, kinds):
+            found.setdefault(reference.target, set()).add(self._t.entries[reference.n].chain)
+        return found
 
     def set_ranks(self, ranks: Collection[tuple[int, int]]) -> None:
         for n, rank in ranks:

@@ -70,7 +70,8 @@ class Chains:
         self._log = log
         self._keys = keys
         self._places = places
-        self._chains: dict[ChainKey, list[Chain]] = {}
+        self._chains: dict[ChainKey, dict[int, Chain]] = {}
+        self._stands: dict[EntryId, int] = {}
         self._next_chain = 0
         self._forks: dict[ChainKey, ForkRow] | None = None
         self.taken: dict[tuple[int, int], Arrival] = {}
@@ -79,18 +80,27 @@ class Chains:
         keys = {(a.header.device, a.header.incarnation) for a in arrivals if a.header is not None}
         missing = keys - self._chains.keys()
         for key in missing:
-            self._chains[key] = []
+            self._chains[key] = {}
         if missing:
-            for row in self._store.find_chains(self._log, missing):
-                self._chains[row.device, row.incarnation].append(Chain(row, []))
+            for row in self._store.find_chains(self._log, missing, limits.BRANCHES_READ_MAX):
+                self._chains[row.device, row.incarnation][row.n] = Chain(row, [])
 
     def _need_keys(self) -> LogKeys:
         assert self._keys is not None
         return self._keys
 
     def rows(self, header: Header) -> list[Chain]:
-        """The branches of the chain that an entry belongs to."""
-        return self._chains[header.device, header.incarnation]
+        """The branches of the chain that an entry belongs to; of very many only some, with the first."""
+        return list(self._chains[header.device, header.incarnation].values())
+
+    def _branch(self, header: Header, n: int) -> Chain | None:
+        """The chain row with this number, if an entry belongs to its device and incarnation."""
+        chains = self._chains[header.device, header.incarnation]
+        if n and n not in chains:
+            for row in self._store.chain_rows([n]):
+                if (row.device, row.incarnation) == (header.device, header.incarnation):
+                    chains[n] = Chain(row, [])
+        return chains.get(n)
 
     def has_successor(self, a: Arrival, children: Iterable[Place]) -> bool:
         """Whether an entry that is read here names one as the entry before.
@@ -128,32 +138,29 @@ class Chains:
         chains = self._chains[h.device, h.incarnation]
         if not chains:
             return self._new_chain(h, b""), False
-        newest = chains[0].row
-        if len(chains) == 1 and h.seq > newest.seq:
-            if h.prev == newest.id and h.seq == newest.seq + 1:
-                return chains[0], True
-            if h.seq > newest.seq + 1:
-                return chains[0], False
-        by_n = {chain.row.n: chain for chain in chains}
+        first = next(iter(chains.values()))
+        if len(chains) == 1 and h.seq > first.row.seq:
+            if h.prev == first.row.id and h.seq == first.row.seq + 1:
+                return first, True
+            if h.seq > first.row.seq + 1:
+                return first, False
         before = self._chain_before(h)
-        near = [before, *(child.chain for child in children if child.seq == h.seq + 1), newest.n]
+        near = [before, *(child.chain for child in children if child.seq == h.seq + 1), first.row.n]
         for number in dict.fromkeys(near):
-            if number in by_n and self._fits(a, number):
-                return by_n[number], number == before
+            chain = self._branch(h, number)
+            if chain is not None and self._fits(a, number):
+                return chain, number == before
         return self._new_chain(h, a.id), False
 
     def _chain_before(self, header: Header) -> int:
         """The chain row in which the entry before one stands, or 0."""
         place = self._places.get(header.prev)
         if place is not None and place.chain:
-            rows = self._chains[header.device, header.incarnation]
-            here = place.seq == header.seq - 1 and any(place.chain == chain.row.n for chain in rows)
+            here = place.seq == header.seq - 1 and self._branch(header, place.chain) is not None
             return place.chain if here else 0
-        for chain in self._chains[header.device, header.incarnation]:
-            before = self.taken.get((chain.row.n, header.seq - 1))
-            if before is not None and before.id == header.prev:
-                return chain.row.n
-        return 0
+        chain = self._stands.get(header.prev, 0)
+        before = self.taken.get((chain, header.seq - 1))
+        return chain if before is not None and is_next(before.header, header) else 0
 
     def _new_chain(self, header: Header, branch: bytes) -> Chain:
         if not self._next_chain:
@@ -163,7 +170,7 @@ class Chains:
         )
         self._next_chain += 1
         chain = Chain(row, [])
-        self._chains[header.device, header.incarnation].append(chain)
+        self._chains[header.device, header.incarnation][row.n] = chain
         return chain
 
     def _fits(self, a: Arrival, chain: int) -> bool:
@@ -210,12 +217,13 @@ class Chains:
         assert h is not None
         chain.seqs.append(h.seq)
         self.taken[chain.row.n, h.seq] = a
+        self._stands[a.id] = chain.row.n
         if h.seq > chain.row.seq:
             chain.row = msgspec.structs.replace(chain.row, seq=h.seq, id=a.id, week=a.week)
 
     def put(self) -> None:
         for chains in self._chains.values():
-            for chain in chains:
+            for chain in chains.values():
                 if chain.seqs:
                     self._store.put_chain(chain.row)
                     extend_runs(self._store, chain.row.n, chain.seqs)
@@ -229,8 +237,7 @@ class Chains:
         known = self._forks.get((h.device, h.incarnation))
         if known is not None and known.seq < h.seq - 1:
             return
-        chains = [c.row.n for c in self._chains[h.device, h.incarnation][: limits.BRANCHES_READ_MAX]]
-        chains.append(chain)
+        chains = [*list(self._chains[h.device, h.incarnation])[: limits.BRANCHES_READ_MAX], chain]
         for seq in (h.seq - 1, h.seq):
             here = self._store.places_at([(n, seq) for n in chains]).values()
             after = self._store.places_at([(n, seq + 1) for n in chains]).values()

@@ -345,8 +345,10 @@ class Store(PeerStore, Protocol):
     def devices(self) -> list[DeviceRow]: ...
     def put_device(self, row: DeviceRow) -> None: ...
     def chains(self, log: int) -> list[ChainRow]: ...
-    def find_chains(self, log: int, of: Collection[tuple[DeviceId, Incarnation]]) -> list[ChainRow]:
-        """The chains of these devices and incarnations with all their branches, by `n`."""
+    def find_chains(
+        self, log: int, of: Collection[tuple[DeviceId, Incarnation]], limit: int
+    ) -> list[ChainRow]:
+        """The chains of these devices and incarnations, of each at most `limit` branches, the first first."""
         ...
 
     def chain_rows(self, ns: Collection[int]) -> list[ChainRow]: ...
@@ -434,6 +436,12 @@ class Store(PeerStore, Protocol):
         self, log: int | None, targets: Collection[MessageId], kinds: frozenset[int] = frozenset()
     ) -> list[Reference]:
         """What names these messages, of these kinds; empty for all."""
+        ...
+
+    def changers(
+        self, log: int, targets: Collection[MessageId], kinds: frozenset[int]
+    ) -> dict[MessageId, set[int]]:
+        """The chains of the entries of these kinds that name these messages."""
         ...
 
     def set_ranks(self, ranks: Collection[tuple[int, int]]) -> None:

@@ -248,9 +248,10 @@ def test_branches_of_a_chain_are_rows_of_their_own(store: Store):
     for added in (branch, other):
         write(store, lambda added=added: store.put_chain(added))
     key = branch.device, branch.incarnation
-    assert store.find_chains(1, [key]) == [chain(1), branch]
-    assert store.find_chains(1, [key, (other.device, other.incarnation)]) == [chain(1), branch, other]
-    assert store.find_chains(2, [key]) == store.find_chains(1, []) == []
+    assert store.find_chains(1, [key], 9) == [chain(1), branch]
+    assert store.find_chains(1, [(other.device, other.incarnation), key, key], 9) == [chain(1), branch, other]
+    assert store.find_chains(1, [key, (other.device, other.incarnation)], 1) == [chain(1), other]
+    assert store.find_chains(2, [key], 9) == store.find_chains(1, [], 9) == []
     assert store.chain_rows([4, 3, 3, 99]) == [branch, other]
     assert store.chains(1) == [chain(1), branch, other]
 
@@ -553,6 +554,20 @@ def test_parents_and_references_are_found_by_number(store: Store):
     assert store.references_to(1, {mid_of(1)}) == [Reference(1, 1, mid_of(1))]
     assert store.references_to(None, [mid_of(1)], frozenset({Kind.EDIT})) == [Reference(3, 2, mid_of(1))]
     assert store.references_to(None, []) == []
+
+
+def test_changers_are_the_chains_that_name_a_message(store: Store):
+    kinds = {1: Kind.EDIT, 2: Kind.ERASURE, 3: Kind.ERASURE, 4: Kind.REACTION, 5: Kind.ERASURE}
+    put(
+        store,
+        *(row(n, kind=kind, log=1 + (n == 5), chain=n, seq=0) for n, kind in kinds.items()),
+        references=[Reference(n, 1 + (n == 5), mid_of(1)) for n in kinds],
+    )
+    both = frozenset({int(Kind.EDIT), int(Kind.ERASURE)})
+    assert store.changers(1, [mid_of(1), mid_of(2)], both) == {mid_of(1): {1, 2, 3}}
+    assert store.changers(1, {mid_of(1)}, frozenset({int(Kind.EDIT)})) == {mid_of(1): {1}}
+    assert store.changers(2, [mid_of(1)], both) == {mid_of(1): {5}}
+    assert store.changers(1, [mid_of(2)], both) == {}
 
 
 def test_rank_hidden_and_edit_are_set(store: Store):
