@@ -364,7 +364,7 @@ class Exchange:
                 taken = link.replica.receive(row.n, sealed, link.now_ms)
                 after_n = link.store.next_n() - 1
             self._sender.received(row.n, [entry.id for entry in sealed], before_n, after_n)
-            refused += malformed + len(taken.refused)
+            refused += malformed + len({id_ for id_, _ in taken.refused})
             stored += taken.stored + taken.completed
             yield
         link.send(wire.Ack(message.serial, refused))

@@ -64,13 +64,25 @@ class Stream:
             if page is None:
                 return None
             self._left = page
-        size = end = 0
+        rows, size = self._cut(0)
+        # Ten holes are ten pages: small ones share a bundle, whole, since a page ends with a signature.
+        while not self._left and rows and size < limits.BUNDLE_SIZE_MAX_BYTES:
+            self._left = next(self._pages, None) or []
+            if not self._left or len(rows) + len(self._left) > limits.BUNDLE_ENTRIES_MAX:
+                break
+            more, size = self._cut(size)
+            rows += more
+        return rows
+
+    def _cut(self, size: int) -> tuple[list[EntryRow], int]:
+        """Take of what is left as much as fits, and one more; with the bytes of the bundle then."""
+        end = 0
         for end, row in enumerate(self._left, 1):  # noqa: B007 (the loop's end is what it looks for)
             size += len(row.outer) + len(row.body or b"") + limits.ENTRY_FRAMING_BYTES
             if size >= limits.BUNDLE_SIZE_MAX_BYTES:
                 break
         rows, self._left = self._left[:end], self._left[end:]
-        return rows
+        return rows, size
 
 
 class _Live:

@@ -282,6 +282,10 @@ def test_entries_that_are_none_are_refused_one_by_one_and_the_rest_is_kept():
         )
     )
     assert said[0] == wire.Ack(1, 3)
+    # Of one entry two parts are refused: it counts once.
+    tail = to_tail(msgspec.structs.replace(good, body=None))
+    (ack,) = made.say(wire.Entries(2, tag, (wire.Packed(tail, None, b"short"),)))
+    assert ack == wire.Ack(2, 1)
     assert row.id in ids_of(made.replica.store)
     assert not made.closed
 

@@ -148,6 +148,21 @@ def test_refused_entries_do_not_count_as_sent():
     assert bench.done == [7]
 
 
+def test_small_pages_share_a_bundle_and_large_ones_do_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "BUNDLE_ENTRIES_MAX", 5)
+    bench = Bench(home())
+    rows = all_rows(bench.home)
+    pages = iter([rows[0:1], rows[1:3], rows[3:5], rows[5:6], [], rows[6:7], rows[7:11]])
+    bench.sender.add(Stream(LOG, TAG, pages, bodies=True, done=bench.done.append))
+    for _ in range(5):
+        bench.go()
+        if bench.sender.waits:
+            bench.ack()
+    assert [len(bundle.entries) for bundle in bench.said] == [5, 1, 5]
+    assert sent_ids(bench) == [row.id for row in rows]
+    assert bench.done == [11]
+
+
 def test_a_stream_of_nothing_is_done_at_once():
     bench = Bench(home(0))
     bench.add([])
