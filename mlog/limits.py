@@ -294,8 +294,15 @@ LIVE_SKIP_MAX: Final = 10_000
 ENTRY_FRAMING_BYTES: Final = 24
 """What an entry takes in a bundle beside its bytes: lengths, a signature."""
 
-RECEIVED_SLICE_ENTRIES: Final = 1000
-"""Entries that are stored before another session has its turn: about 15 ms."""
+RECEIVED_SLICE_COST: Final = 1000
+"""What is stored before another session has its turn, about 50 ms: an entry costs 1, a signature 8, each
+64 bytes of an outer part beyond 256 and each 512 of a body 1; each entry more where many epochs are tried."""
+
+REQUESTS_MAX: Final = 64
+"""Requests of one side that are on their way; further ones wait until one of them is done."""
+
+REQUESTS_SIZE_MAX_BYTES: Final = 2 * MIB
+"""What these name in all, as bytes of ids, short ids and ranges; a single one may be as long as a message."""
 
 INBOX_SIZE_MAX_BYTES: Final = 8 * MIB
 """Messages that wait in one session; an honest peer has one bundle and a few questions on their way."""

@@ -5,7 +5,8 @@ The table at the end says which messages are taken, and by whom; every other clo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 from typing import Any, ClassVar, Final, TypeAlias
@@ -17,6 +18,7 @@ from mlog.errors import InvalidInput, ProtocolViolation
 from mlog.log import people
 from mlog.log.entry import Sealed, from_tail
 from mlog.log.ids import EntryId, Topic
+from mlog.log.store import LogKind
 from mlog.protocol import wire
 from mlog.protocol.answering import Follower
 from mlog.protocol.comparing import Inspect, Leader
@@ -48,6 +50,9 @@ class Exchange:
         self._compare_only = inspect is not None
         self._requests: dict[int, int] = {}
         self._request = 0
+        self._unsent: deque[wire.Want] = deque()
+        self._asking: dict[int, int] = {}
+        self._serving: dict[int, int] = {}
         self._sender = Sender(link)
         self._keeper = Keeper(link)
         self._leader = (
@@ -300,8 +305,16 @@ class Exchange:
         log = self._link.log_of(want.tag)
         assert log is not None
         self._requests[self._request] = log
-        self._link.send(msgspec.structs.replace(want, request=self._request))
+        self._unsent.append(msgspec.structs.replace(want, request=self._request))
+        self._send_requests()
         return self._request
+
+    def _send_requests(self) -> None:
+        """Send what was asked for, as far as the peer takes it now."""
+        while self._unsent and _may_ask(self._asking, _size_of(self._unsent[0])):
+            want = self._unsent.popleft()
+            self._asking[want.request] = _size_of(want)
+            self._link.send(want)
 
     def _ask_lacking(self, logs: Collection[int]) -> None:
         """Ask for what is known to be missing here of logs that both hold, once in a session."""
@@ -321,12 +334,15 @@ class Exchange:
         log = link.log_of(message.tag)
         if len(message.ids) % 32 or len(message.ids) > 32 * limits.WANTED_IDS_MAX:
             raise ProtocolViolation("a request for no ids, or for too many")
+        if message.request in self._serving or not _may_ask(self._serving, _size_of(message)):
+            raise ProtocolViolation("more requests than may wait")
         wanted = decode_ranges(message.chains)
         if log is None:
             # Not a violation: it may not have been granted yet.
             asked = len(message.ids) // 32 + sum(map(count, wanted.values()))
             link.send(wire.Done(message.request, min(asked, limits.SEQ_MAX)))
             return
+        self._serving[message.request] = _size_of(message)
         chains = link.chains(log)
         ranges = {n: part for tag, part in wanted.items() for n in chains.get(tag, ())}
         ids = [EntryId(message.ids[at : at + 32]) for at in range(0, len(message.ids), 32)]
@@ -338,6 +354,7 @@ class Exchange:
         asked = len(ids) + sum(map(count, wanted.values()))
 
         def done(sent: int) -> None:
+            del self._serving[message.request]
             link.send(wire.Done(message.request, min(max(asked - sent, 0), limits.SEQ_MAX)))
             if sent and ids:
                 self._touch(log)
@@ -345,9 +362,10 @@ class Exchange:
         self._sender.add(Stream(log, message.tag, pages, bodies=message.bodies, done=done))
 
     def _done(self, message: wire.Done) -> None:
-        log = self._requests.pop(message.request, None)
-        if log is None:
+        if self._asking.pop(message.request, None) is None:
             raise ProtocolViolation("the end of nothing that was asked for")
+        del self._requests[message.request]
+        self._send_requests()
         if self._leader is not None:
             self._leader.done(message.request)
 
@@ -357,8 +375,9 @@ class Exchange:
         if row is None or self._compare_only:
             raise ProtocolViolation("entries of a log that is not shared")
         refused = stored = 0
-        for at in range(0, len(message.entries), limits.RECEIVED_SLICE_ENTRIES):
-            sealed, malformed = _unpack(row.topic, message.entries[at : at + limits.RECEIVED_SLICE_ENTRIES])
+        epochs = 1 if row.kind == LogKind.BLIND else len(link.replica.log(row.n).keys.epochs)
+        for part in _slices(message.entries, epochs):
+            sealed, malformed = _unpack(row.topic, part)
             with link.store.transaction():
                 before_n = link.store.next_n() - 1
                 taken = link.replica.receive(row.n, sealed, link.now_ms)
@@ -409,6 +428,36 @@ class Exchange:
         wire.Page: (_page, _page),
     }
     """For each message who takes it at the leader, and at the follower; None closes the session."""
+
+
+def _size_of(want: wire.Want) -> int:
+    return len(want.chains) + len(want.ids) + len(want.shorts)
+
+
+def _may_ask(asking: Mapping[int, int], size: int) -> bool:
+    """Whether a request of this size may be on its way beside these."""
+    room = limits.REQUESTS_SIZE_MAX_BYTES - sum(asking.values())
+    return not asking or (len(asking) < limits.REQUESTS_MAX and size <= room)
+
+
+def _slices(entries: Sequence[wire.Packed], epochs: int) -> Iterator[Sequence[wire.Packed]]:
+    """Entries in parts that take about as long each, whatever is in them (RECEIVED_SLICE_COST).
+
+    A whole bundle of which only the end is signed is one of them: apart, all but the last would be stored
+    twice, without and then with what vouches for them.
+
+    Args:
+        epochs: How many an entry may have to be tried with.
+    """
+    start = cost = 0
+    for at, packed in enumerate(entries):
+        cost += 1 + 8 * (packed.signature is not None) + max(0, len(packed.head) - 256) // 64
+        cost += len(packed.body or b"") // 512 + epochs // 64
+        if cost >= limits.RECEIVED_SLICE_COST:
+            yield entries[start : at + 1]
+            start, cost = at + 1, 0
+    if start < len(entries):
+        yield entries[start:]
 
 
 def _unpack(topic: Topic, entries: Sequence[wire.Packed]) -> tuple[list[Sealed], int]:

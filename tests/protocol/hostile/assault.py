@@ -1,4 +1,4 @@
-"""One assault: a victim, attackers of all sorts for so many frames, and what holds meanwhile and afterwards."""
+"""One assault: a victim, attackers of all sorts for so many frames, and what holds meanwhile and later."""
 
 from __future__ import annotations
 

@@ -7,12 +7,18 @@ from random import Random
 
 import pytest
 
+from mlog import limits
 from mlog.log import bodies, crypto
 from mlog.log.bodies import Kind
 from mlog.log.entry import NO_ENTRY
+from mlog.log.ids import EntryId
+from mlog.log.store import LogKind
 from mlog.protocol import wire
+from mlog.protocol.events import Fetch
+from tests.log.support import START_MS, message
 from tests.protocol.hostile.minting import Mint
-from tests.protocol.hostile.world import Victim, sqlite_victim
+from tests.protocol.hostile.world import SESSION_SIZE_MAX_BYTES, Far, Victim, footprint, sqlite_victim
+from tests.protocol.pair import Pair, give, replica, share, trust
 
 
 @pytest.fixture
@@ -53,3 +59,64 @@ def test_a_device_whose_own_record_has_a_key_that_is_none_is_granted_nothing(vic
     assert far.heard[wire.Answer].equal == b""
     assert wire.Grant not in far.heard
     assert far.open
+
+
+# -- work ------------------------------------------------------------------------------------
+
+
+def attacker(victim: Victim, *, leads: bool = True) -> Far:
+    far = victim.open(victim.hostile[0], leads=leads).greet()
+    victim.rest()
+    return far
+
+
+def test_entries_are_stored_in_slices_by_what_they_cost(victim: Victim):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    ticks = victim.events["Tick"]
+    far.send(3, [mint.entry(Kind.MESSAGE, b'{"text":"%d"}' % n) for n in range(500)])
+    assert victim.events["Tick"] - ticks >= 500 * 9 // limits.RECEIVED_SLICE_COST
+    parents = [{EntryId(bytes([n, m]) * 16) for m in range(64)} for n in range(50)]
+    ticks = victim.events["Tick"]
+    far.send(3, [mint.entry(Kind.MESSAGE, b"{}", parents=named) for named in parents])
+    assert victim.events["Tick"] - ticks >= 2
+    assert not victim.over
+
+
+def test_a_run_with_one_signature_is_stored_as_a_whole(victim: Victim):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    chain = mint.chain(limits.BUNDLE_ENTRIES_MAX)
+    far.send(3, chain)
+    assert not victim.store.scan_unopened(3, 0, 1)
+    assert victim.store.find(3, [chain[0].id])[chain[0].id].n + 999 == victim.store.next_n() - 1
+
+
+# -- memory ----------------------------------------------------------------------------------
+
+
+def test_requests_that_are_never_acknowledged_end_the_session(victim: Victim):
+    far = attacker(victim)
+    wanted = victim.store.heads(3)[0] * limits.WANTED_IDS_MAX
+    for number in range(2000):
+        far.say(wire.Want(number, far.tag(3), ids=wanted))
+        if far.closed:
+            break
+        assert footprint(victim.node._sessions[far.number]) < SESSION_SIZE_MAX_BYTES // 4
+    assert far.closed == "more requests than may wait"
+
+
+def test_a_device_that_lacks_much_asks_for_as_much_as_its_peer_takes():
+    a, b = replica(0), replica(1)
+    trust(a, b)
+    share(a, b, a.create_log(LogKind.CONVERSATION, [message("first")], START_MS))
+    give(a, b, 1)
+    pair = Pair(a, b)
+    pair.connect()
+    pair.run()
+    ids = tuple(EntryId(n.to_bytes(32, "big")) for n in range(150_000))
+    pair.handle(pair.a, Fetch(1, ids))
+    pair.run()
+    wants = pair.a.said(wire.Want)
+    assert sum(len(want.ids) for want in wants) == 32 * len(ids)
+    assert len(pair.b.said(wire.Done)) == len(wants) == 150
+    assert pair.a.node._sessions
+    assert not pair.a.node._sessions[1].exchange._asking
