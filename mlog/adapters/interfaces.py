@@ -7,8 +7,9 @@ them, and by its name, because a tunnel and a network of virtual machines lead t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,6 +18,10 @@ from mlog import limits
 __all__ = ["Interface", "InterfaceKind", "announceable", "kind_of", "loopback", "present"]
 
 _FLAGS: Final = Path("/sys/class/net")
+_IPV6: Final = Path("/proc/net/if_inet6")
+_NOT_USABLE: Final = 0x40 | 0x20 | 0x08
+"""Of an IPv6 address: not yet checked for others that have it, about to go, somebody else's."""
+
 _UP: Final = 0x1
 _LOOPBACK: Final = 0x8
 _POINT_TO_POINT: Final = 0x10
@@ -83,6 +88,7 @@ def present() -> list[Interface]:
     """All addresses of the interfaces that are up, 1 ms."""
     import ifaddr
 
+    not_usable = _not_usable(_text(_IPV6))
     found: list[Interface] = []
     for adapter in ifaddr.get_adapters():
         # An address with a label, as `eth0:1`, is still at its interface.
@@ -92,6 +98,8 @@ def present() -> list[Interface]:
         kind = kind_of(adapter.nice_name or adapter.name, flags)
         for ip in adapter.ips:
             literal = ip_address((ip.ip if isinstance(ip.ip, str) else ip.ip[0]).partition("%")[0])
+            if (str(literal), adapter.index) in not_usable:
+                continue
             if kind is InterfaceKind.LAN and literal.is_loopback:
                 kind = InterfaceKind.LOOPBACK
             found.append(
@@ -128,8 +136,30 @@ def announceable(interfaces: Sequence[Interface]) -> list[str]:
     return sorted(ranked, key=lambda address: ranked[address])[: limits.BEACON_ADDRESSES_MAX]
 
 
+def _not_usable(table: str) -> set[tuple[str, int]]:
+    """Addresses that the system lists and nobody should use, each with the number of its interface.
+
+    Args:
+        table: As the file /proc/net/if_inet6 has it.
+    """
+    found: set[tuple[str, int]] = set()
+    for line in table.splitlines():
+        with suppress(ValueError, IndexError):
+            address, number, _, _, flags = line.split()[:5]
+            if int(flags, 16) & _NOT_USABLE:
+                found.add((str(IPv6Address(bytes.fromhex(address))), int(number, 16)))
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return ""
+
+
 def _flags(name: str) -> int | None:
     try:
-        return int((_FLAGS / name / "flags").read_text(encoding="ascii"), 16)
-    except (OSError, ValueError):
+        return int(_text(_FLAGS / name / "flags"), 16)
+    except ValueError:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlog import limits
+from mlog.adapters import interfaces as networks
 from mlog.adapters.interfaces import Interface, InterfaceKind, announceable, kind_of, present
 
 
@@ -47,3 +48,18 @@ def test_the_interfaces_of_this_machine_include_itself() -> None:
     assert any(each.address == "127.0.0.1" and each.kind is InterfaceKind.LOOPBACK for each in present()), (
         "every machine that runs this has IPv4 on loopback"
     )
+
+
+def test_ipv6_addresses_that_are_not_ready_or_about_to_go_are_left_out() -> None:
+    table = (
+        "fd000000000000000000000000000002 04 40 00 82     eth0\n"
+        "fe8000000000000000fc00fffe000001 04 40 20 c0     eth0\n"
+        "20010db8000000000000000000000007 0a 40 00 20    wlan0\n"
+        "20010db8000000000000000000000008 0a 40 00 88    wlan0\n"
+        "cut\nnot hexadecimal at all, 7\n"
+    )
+    assert networks._not_usable(table) == {
+        ("fe80::fc:ff:fe00:1", 4),
+        ("2001:db8::7", 10),
+        ("2001:db8::8", 10),
+    }
