@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
@@ -248,6 +249,20 @@ class SqliteStore(ChainTables, PeerTables):
                 if target in targets and log in (None, in_log):
                     found.append(Reference(n, in_log, MessageId(target)))
         return found
+
+    def said_once(self, log: int, mids: Collection[MessageId]) -> set[MessageId]:
+        said: Counter[bytes] = Counter()
+        for part in parts([mid[:8] for mid in mids]):
+            marks = ",".join("?" * len(part))
+            for column, also in (("mid", "mid IS NOT NULL"), ("id", "mid IS NULL")):
+                rows = self._all(
+                    f"SELECT {column} FROM entries WHERE substr({column}, 1, 8) IN ({marks}) AND {also} "
+                    "AND +log = ?",
+                    (*part, log),
+                    "b",
+                )
+                said.update(name[:16] for (name,) in rows)
+        return {mid for mid in mids if said[mid] == 1}
 
     def changers(
         self, log: int, targets: Collection[MessageId], kinds: frozenset[int]

@@ -323,7 +323,7 @@ def _check_unlike_ours(encoded: bytes) -> None:
 
 def _check_sizes(body: Body, encoded: bytes) -> None:
     """Bounds are in bytes of UTF-8; the types above count characters."""
-    if len(encoded) <= limits.EMOJI_SIZE_MAX_BYTES:
+    if len(encoded) <= limits.EMOJI_SIZE_MAX_BYTES or (encoded.isascii() and b"\\u" not in encoded):
         return
     for field, size_max in _SIZES_MAX.items():
         value = getattr(body, field, "")

@@ -145,6 +145,8 @@ class Fold:
                 mids.update(references_of(o.body))
         for n, targets in self._store.references([p.n for p in raised if p.kind == Kind.EDIT]).items():
             edits[n] = targets[0]
+        if not first and mids:
+            first = self._store.said_once(state.n, mids)
         mids |= self._fold_edits(state, {n: mid for n, mid in edits.items() if mid not in mids})
         self._fold_messages(state, mids, first)
         kinds = {o.row.kind for o in opened} | {place.kind for place in raised}

@@ -474,7 +474,7 @@ class _Batch:
             h = a.header
             assert h is not None
             chain, is_linked = self._chains.chain_of(a, named_by.get(a.id, ()))
-            if chain.row.branch or len(self._chains.rows(h)) > 1:
+            if self._chains.is_forked(h):
                 forked.add((h.device, h.incarnation))
             children = list(named_by.get(a.id, ()))
             if h.seq < chain.row.seq:
@@ -631,19 +631,20 @@ class _Batch:
                 self._add_gap(a.id, "signature", Reason.NOT_FETCHED, row, detail)
 
 
-def _in_order(placing: Sequence[Arrival], by_id: Mapping[EntryId, Arrival]) -> list[Arrival]:
+def _in_order(placing: Sequence[Arrival], by_id: Mapping[EntryId, Arrival]) -> Sequence[Arrival]:
     """Entries after all that they name among them."""
     ordered: list[Arrival] = []
     done: set[EntryId] = set()
     for a in placing:
-        if a.id in done:
-            continue
+        path = [a] if a.id not in done else []
         # Not recursive: a chain that comes backwards is as deep as the batch is long.
-        path = [a]
         while path:
             last = path[-1]
-            assert last.header is not None
-            before = next((p for p in parents_of(last.header) if p in by_id and p not in done), None)
+            h = last.header
+            assert h is not None
+            before = h.prev if h.prev in by_id and h.prev not in done else None
+            if h.parents and before is None:
+                before = next((p for p in h.parents if p in by_id and p not in done), None)
             if before is not None:
                 path.append(by_id[before])
                 continue

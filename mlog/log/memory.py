@@ -357,6 +357,9 @@ class MemoryStore:
             and (not kinds or self._t.entries[n].kind in kinds)
         ]
 
+    def said_once(self, log: int, mids: Collection[MessageId]) -> set[MessageId]:
+        return {mid for mid, rows in self.by_mid(log, mids).items() if len(rows) == 1}
+
     def changers(
         self, log: int, targets: Collection[MessageId], kinds: frozenset[int]
     ) -> dict[MessageId, set[int]]:

@@ -93,6 +93,10 @@ class Chains:
         """The branches of the chain that an entry belongs to; of very many only some, with the first."""
         return list(self._chains[header.device, header.incarnation].values())
 
+    def is_forked(self, header: Header) -> bool:
+        """Whether there are several branches of an entry's chain."""
+        return len(self._chains[header.device, header.incarnation]) > 1
+
     def _branch(self, header: Header, n: int) -> Chain | None:
         """The chain row with this number, if an entry belongs to its device and incarnation."""
         chains = self._chains[header.device, header.incarnation]

@@ -438,6 +438,10 @@ class Store(PeerStore, Protocol):
         """What names these messages, of these kinds; empty for all."""
         ...
 
+    def said_once(self, log: int, mids: Collection[MessageId]) -> set[MessageId]:
+        """Those of these messages that exactly one entry says."""
+        ...
+
     def changers(
         self, log: int, targets: Collection[MessageId], kinds: frozenset[int]
     ) -> dict[MessageId, set[int]]:

@@ -556,6 +556,15 @@ def test_parents_and_references_are_found_by_number(store: Store):
     assert store.references_to(None, []) == []
 
 
+def test_what_one_entry_says_is_told_from_what_several_say(store: Store):
+    native = MessageId(id_of(1)[:16])
+    put(store, row(1), row(2, mid=mid_of(2)), row(3, mid=mid_of(3)), row(4, mid=mid_of(3)), row(5))
+    put(store, row(6, mid=MessageId(id_of(5)[:16])), row(7, log=2, mid=mid_of(2)))
+    asked = [native, mid_of(2), mid_of(3), MessageId(id_of(5)[:16]), mid_of(9)]
+    assert store.said_once(1, asked) == {native, mid_of(2)}
+    assert store.said_once(2, asked) == {mid_of(2)}
+
+
 def test_changers_are_the_chains_that_name_a_message(store: Store):
     kinds = {1: Kind.EDIT, 2: Kind.ERASURE, 3: Kind.ERASURE, 4: Kind.REACTION, 5: Kind.ERASURE}
     put(
