@@ -7,7 +7,6 @@ compare     what only this device holds, and what only another one, with nothing
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mlog import config, limits
-from mlog.api.standing import Copy, Standing, left_logs, standings
+from mlog.api.standing import Copy, Holding, Standing, left_logs, standings
 from mlog.errors import PeerUnavailable, UserError
 from mlog.log.ids import DeviceId, EntryId, week_of
 from mlog.log.merkle import segment_digest
@@ -132,7 +131,8 @@ class Repair(msgspec.Struct, frozen=True, kw_only=True):
         entries: So many were checked in the end.
         healed: What was damaged or missing before, and is not any more.
         left: What still is.
-        findings: What the last verification found besides, such as damage to what is worked out from entries.
+        findings: What the last verification found besides, such as damage to what is worked out from
+            entries; but no forks, which are evidence and no damage.
         sources: The devices that entries or parts of entries came from, with how many.
         search_rebuilt: The search index was made anew.
         reason: Why no device, or not every device, could be asked; "" if all were.
@@ -301,15 +301,11 @@ class _Log:
                 if holding.later is not None and min(self._pruned, default=0) >= holding.first_week:
                     found[device] = Certainty.SIGNED
                 continue
-            # Of what never was here an equal root proves the contrary: it was not there either.
-            was_here = gap is not None or missing.part == "body"
-            if not was_here or week is None or week < holding.first_week:
+            if week is None or week < holding.first_week:
                 continue
-            if missing.id and holding.covers(EntryId(missing.id), week):
-                is_sure = missing.part != "body" or holding.bodies
-                found[device] = Certainty.SIGNED if is_sure else Certainty.LIKELY
-            elif gap is not None and self._was_before(gap, self._copies[device]):
-                found[device] = Certainty.LIKELY
+            certainty = self._certainty(missing, gap, week, holding, self._copies[device])
+            if certainty is not None:
+                found[device] = certainty
         for heard in self._tellers(missing):
             found.setdefault(heard.by, Certainty.TOLD)
         order = list(Certainty)
@@ -317,6 +313,24 @@ class _Log:
             Holder(DeviceId(device), self._names.get(device) or device.hex()[:8], certainty)
             for device, certainty in sorted(found.items(), key=lambda item: order.index(item[1]))
         )
+
+    def _certainty(
+        self, missing: Missing, gap: GapRow | None, week: int, holding: Holding, copy: Copy
+    ) -> Certainty | None:
+        """How surely a device has what is missing, by what it was proven to hold; None for not at all."""
+        covers = bool(missing.id) and holding.covers(EntryId(missing.id), week)
+        if missing.part == "body":
+            if not covers or not holding.bodies:
+                return Certainty.LIKELY if covers else None
+            # Equal texts prove that it had this one only where it was here; else, that it lacked it too.
+            return Certainty.SIGNED if gap is not None and copy.proven_ms <= gap.since_ms else None
+        if gap is None:
+            # Of what never was here an equal root proves the contrary: it was not there either.
+            return None
+        if covers:
+            # A holder may leave out a signature for which a later one stands.
+            return Certainty.SIGNED if missing.part == "entry" else Certainty.LIKELY
+        return Certainty.LIKELY if self._was_before(gap, copy) and not missing.id else None
 
     @staticmethod
     def _was_before(gap: GapRow, copy: Copy) -> bool:
@@ -384,7 +398,7 @@ def repair(
         entries=looked_at,
         healed=tuple(absence for absence in before if _key(absence) not in keys),
         left=tuple(left),
-        findings=tuple(f for f in findings if _key(f) not in keys),
+        findings=tuple(f for f in findings if _key(f) not in keys and f.reason != Reason.FORKED),
         sources=tuple(sorted(sources.items())),
         search_rebuilt=is_rebuilt,
         reason=reason,
@@ -448,6 +462,8 @@ def compare(home: Home, name: str, log: int | None = None, *, timeout_s: float |
         PeerUnavailable: It cannot be reached, or did not finish.
         StoreError: The disk is full, or the database is damaged.
     """
+    import asyncio
+
     from mlog.api.service import find_device
 
     peers = home.store.peers()
@@ -464,6 +480,8 @@ def compare(home: Home, name: str, log: int | None = None, *, timeout_s: float |
 
 
 async def _compared(home: Home, peer: PeerRow, log: int | None, timeout_s: float | None) -> Comparison:
+    import asyncio
+
     from mlog.adapters.keystore import SystemEntropy
     from mlog.adapters.runtime import Runtime
     from mlog.protocol.events import Notice

@@ -67,6 +67,7 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
         first_missing: The oldest of these, or None.
         detail: Why it is not in sync, in plain words.
         first_week: It keeps only what is from this week on, as it said last.
+        bodies: It signed that it holds bodies too; None where nothing that it signed counts.
         compared_ms: When it was last compared; 0 for never, as below.
         proven_ms: When it was last proven to hold the same.
         expires_ms: Until when that counts: a holder stands by a receipt for so long.
@@ -83,6 +84,7 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     first_missing: EntryId | None = None
     detail: str = ""
     first_week: int = 0
+    bodies: bool | None = None
     seen_ms: int = 0
     compared_ms: int = 0
     proven_ms: int = 0
@@ -129,7 +131,7 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
         weeks: Of those, by week how many.
         first: Of those, the first in the order of the view.
         count: How many there are; at least, where they cannot be told.
-        bodies: With bodies.
+        bodies: With bodies, as it signed.
     """
 
     first_week: int
@@ -222,8 +224,11 @@ def standing_of(store: Store, row: LogRow, here: DeviceId, now_ms: int) -> Stand
         holding = evidence.holding(sync, receipt if stands else None, scope)
         told = heard.get(peer.device, 0)
         copy = _copy(row.n, peer, sync, holding, told, (proven_ms, expires_ms))
-        if receipt is not None and receipt.first_week > scope.first_week:
-            copy = msgspec.structs.replace(copy, first_week=receipt.first_week)
+        if receipt is not None:
+            starts_later = receipt.first_week > scope.first_week
+            first_week = receipt.first_week if starts_later else 0
+            bodies = receipt.bodies > 0 if stands else None
+            copy = msgspec.structs.replace(copy, first_week=first_week, bodies=bodies)
         copies.append(copy)
         cells: dict[int, Cell] = dict.fromkeys(evidence.weeks, Cell.UNKNOWN)
         if holding is not None and stands:
@@ -306,7 +311,7 @@ class _Evidence:
         for digests, _ in self._variants():
             for first_week in sorted(starts):
                 if entries_root(digests, first_week)[:_ROOT_SIZE] == sync.equal_root:
-                    bodies = receipt.bodies > 0 if receipt is not None else scope.bodies
+                    bodies = receipt is not None and receipt.bodies > 0
                     return Holding(
                         first_week=first_week, later=frozenset(), weeks={}, first=None, count=0, bodies=bodies
                     )

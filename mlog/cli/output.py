@@ -31,7 +31,7 @@ a field that goes away or changes its meaning makes a new version.
                   forked holders missing explanation
     status        topic conversation kind entries bodies messages chains heads root gaps proven
     copy          topic conversation device name state here_lacks there_lacks exact weeks
-                  first_missing detail keeps_from seen compared proven expires
+                  first_missing detail bodies keeps_from seen compared proven expires
     calendar      topic conversation device name here weeks
     path          name path
     backup        file

@@ -102,6 +102,7 @@ def _status_records(
             ],
             "first_missing": None if copy.first_missing is None else copy.first_missing.hex(),
             "detail": copy.detail,
+            "bodies": copy.bodies,
             "keeps_from": week_start(copy.first_week) if copy.first_week else None,
             "seen": iso_or_none(copy.seen_ms),
             "compared": iso_or_none(copy.compared_ms),
@@ -172,6 +173,8 @@ def _details(copy: Copy, now_ms: int) -> Iterable[str]:
         yield f"the first one: {copy.first_missing.hex()[:8]} ('mlog why {copy.first_missing.hex()[:8]}')"
     if copy.first_week:
         yield f"it keeps only what is of the week from {week_start(copy.first_week)} or later"
+    if copy.bodies is False:
+        yield "it did not sign for texts, only for the entries that they belong to"
     if copy.compared_ms and copy.compared_ms != copy.proven_ms:
         yield f"last compared {when(copy.compared_ms, now_ms, None)}"
 

@@ -49,12 +49,15 @@ class Peer:
             self.home.store.put_sync(row)
         return row
 
-    def prove(self, log: int, *, first_week: int = 0, age_ms: int = 0, ahead_ms: int = 0) -> ReceiptRow:
+    def prove(
+        self, log: int, *, first_week: int = 0, age_ms: int = 0, ahead_ms: int = 0, bodies: bool = True
+    ) -> ReceiptRow:
         """It holds what is here from a week on, and signs that.
 
         Args:
             age_ms: So long ago.
             ahead_ms: How wrong its clock is.
+            bodies: Of texts too.
         """
         now_ms = self.home.now_ms() - age_ms
         digests = [d for d in refresh_digests(self.home.store, log) if d.week >= first_week]
@@ -62,9 +65,9 @@ class Peer:
             topic=self.home.replica.log(log).keys.topic,
             first_week=first_week,
             entries=sum(d.entries for d in digests),
-            bodies=sum(d.bodies for d in digests),
+            bodies=sum(d.bodies for d in digests) if bodies else 0,
             entries_root=entries_root(digests, first_week),
-            bodies_root=bodies_root(digests, first_week),
+            bodies_root=bodies_root(digests if bodies else [], first_week),
             time_ms=now_ms + ahead_ms,
             expires_ms=now_ms + ahead_ms + limits.RECEIPT_LIFE_MS,
         )
@@ -88,13 +91,13 @@ class Peer:
         return row
 
     def prove_with_lost(self, log: int) -> ReceiptRow:
-        """It signed before anything was lost or damaged here."""
+        """It signed an hour ago, before anything was lost or damaged here."""
         store = self.home.store
         gaps = store.gaps(log)
         with store.transaction():
             store.replace_gaps(log, [])
         refresh_digests(store, log)
-        receipt = self.prove(log)
+        receipt = self.prove(log, age_ms=3_600_000)
         with store.transaction():
             store.replace_gaps(log, gaps)
         return receipt

@@ -101,6 +101,22 @@ def test_a_device_that_signed_before_the_damaged_entry_came_is_not_said_to_have_
     assert held_by(only(opened, tea)) == []
 
 
+def test_a_text_is_signed_for_only_by_who_signed_for_texts_while_it_was_here(opened: Home, tea: int):
+    row = row_of(opened, tea, "black")
+    Peer(opened, "texts", 1).prove(tea)
+    Peer(opened, "entries", 2).prove(tea, bodies=False)
+    list_gap(opened, row, "body")
+    # Its texts equal those here, without the damaged one: so it lacks that too.
+    Peer(opened, "later", 3).prove(tea)
+    assert held_by(only(opened, tea)) == [("texts", Certainty.SIGNED), ("entries", Certainty.LIKELY)]
+
+
+def test_a_signature_is_likely_where_the_entry_is(opened: Home, tea: int):
+    Peer(opened, "phone", 1).prove(tea)
+    list_gap(opened, row_of(opened, tea, "black"), "signature")
+    assert held_by(only(opened, tea)) == [("phone", Certainty.LIKELY)]
+
+
 def test_a_window_that_begins_later_does_not_hold_the_entry(opened: Home, tea: int, clock: Clock):
     row = row_of(opened, tea, "black")
     clock.ms += WEEK_MS

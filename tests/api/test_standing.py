@@ -196,6 +196,12 @@ def test_a_change_that_is_no_arrival_is_counted_as_at_least_one(opened: Home, te
     assert (found.there_lacks, found.exact) == (1, False)
 
 
+def test_a_device_that_signed_for_no_texts_says_so(opened: Home, tea: int):
+    Peer(opened, "phone", 1).prove(tea, bodies=False)
+    assert copy(opened, tea).bodies is False
+    assert copy(opened, tea).state == CopyState.EQUAL
+
+
 def test_what_is_lost_here_is_proven_to_be_there(opened: Home, tea: int):
     phone = Peer(opened, "phone", 1)
     phone.prove(tea)

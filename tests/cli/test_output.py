@@ -77,16 +77,16 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
     keep("backup", tmp_path / "backup", "--passphrase-file", password)
     keep("--home", tmp_path / "new", "restore", tmp_path / "backup", "--passphrase-file", password)
     keep("verify")
-    other = tmp_path / "other"
-    join(home, other)
-    with served(other, home), mlog.open(home) as opened:
+    laptop = tmp_path / "laptop"
+    join(home, laptop)
+    with served(laptop, home), mlog.open(home) as opened:
         assert sync_once(opened, "laptop").equal
     keep("send", "y", "only here")
     with closing(sqlite3.connect(home / "mlog.db")) as db, db:
         db.execute("UPDATE entries SET tail = zeroblob(length(tail)) WHERE id = ?", (bytes.fromhex(first),))
     keep("verify", "--signatures")
     keep("gaps")
-    with served(other, home):
+    with served(laptop, home):
         keep("diff", "laptop")
         keep("verify", "--repair")
     keep("doctor")
