@@ -37,6 +37,7 @@ __all__ = [
     "check_wanted_bodies",
     "facts_of",
     "rows_of",
+    "view_of",
 ]
 
 _FLYING_SIZE_MAX = 4 * limits.MIB

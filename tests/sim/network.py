@@ -140,11 +140,20 @@ class Network:
     Args:
         seed: Of everything that is drawn.
         keep_trace: Keep all events and effects, not only the hash over them.
+        events_max: Beyond this many the run fails.
     """
 
-    def __init__(self, seed: object, machines: Iterable[Machine], *, keep_trace: bool = False):
+    def __init__(
+        self,
+        seed: object,
+        machines: Iterable[Machine],
+        *,
+        keep_trace: bool = False,
+        events_max: int = _EVENTS_MAX,
+    ):
         self.seed = seed
         self.now_ms = START_MS
+        self._events_max = events_max
         self.machines = list(machines)
         self.observers: list[Observer] = []
         self.reachable: set[frozenset[int]] = set()
@@ -198,8 +207,8 @@ class Network:
         while self._queue and self._queue[0][0] <= end_ms and not until():
             self.now_ms, _, act = heapq.heappop(self._queue)
             self.events += 1
-            if self.events > _EVENTS_MAX:
-                raise SimFailure(f"more than {_EVENTS_MAX} events: a livelock")
+            if self.events > self._events_max:
+                raise SimFailure(f"more than {self._events_max} events: a livelock")
             act()
         if not until():
             self.now_ms = end_ms

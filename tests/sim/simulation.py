@@ -28,7 +28,7 @@ from .machine import DAY_MS, START_MS, Machine
 from .network import Network, SimFailure, Transport
 from .schedule import PROFILES, Action, Schedule
 
-__all__ = ["Simulation", "failure_of", "run_schedule"]
+__all__ = ["Paired", "Simulation", "failure_of", "paired", "run_schedule"]
 
 _WORDS: Final = ("oak", "green bottles", "ja, nein", "שלום", "мир", "a" * 300, "👍", "")
 _CHAT_LINES: Final = 400
@@ -138,11 +138,11 @@ class Simulation:
     def set_up(self) -> None:
         """Devices of one person that know each other and share a conversation; newcomers come later."""
         outsiders = {i: role for i, role in self.schedule.roles.items() if role in ("newcomer", "blind")}
-        paired = _paired(len(self.machines), tuple(outsiders.items()), sqlite=self._folder is not None)
-        for machine, tables in zip(self.machines, paired.disks, strict=True):
+        begun = paired(len(self.machines), tuple(outsiders.items()), sqlite=self._folder is not None)
+        for machine, tables in zip(self.machines, begun.disks, strict=True):
             machine.continue_from(tables)
             self.ledger.begin(machine)
-        self.topics = list(paired.topics)
+        self.topics = list(begun.topics)
         for index, role in self.schedule.roles.items():
             machine = self.machines[index]
             machine.honest = role not in ("liar", "clone", "blind")
@@ -410,9 +410,12 @@ class Simulation:
             if connection.alive and connection.pair not in linked:
                 network.part(connection.ends[0].machine, connection.ends[1].machine)
         network.reachable.clear()
-        for one, other in self.links():
-            network.meet(one, other, both=self.random.random() < 0.5)
-        network.run_until_quiet(_QUIET_MS, _HEAL_MAX_MS)
+        for _ in range(2):
+            # Twice: who was admitted meanwhile is known to all others only then.
+            for one, other in self.links():
+                if not network.connections_of(one, other):
+                    network.meet(one, other, both=self.random.random() < 0.5)
+            network.run_until_quiet(_QUIET_MS, _HEAL_MAX_MS)
 
     def links(self) -> list[tuple[Machine, Machine]]:
         """Who reaches whom at the end: a tree of the honest, sometimes all with all; liars reach all."""
@@ -459,7 +462,7 @@ class Simulation:
             raise SimFailure(f"{self.network.honest_frames - frames} frames sent in an idle hour")
 
 
-class _Paired(NamedTuple):
+class Paired(NamedTuple):
     """What a set of devices has when a schedule begins. `topics`: person, private, a conversation."""
 
     disks: list[Any]
@@ -467,7 +470,7 @@ class _Paired(NamedTuple):
 
 
 @cache
-def _paired(count: int, outsiders: tuple[tuple[int, str], ...], *, sqlite: bool) -> _Paired:
+def paired(count: int, outsiders: tuple[tuple[int, str], ...], *, sqlite: bool) -> Paired:
     """Pair devices with the first one through a network of their own; once in a process."""
     if not sqlite:
         return _pair([Machine(index, "pairing") for index in range(count)], outsiders)
@@ -480,7 +483,7 @@ def _paired(count: int, outsiders: tuple[tuple[int, str], ...], *, sqlite: bool)
                 machine.shut_down()
 
 
-def _pair(machines: list[Machine], outsiders: tuple[tuple[int, str], ...]) -> _Paired:
+def _pair(machines: list[Machine], outsiders: tuple[tuple[int, str], ...]) -> Paired:
     network = Network(f"pairing {len(machines)} {outsiders}", machines)
     first, roles = machines[0], dict(outsiders)
     for number, machine in enumerate(machines):
@@ -509,7 +512,7 @@ def _pair(machines: list[Machine], outsiders: tuple[tuple[int, str], ...]) -> _P
     for machine in machines:
         known = machine.index in roles or all(machine.log_n(topic) for topic in topics)
         assert known, f"{machine} was not given the logs of its person"
-    return _Paired([machine.disk.snapshot() for machine in machines], topics)
+    return Paired([machine.disk.snapshot() for machine in machines], topics)
 
 
 def _chat_line(number: int) -> Draft:
