@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -30,6 +30,9 @@ from mlog.log.ids import DeviceId
 from mlog.log.peers import PeerRow
 from mlog.protocol.events import Closed, Event, Fetch, Notice, Opened, Seen, SyncNow, Unreachable
 from mlog.protocol.node import Node
+
+if TYPE_CHECKING:
+    from mlog.adapters.discovery import Discovery
 
 __all__ = ["Ready", "Service", "find_device", "serve", "sync_once"]
 
@@ -56,6 +59,7 @@ def serve(
     host: str | None = None,
     port: int = config.DEFAULT_PORT,
     phone: bool = False,
+    discovery: bool = True,
     ready: Callable[[Ready], None] = lambda _: None,
     notice: Callable[[Notice], None] = lambda _: None,
 ) -> None:
@@ -65,6 +69,7 @@ def serve(
         host: Listen only at this address; None for all of this machine.
         port: Where to listen; 0 lets the system choose.
         phone: Save the battery: do not listen, and do not keep idle connections alive.
+        discovery: Find one's other devices in the local network, and be found by them.
         ready: Told when devices can connect.
         notice: Told what happens.
 
@@ -78,7 +83,10 @@ def serve(
         service = Service(home, phone=phone, notice=notice)
         try:
             with stopped_by_signals(service.stop):
-                ready(await service.start(None if phone else (host, port)))
+                facts = await service.start(None if phone else (host, port))
+                if discovery:
+                    await service.discover(host)
+                ready(facts)
                 await service.run()
         finally:
             await service.close()
@@ -171,6 +179,7 @@ class Service:
         self._dials = dials
         self._looking: asyncio.Task[None] | None = None
         self._local: LocalServer | None = None
+        self._discovery: Discovery | None = None
         self.runtime = Runtime(
             Node(home.replica, SystemEntropy(), dials=dials),
             ping=not phone,
@@ -207,6 +216,25 @@ class Service:
         self._local = local
         return Ready(port=self.port, local=True)
 
+    async def discover(self, host: str | None = None) -> None:
+        """Find known devices in the local network, and be found where this one listens.
+
+        Args:
+            host: The one address at which it listens; None for all.
+        """
+        # A tenth of a second of start-up that a single round does not need.
+        from mlog.adapters.discovery import Discovery
+
+        keys = self.home.replica.device_keys
+        self._discovery = Discovery(
+            noise_seed=keys.noise_seed,
+            peers=self.home.store.peers,
+            on_seen=self.seen,
+            entropy=SystemEntropy(),
+            clock_ms=self.home.now_ms,
+        )
+        await self._discovery.start(self.port, None if host is None else [host])
+
     def stop(self) -> None:
         """End `run`."""
         self.runtime.stop()
@@ -222,6 +250,8 @@ class Service:
     async def close(self) -> None:
         """Close all connections and the local socket; the home stays open."""
         self.home.announce = self._announced
+        if self._discovery is not None:
+            await self._discovery.stop()
         if self._looking is not None:
             self._looking.cancel()
         if self._local is not None:
@@ -279,7 +309,7 @@ class Service:
         """One round; as `sync_once`."""
         peers = self.home.store.peers()
         if not peers:
-            raise UserError("no other device is known yet. Pair one first.")
+            raise UserError("no other device is known yet. 'mlog trust --help' says how to make one known.")
         chosen, address = self._targets(peers, target)
         current = Round(self.home.store, self.runtime, chosen, expected=self._expected)
         self._rounds.add(current)

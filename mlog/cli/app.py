@@ -39,6 +39,9 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "export": "transfer",
     },
     "Your devices": {
+        "sync": "serving",
+        "serve": "serving",
+        "service": "serving",
         "trust": "trust",
     },
     "Care for your log": {

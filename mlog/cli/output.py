@@ -41,6 +41,12 @@ a field that goes away or changes its meaning makes a new version.
     trusted       device name person outcome addresses
     device        device name here peer member confirmed addresses added seen
     forgotten     device name
+    synced        device name reached complete reason address received_bytes sent_bytes round_trips
+                  duration_ms logs
+    sync          ok duration_ms
+    serving       home port local
+    event         what device name topic conversation count detail
+    service       action file detail
 
 Ids, keys and hashes are hexadecimal; `topic` names the conversation in every replica, `conversation`
 is its title here. Times are ISO 8601 in UTC, or null where none is known; a message's time is its
@@ -54,6 +60,10 @@ what is not proven to be there; in a `calendar` they have `week`, `from` and `st
 numbers `seq` to `last` of a chain; where `is_gap` is false it is absent on purpose, or never to be read.
 `holders` are objects with `device`, `name` and `certainty`: "signed for it", "told of it", "likely";
 what is `missing` of an entry are objects with `part`, `reason`, `detail`, `since` and `named_by`.
+
+The `logs` of a `synced` device are objects with `topic`, `title`, `kind`, `state` ("in sync", "behind",
+"differing"), `received` and `sent` (entries) and `detail`; it is `complete` where all was compared before the
+round was over. `local` says that programs can talk to the service; an `event` is what the service tells.
 
 A `trusted` device's `outcome` is "admitted" (it is one of this person's now), "joins" (this device joins
 its person at the next sync) or "known"; of a `device`, `member` says that the person log admits it,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +90,20 @@ def two(tmp_path: Path) -> Iterator[Two]:
     made.laptop.close()
 
 
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close, and wait until the loop has done so."""
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
 def run(test: Coroutine[Any, Any, None]) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(40):
             await test
+        # What was closed at the end is gone a few turns of the loop later.
+        for _ in range(10):
+            await asyncio.sleep(0)
 
     asyncio.run(bounded())
 
@@ -503,13 +513,13 @@ def test_following_tells_what_comes_and_what_changes_and_goes_on_from_a_cursor(t
             assert json.loads(await reader.readline())["message"]["reactions"][0]["emoji"] == "👍"
             two.desk.erase(message)
             assert json.loads(await reader.readline())["message"]["erased"]
-            writer.close()
+            await hang_up(writer)
             # Later, and in all conversations.
             reader, writer = await follow(cursor=begun["cursor"])
             assert json.loads(await reader.readline())["following"]
             again = [json.loads(await reader.readline())["message"] for _ in range(2)]
             assert [m["conversation"] for m in again] == ["Trip", "Garden"]
-            writer.close()
+            await hang_up(writer)
 
     run(test())
 
@@ -531,7 +541,7 @@ def test_a_slow_follower_misses_nothing(two: Two) -> None:
             transport.resume_reading()
             texts = [json.loads(await reader.readline())["message"]["text"] for _ in range(120)]
             assert [int(text.split()[0]) for text in texts] == list(range(120))
-            writer.close()
+            await hang_up(writer)
 
     run(test())
 

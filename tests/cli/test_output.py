@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import mlog
-from mlog.api.service import sync_once
+from mlog.api.home import Home
+from mlog.api.service import Ready, sync_once
 from mlog.cli import output
 from mlog.cli.app import COMMANDS
 from mlog.cli.output import Console, Progress
+from mlog.protocol.events import Notice
 from tests.api.peers import Peer
 from tests.api.serving import join, served
 from tests.cli.conftest import Run, Stream
@@ -67,8 +70,8 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
         Peer(opened, "phone", 1)
     keep("status", "--calendar")
     keep("why", first)
-    keep("--home", tmp_path / "other", "trust", "export", tmp_path / "other.trust")
-    keep("trust", "import", tmp_path / "other.trust")
+    keep("--home", tmp_path / "third", "trust", "export", tmp_path / "third.trust")
+    keep("trust", "import", tmp_path / "third.trust")
     keep("trust", "list")
     keep("trust", "remove", "phone")
     keep("export", "y", "--output", tmp_path / "y.jsonl")
@@ -89,8 +92,20 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
     with served(laptop, home):
         keep("diff", "laptop")
         keep("verify", "--repair")
+        keep("sync", "laptop")
     keep("doctor")
     keep("demo")
+    keep("service", "install", "--dry-run")
+
+    def tell(
+        _: Home, *, ready: Callable[[Ready], None], notice: Callable[[Notice], None], **__: object
+    ) -> None:
+        ready(Ready(port=7367, local=True))
+        notice(Notice(what="connected"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mlog.api.service.serve", tell)
+        keep("serve")
     return lines
 
 
