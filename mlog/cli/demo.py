@@ -6,20 +6,16 @@ stored text and one of a header are flipped in a copy, and mlog has to name both
 
 from __future__ import annotations
 
-import io
 import re
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mlog import config
+from mlog.cli.demo_stage import Stage, flip_bits
+from mlog.cli.demo_sync import TwoDevices
 from mlog.cli.options import verb
-from mlog.cli.terminal import can_unicode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mlog.cli.output import Console
 
 __all__ = ["demo"]
@@ -57,7 +53,6 @@ _LINKS: Final = "0 1 -\n1 2 -\n0 4 -\n4 5 -\n5 6 -\n6 7 -\n9 10 -\n11 12 -\n13 1
 """Line numbers from 0: the later line of each pair answers the earlier."""
 
 _CHANNEL: Final = "#hut"
-_WIDTH: Final = 76
 
 
 @verb("demo", "mlog demo")
@@ -71,21 +66,22 @@ def demo(console: Console) -> None:
 
     console.interrupted = "interrupted. The demo wrote to a temporary folder only, and that is gone."
     with tempfile.TemporaryDirectory(prefix="mlog-demo-", ignore_cleanup_errors=True) as folder:
-        _Demo(console, Path(folder)).run()
+        stage = Stage(console, Path(folder))
+        _Hut(stage).run()
+        TwoDevices(stage).run()
+        stage.end()
 
 
-class _Demo:
-    def __init__(self, console: Console, folder: Path):
-        self._console = console
-        self._folder = folder
-        self._home = folder / "home"
-        self._steps = 0
-        self._failed = 0
+class _Hut:
+    """A conversation on one device: imported, written to, searched, proved, taken along."""
+
+    def __init__(self, stage: Stage):
+        self._stage = stage
 
     def run(self) -> None:
         from mlog import api
 
-        api.open(self._home, person="you").close()
+        api.open(self._stage.home, person="you").close()
         self._import()
         self._write()
         self._import_longer()
@@ -94,88 +90,86 @@ class _Demo:
         self._verify()
         self._damage()
         self._take_along()
-        self._say("")
-        if self._failed:
-            self._say(self._console.bad(f"{self._failed} checks failed."))
-            self._console.exit_code = 1
-        else:
-            self._say(
-                "Every check holds. Next: 'mlog new TITLE', or 'mlog import FILE' with a chat of yours."
-            )
 
     # -- the steps ---------------------------------------------------------------------------
 
     def _import(self) -> None:
-        self._title("Bring a chat along", "Four friends planned a weekend on IRC. mlog reads the log of it.")
-        chat = self._file("#hut.log", _SAMPLE)
-        links = self._file("#hut.links", _LINKS)
+        self._stage.title(
+            "Bring a chat along", "Four friends planned a weekend on IRC. mlog reads the log of it."
+        )
+        chat = self._stage.file("#hut.log", _SAMPLE)
+        links = self._stage.file("#hut.links", _LINKS)
         lines = _SAMPLE.count("\n")
-        _, report = self._show("import", chat, "--links", links)
-        self._check("every line became a message", f"{lines} new" in report and "skipped" not in report)
-        replies = sum(bool(message["reply_to"]) for message in self._json("log", _CHANNEL))
-        self._check(
+        _, report = self._stage.show("import", chat, "--links", links)
+        self._stage.check("every line became a message", f"{lines} new" in report and "skipped" not in report)
+        replies = sum(bool(message["reply_to"]) for message in self._stage.json("log", _CHANNEL))
+        self._stage.check(
             f"{replies} of them answer another, as the links file says", replies == _LINKS.count("\n")
         )
-        _, again = self._show("import", chat)
-        self._check("the same file again adds nothing", f"0 new, {lines} already known" in again)
+        _, again = self._stage.show("import", chat)
+        self._stage.check("the same file again adds nothing", f"0 new, {lines} already known" in again)
 
     def _write(self) -> None:
-        self._title("Write", "Your own messages are signed with the key that was made for you.")
-        _, id_ = self._show("send", _CHANNEL, "room for one more?")
-        code, _ = self._show("send", _CHANNEL, "--reply-to", id_.strip(), "I can sleep in the tent")
-        self._check("both are on the disk", code == 0)
+        self._stage.title("Write", "Your own messages are signed with the key that was made for you.")
+        _, id_ = self._stage.show("send", _CHANNEL, "room for one more?")
+        code, _ = self._stage.show("send", _CHANNEL, "--reply-to", id_.strip(), "I can sleep in the tent")
+        self._stage.check("both are on the disk", code == 0)
 
     def _import_longer(self) -> None:
-        self._title("Import a longer export", "The chat went on elsewhere: only what is new is added.")
-        chat = self._file("#hut.log", _SAMPLE + _SAMPLE_LATER)
-        _, report = self._show("import", chat)
+        self._stage.title("Import a longer export", "The chat went on elsewhere: only what is new is added.")
+        chat = self._stage.file("#hut.log", _SAMPLE + _SAMPLE_LATER)
+        _, report = self._stage.show("import", chat)
         new, known = _SAMPLE_LATER.count("\n"), _SAMPLE.count("\n")
-        self._check("new lines and known ones are told apart", f"{new} new, {known} already known" in report)
-        twins = [m for m in self._json("log", _CHANNEL) if m["text"] == "hurray"]
-        self._check("two people who say the same in one second are two messages", len(twins) == 2)
+        self._stage.check(
+            "new lines and known ones are told apart", f"{new} new, {known} already known" in report
+        )
+        twins = [m for m in self._stage.json("log", _CHANNEL) if m["text"] == "hurray"]
+        self._stage.check("two people who say the same in one second are two messages", len(twins) == 2)
 
     def _graph(self) -> None:
-        self._title(
+        self._stage.title(
             "See how it hangs together",
             "Each entry names the ones before it by their hash. What you wrote and the lines that follow in",
             "the file branch off from one line of it; the next entry joins them.",
         )
-        _, drawing = self._show("log", _CHANNEL, "--graph")
+        _, drawing = self._stage.show("log", _CHANNEL, "--graph")
         merges, heads = (re.findall(rf"^\W*?[{signs}] ", drawing, re.MULTILINE) for signs in ("◆◈oO", "◉◈@O"))
-        self._check("the drawing has a merge, where both sides are joined", len(merges) >= 1)
-        self._check("and one head, the newest entry", len(heads) == 1)
+        self._stage.check("the drawing has a merge, where both sides are joined", len(merges) >= 1)
+        self._stage.check("and one head, the newest entry", len(heads) == 1)
 
     def _search(self) -> None:
-        self._title("Find", "Every word is in an index, in any script.")
-        _, tents = self._show("search", "tent")
-        self._check("two messages speak of a tent", len(tents.splitlines()) == 2)
+        self._stage.title("Find", "Every word is in an index, in any script.")
+        _, tents = self._stage.show("search", "tent")
+        self._stage.check("two messages speak of a tent", len(tents.splitlines()) == 2)
         soup = "鈴薯"
-        self._check(
+        self._stage.check(
             "a word inside a Chinese sentence is found",
-            [message["author"] for message in self._json("search", soup)] == ["tomasz"],
+            [message["author"] for message in self._stage.json("search", soup)] == ["tomasz"],
         )
 
     def _verify(self) -> None:
-        self._title("Prove it whole", "Each header, text, link and signature is checked against its hash.")
-        code, _ = self._show("verify", "--signatures")
-        self._check("nothing is damaged or missing", code == 0)
+        self._stage.title(
+            "Prove it whole", "Each header, text, link and signature is checked against its hash."
+        )
+        code, _ = self._stage.show("verify", "--signatures")
+        self._stage.check("nothing is damaged or missing", code == 0)
 
     def _damage(self) -> None:
-        self._title(
+        self._stage.title(
             "Notice damage",
             "In a copy of your home one bit of a text and one bit of a header are flipped behind",
             "mlog's back, as a failing disk would do.",
         )
         import shutil
 
-        copy = self._folder / "damaged-copy"
-        shutil.copytree(self._home, copy)
-        text = self._json("search", "warden says")[0]
-        header = self._json("search", "17:20 train")[0]
-        _flip_bits(copy / config.DATABASE_NAME, text["id"], header["id"])
-        code, report = self._show("verify", home=copy)
-        self._check("verification fails, with exit code 4", code == 4)
-        found = [line for line in self._json("verify", home=copy) if line["type"] == "finding"]
+        copy = self._stage.folder / "damaged-copy"
+        shutil.copytree(self._stage.home, copy)
+        text = self._stage.json("search", "warden says")[0]
+        header = self._stage.json("search", "17:20 train")[0]
+        flip_bits(copy / config.DATABASE_NAME, text["id"], header["id"])
+        code, report = self._stage.show("verify", home=copy)
+        self._stage.check("verification fails, with exit code 4", code == 4)
+        found = [line for line in self._stage.json("verify", home=copy) if line["type"] == "finding"]
         for what, message, part in (("text", text, "body"), ("header", header, "entry")):
             named = [f for f in found if f["id"] == message["id"] and f["part"] == part]
             right = [
@@ -186,111 +180,30 @@ class _Demo:
                 and f["seq"] is not None
                 and f"position {f['seq']}" in report
             ]
-            self._check(f"the damaged {what} is named: conversation, time, author, position", len(right) == 1)
-        self._check("and nothing else is blamed", {f["id"] for f in found} == {text["id"], header["id"]})
-        shown = self._json("search", "warden*", home=copy)
-        self._check(
+            self._stage.check(
+                f"the damaged {what} is named: conversation, time, author, position", len(right) == 1
+            )
+        self._stage.check(
+            "and nothing else is blamed", {f["id"] for f in found} == {text["id"], header["id"]}
+        )
+        shown = self._stage.json("search", "warden*", home=copy)
+        self._stage.check(
             "the changed text is not shown as hers",
             all("dogs yes" not in message["text"] for message in shown),
         )
-        self._check("from now on it is listed as a gap", self._run("gaps", "--check", home=copy)[0] == 4)
-        self._check("the original is still whole", self._run("verify")[0] == 0)
+        self._stage.check(
+            "from now on it is listed as a gap", self._stage.run("gaps", "--check", home=copy)[0] == 4
+        )
+        self._stage.check("the original is still whole", self._stage.run("verify")[0] == 0)
 
     def _take_along(self) -> None:
-        self._title("Leave whenever you like", "All of it goes into one file of JSON lines, and comes back.")
-        first, second = self._folder / "hut.jsonl", self._folder / "hut-again.jsonl"
-        self._show("export", _CHANNEL, "--output", first)
-        other = self._folder / "other-home"
-        self._show("import", first, home=other)
-        self._show("export", _CHANNEL, "--output", second, home=other)
+        self._stage.title(
+            "Leave whenever you like", "All of it goes into one file of JSON lines, and comes back."
+        )
+        first, second = self._stage.folder / "hut.jsonl", self._stage.folder / "hut-again.jsonl"
+        self._stage.show("export", _CHANNEL, "--output", first)
+        other = self._stage.folder / "other-home"
+        self._stage.show("import", first, home=other)
+        self._stage.show("export", _CHANNEL, "--output", second, home=other)
         same = first.exists() and second.exists() and first.read_bytes() == second.read_bytes()
-        self._check("exported from an empty home that read it, it is the same byte for byte", same)
-
-    # -- telling -----------------------------------------------------------------------------
-
-    def _title(self, title: str, *explained: str) -> None:
-        self._steps += 1
-        rule = "─" if self._console.unicode else "-"
-        head = f"{rule * 2} {self._steps}. {title} "
-        self._say("\n" + self._console.bold(head + rule * (_WIDTH - len(head))))
-        for line in explained:
-            self._say(line)
-
-    def _check(self, claim: str, holds: bool) -> None:
-        self._failed += not holds
-        if self._console.json:
-            fields = {"name": claim, "ok": holds, "detail": f"step {self._steps}", "advice": ""}
-            self._console.record("check", fields)
-        self._say(f"  {self._console.mark(ok=holds)} {claim}")
-
-    def _say(self, text: str) -> None:
-        if not self._console.json:
-            self._console.line(text)
-
-    # -- doing -------------------------------------------------------------------------------
-
-    def _file(self, name: str, text: str) -> Path:
-        path = self._folder / name
-        path.write_text(text, encoding="utf-8", newline="\n")
-        return path
-
-    def _show(self, *arguments: str | Path, home: Path | None = None) -> tuple[int, str]:
-        """Run a command as a person would type it, and show both."""
-        shown = [str(part.name) if isinstance(part, Path) else part for part in arguments]
-        quoted = " ".join(part if part.isascii() and " " not in part else f"'{part}'" for part in shown)
-        of_home = f"--home {home.name} " if home is not None else ""
-        code, printed = self._run(*arguments, home=home)
-        self._say(self._console.dim(f"$ mlog {of_home}{quoted}".replace(" #", r" \#")))
-        for line in printed.splitlines():
-            self._say(f"  {line}")
-        return code, printed
-
-    def _json(self, *arguments: str | Path, home: Path | None = None) -> list[dict[str, Any]]:
-        import json
-
-        _, printed = self._run("--json", *arguments, home=home)
-        return [json.loads(line) for line in printed.splitlines()]
-
-    def _run(self, *arguments: str | Path, home: Path | None = None) -> tuple[int, str]:
-        """Exit code and output of a command."""
-        from mlog.cli.main import main
-
-        words: Sequence[str] = ["--home", str(home or self._home), *map(str, arguments)]
-        encoding = "utf-8" if sys.stdout is None or can_unicode(sys.stdout) else "ascii"
-        # JSON lines are UTF-8 whatever the terminal has.
-        if "--json" in words:
-            encoding = "utf-8"
-        raw = io.BytesIO()
-        stream = io.TextIOWrapper(raw, encoding, errors="backslashreplace", newline="\n")
-        with redirect_stdout(stream), redirect_stderr(stream):
-            code = main(words)
-            stream.flush()
-        if code == 130:
-            raise KeyboardInterrupt
-        return code, raw.getvalue().decode(encoding)
-
-
-def _flip_bits(database: Path, text_id: str, header_id: str) -> None:
-    """Change the lowest bit of a letter in one stored text, and of a byte in one stored header."""
-    import sqlite3
-
-    text, header = bytes.fromhex(text_id), bytes.fromhex(header_id)
-    db = sqlite3.connect(database)
-    try:
-        with db:
-            n, body = db.execute(
-                "SELECT n, CAST(body AS BLOB) FROM bodies JOIN entries USING (n) WHERE id = ?",
-                (text,),
-            ).fetchone()
-            at = body.index(b"dogs yes")
-            db.execute("UPDATE bodies SET body = CAST(? AS TEXT) WHERE n = ?", (_flipped(body, at), n))
-            n, tail = db.execute(
-                "SELECT n, tail FROM entries WHERE id = ?", (bytes.fromhex(header_id),)
-            ).fetchone()
-            db.execute("UPDATE entries SET tail = ? WHERE id = ?", (_flipped(tail, len(tail) // 2), header))
-    finally:
-        db.close()
-
-
-def _flipped(data: bytes, at: int) -> bytes:
-    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        self._stage.check("exported from an empty home that read it, it is the same byte for byte", same)
