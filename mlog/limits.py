@@ -127,10 +127,10 @@ SKETCH_ROUNDS_MAX: Final = 4096
 KEY_ENTRIES_READ_MAX: Final = 64
 """Key entries of a log that are looked at: the latest, or for its beginning the first; at most 10 MiB."""
 
-GRANT_LOGS_MAX: Final = 1000
-"""Logs whose secrets one grant has: as STORE_ROWS_MAX; the next grant has more."""
+GRANT_LOGS_MAX: Final = 100
+"""Logs whose secrets one grant has, which take 20 ms to add; the next grant has more."""
 
-GRANT_SIZE_MAX_BYTES: Final = 256 * KIB
+GRANT_SIZE_MAX_BYTES: Final = 40 * KIB
 """A grant takes no further log beyond this; a log with EPOCHS_MAX epochs is 38 KiB."""
 
 TRUST_FILE_SIZE_MAX_BYTES: Final = 64 * KIB

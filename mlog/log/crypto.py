@@ -8,6 +8,7 @@ contexts and test vectors: docs/protocol.md, 3.
 from __future__ import annotations
 
 import hashlib
+from bisect import insort
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -151,13 +152,14 @@ class EpochKeys:
 class LogKeys:
     """What a log's secret gives its members: topic, MAC, and the epochs they know."""
 
-    __slots__ = ("_mac", "epochs", "secret", "topic")
+    __slots__ = ("_known", "_mac", "epochs", "secret", "topic")
 
     def __init__(self, secret: bytes):
         self.secret = secret
         self.topic = Topic(derive("topic", secret, 16))
         self._mac = derive("mac", secret)
         self.epochs = [EpochKeys(0, derive("first epoch", secret))]
+        self._known = {self.epochs[0].secret}
 
     def mac(self, outer: bytes) -> bytes:
         """16 bytes that only members can make."""
@@ -169,9 +171,9 @@ class LogKeys:
 
     def add_epoch(self, epoch: EpochKeys) -> None:
         """Learn one more epoch; those known already are left as they are."""
-        if all(known.secret != epoch.secret for known in self.epochs):
-            self.epochs.append(epoch)
-            self.epochs.sort(key=lambda known: (known.number, known.secret))
+        if epoch.secret not in self._known:
+            self._known.add(epoch.secret)
+            insort(self.epochs, epoch, key=lambda known: (known.number, known.secret))
 
     def epoch_of(self, salt: bytes, tag: bytes) -> EpochKeys | None:
         """The epoch that sealed an entry, newest first, or None if we do not have it."""

@@ -6,7 +6,7 @@ person is shown is `missing`. docs/protocol.md, 4.5 and 8.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
@@ -24,6 +24,7 @@ from mlog.log.stored import SEARCHED
 __all__ = ["Missing", "fork_detail", "lacking", "missing"]
 
 _FETCHED: Final = frozenset({Reason.CORRUPT, Reason.LOST, Reason.NOT_FETCHED})
+_WAITING_ROWS: Final = 64
 _PARTS: Final = frozenset({"entry", "body", "signature"})
 
 
@@ -199,11 +200,20 @@ def lacking(store: Store, row: LogRow, keys: LogKeys | None, limit: int) -> list
 
 
 def _unsigned_ends(store: Store, log: int, keys: LogKeys) -> list[EntryId]:
-    """Entries that wait for a signature, and that no waiting entry follows."""
-    headers: Mapping[EntryId, Header] = {
-        row.id: header
-        for row in store.scan_unopened(log, 0, limits.STORE_ROWS_MAX)
-        if (header := _why_unread(keys, row)[2]) is not None
-    }
+    """Of the first entries that wait for a signature, those that no waiting entry follows."""
+    headers: dict[EntryId, Header] = {}
+    # An entry is tried with each epoch, 1 us, so of a log with very many fewer are looked at.
+    room = limits.STORE_ROWS_MAX // (1 + len(keys.epochs) // 64)
+    size = after = 0
+    while room > 0 and size < limits.BUNDLE_SIZE_MAX_BYTES:
+        rows = store.scan_unopened(log, after, min(room, _WAITING_ROWS))
+        if not rows:
+            break
+        after, room = rows[-1].n, room - len(rows)
+        for row in rows:
+            size += len(row.body or b"")
+            header = _why_unread(keys, row)[2]
+            if header is not None:
+                headers[row.id] = header
     followed = {header.prev for header in headers.values()}
     return [id_ for id_ in headers if id_ not in followed]

@@ -584,15 +584,17 @@ def accept_grant(
     if not any(peer.own and peer.device == from_device for peer in store.peers()):
         raise InvalidInput("secrets from a device that is not one of yours")
     granted = _open_grant(replica, from_device, sealed, binding)
-    added: list[int] = []
     with replica.transaction():
         before = replica.people.standing()
+        known = {row.topic: row for row in store.logs()}
+        new: dict[Topic, tuple[LogKind, LogKeys]] = {}
         for log, keys in granted:
-            known = next((row for row in store.logs() if row.topic == log.topic), None)
-            if known is None:
-                added.append(replica.add_log(LogKind(log.kind), keys))
-            elif known.kind == log.kind:
-                replica.learn_epochs(known.n, keys.epochs[1:])
+            row = known.get(keys.topic)
+            if row is None:
+                new.setdefault(keys.topic, (LogKind(log.kind), keys))
+            elif row.kind == log.kind:
+                replica.learn_epochs(row.n, keys.epochs[1:])
+        added = replica.add_logs(list(new.values()))
         follow(replica, before, now_ms)
     return added
 

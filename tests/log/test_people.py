@@ -436,7 +436,7 @@ def test_each_edits_and_erases_what_the_other_wrote_in_any_order_of_arrival(seed
     # One that hears of all at once, person log and conversation in any order.
     late = _replica(2)
     for state in older.logs():
-        late.add_log(state.kind, state.keys)
+        late.add_logs([(state.kind, state.keys)])
     _copy(older, late, START_MS, random.Random(seed))
     assert _texts(late, _conversation(late, "of desktop")) == ["first", None]
     assert _findings(late) == []
@@ -452,10 +452,10 @@ def test_an_edit_counts_once_the_admission_comes_and_not_before() -> None:
     _write(younger, theirs, Kind.EDIT, bodies.Edit(of=said.message.hex(), text="first"))
     _meet(older, younger)
     late = _replica(2)
-    log = late.add_log(LogKind.CONVERSATION, older.log(ours).keys)
+    (log,) = late.add_logs([(LogKind.CONVERSATION, older.log(ours).keys)])
     _copy(older, late, START_MS)
     assert _texts(late, log) == ["frist"]
-    late.add_log(LogKind.PERSON, older.log(_person(older).log).keys)
+    late.add_logs([(LogKind.PERSON, older.log(_person(older).log).keys)])
     _copy(older, late, START_MS)
     assert _texts(late, log) == ["first"]
 
