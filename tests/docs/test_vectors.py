@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 
 from mlog import errors, limits
@@ -25,7 +26,9 @@ from mlog.log.receipts import Statement
 from mlog.log.replica import Replica
 from mlog.log.store import TimelineQuery
 from mlog.log.verify import Progress, verify_log
+from mlog.protocol import segments, wire
 from mlog.protocol.sketch import CELL_SIZE, Peeler, Sketcher, decode_short_ids, encode_short_ids
+from mlog.protocol.vector import chain_tag, decode_ranges, decode_vector, encode_ranges, encode_vector
 
 _REPO = Path(__file__).resolve().parents[2]
 _FOLDER = _REPO / "docs" / "vectors"
@@ -454,3 +457,110 @@ def test_list_of_short_ids(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", _cases("sketch.json", "invalid_lists"))
 def test_list_of_short_ids_is_refused(case: dict[str, Any]) -> None:
     _refused(case, lambda: decode_short_ids(bytes.fromhex(case["list"])))
+
+
+# -- messages, vectors, ranges, segments -----------------------------------------------------
+
+
+def _as_json(value: Any) -> Any:
+    match value:
+        case bytes():
+            return value.hex()
+        case tuple() | list():
+            return [_as_json(part) for part in value]
+        case msgspec.Struct():
+            return {name: _as_json(getattr(value, name)) for name in value.__struct_fields__}
+        case _:
+            return value
+
+
+def _violates(case: dict[str, Any], call: Callable[[bytes], object]) -> None:
+    with pytest.raises(errors.ProtocolViolation) as caught:
+        call(bytes.fromhex(case["bytes"]))
+    assert type(caught.value).__name__ == case["error"]
+
+
+def test_names_within_a_session() -> None:
+    vectors = _FILES["wire.json"]
+    binding = bytes.fromhex(vectors["binding"])
+    for case in vectors["chain_tags"]:
+        device, incarnation = bytes.fromhex(case["device"]), bytes.fromhex(case["incarnation"])
+        tag = chain_tag(binding, DeviceId(device), ids.Incarnation(incarnation))
+        assert tag.hex() == case["tag"]
+    for case in vectors["log_tags"]:
+        tag = crypto.keyed_hash(binding, b"log" + bytes.fromhex(case["topic"]), 6)
+        assert tag.hex() == case["tag"]
+
+
+@pytest.mark.parametrize("case", _cases("wire.json", "messages", "valid"))
+def test_a_message_is_read_and_made(case: dict[str, Any]) -> None:
+    message = wire.decode(bytes.fromhex(case["bytes"]))
+    assert type(message).__name__ == case["name"]
+    assert _as_json(message) == case["fields"]
+    assert message is not None
+    assert wire.encode(message).hex() == case["bytes"]
+
+
+@pytest.mark.parametrize("case", _cases("wire.json", "messages", "read"))
+def test_a_message_of_a_later_version_is_read(case: dict[str, Any]) -> None:
+    message = wire.decode(bytes.fromhex(case["bytes"]))
+    assert (type(message).__name__, _as_json(message)) == (case["name"], case["fields"])
+
+
+@pytest.mark.parametrize("case", _cases("wire.json", "messages", "ignored"))
+def test_a_message_is_ignored(case: dict[str, Any]) -> None:
+    assert wire.decode(bytes.fromhex(case["bytes"])) is None
+
+
+@pytest.mark.parametrize("case", _cases("wire.json", "messages", "invalid"))
+def test_a_message_is_refused(case: dict[str, Any]) -> None:
+    _violates(case, wire.decode)
+
+
+@pytest.mark.parametrize("case", _cases("wire.json", "vectors", "valid"))
+def test_a_vector_is_read_and_made(case: dict[str, Any]) -> None:
+    chains = decode_vector(bytes.fromhex(case["bytes"]))
+    assert [
+        {"tag": tag.hex(), "first": held.first, "ranges": _as_json(held.ranges)}
+        for tag, held in chains.items()
+    ] == case["chains"]
+    assert encode_vector(chains).hex() == case["bytes"]
+
+
+@pytest.mark.parametrize("case", _cases("wire.json", "vectors", "invalid"))
+def test_a_vector_is_refused(case: dict[str, Any]) -> None:
+    _violates(case, decode_vector)
+
+
+@pytest.mark.parametrize("case", _cases("wire.json", "ranges", "valid"))
+def test_ranges_are_read_and_made(case: dict[str, Any]) -> None:
+    chains = decode_ranges(bytes.fromhex(case["bytes"]))
+    found = [{"tag": tag.hex(), "ranges": _as_json(ranges)} for tag, ranges in chains.items()]
+    assert found == case["chains"]
+    assert encode_ranges(chains).hex() == case["bytes"]
+
+
+@pytest.mark.parametrize("case", _cases("wire.json", "ranges", "invalid"))
+def test_ranges_are_refused(case: dict[str, Any]) -> None:
+    _violates(case, decode_ranges)
+
+
+@pytest.mark.parametrize("case", _cases("wire.json", "segments", "valid"))
+def test_segments_are_read(case: dict[str, Any]) -> None:
+    found = segments.decode_segments(bytes.fromhex(case["bytes"]))
+    assert [_as_json(list(segment)) for segment in found.values()] == [
+        list(segment.values()) for segment in case["segments"]
+    ]
+
+
+@pytest.mark.parametrize("case", _cases("wire.json", "segments", "invalid"))
+def test_segments_are_refused(case: dict[str, Any]) -> None:
+    _violates(case, segments.decode_segments)
+
+
+def test_the_worked_bytes_of_a_vector_stand_in_the_protocol() -> None:
+    text = (_REPO / "docs" / "protocol.md").read_text(encoding="utf-8")
+    worked = text.partition("Worked bytes: a chain with tag")[2].partition("\n\n")[2].splitlines()
+    for line, name in zip(worked[:2], ("vectors", "ranges"), strict=True):
+        (case,) = (c for c in _FILES["wire.json"][name]["valid"] if c["note"].startswith("the worked bytes"))
+        assert case["bytes"] in line.partition("   from")[0].replace(" ", "")
