@@ -331,7 +331,8 @@ def test_body_is_refused(case: dict[str, Any]) -> None:
 
 
 def _statement(plain: dict[str, Any]) -> Statement:
-    return Statement(**{k: bytes.fromhex(v) if isinstance(v, str) else v for k, v in plain.items()})
+    values: dict[str, Any] = {k: bytes.fromhex(v) if isinstance(v, str) else v for k, v in plain.items()}
+    return Statement(**values)
 
 
 @pytest.mark.parametrize("case", _cases("receipts.json", "valid"))
