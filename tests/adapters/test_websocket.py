@@ -321,8 +321,10 @@ def test_an_unreachable_device_has_a_reason_in_plain_words(monkeypatch: pytest.M
             writer.close()
 
         async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read()
-            writer.close()
+            try:
+                await reader.read()
+            finally:
+                writer.close()
 
         for handler, words in (
             (hang_up, "closed the connection at once"),

@@ -227,8 +227,10 @@ def test_a_round_is_over_when_nothing_moves_any_more(two: Two, monkeypatch: pyte
 
     async def test() -> None:
         async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read()
-            writer.close()
+            try:
+                await reader.read()
+            finally:
+                writer.close()
 
         async with await asyncio.start_server(say_nothing, _LOOPBACK, 0) as silent:
             port = silent.sockets[0].getsockname()[1]
@@ -242,8 +244,10 @@ def test_a_round_is_over_when_nothing_moves_any_more(two: Two, monkeypatch: pyte
 def test_a_round_ends_when_its_time_is_up(two: Two) -> None:
     async def test() -> None:
         async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read()
-            writer.close()
+            try:
+                await reader.read()
+            finally:
+                writer.close()
 
         async with await asyncio.start_server(say_nothing, _LOOPBACK, 0) as silent:
             port = silent.sockets[0].getsockname()[1]
