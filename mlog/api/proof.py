@@ -33,6 +33,7 @@ class LogStatus(msgspec.Struct, frozen=True, kw_only=True):
         entries, bodies: Held here.
         root: Hash over everything held: two replicas with one root hold the same.
         gaps: Known damage and absence.
+        forks: Chains of which two branches are known.
     """
 
     n: int
@@ -45,6 +46,7 @@ class LogStatus(msgspec.Struct, frozen=True, kw_only=True):
     heads: int
     root: bytes
     gaps: int
+    forks: int
 
 
 def verify(
@@ -118,4 +120,5 @@ def _status(home: Home, state: LogState) -> LogStatus:
         heads=len(store.heads(n)),
         root=log_root(digests),
         gaps=len(store.gaps(n)),
+        forks=len(store.forks(n)),
     )

@@ -19,6 +19,7 @@ docs/protocol.md, 6.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
 import msgspec
@@ -39,13 +40,14 @@ from mlog.log.store import (
     Position,
     Reference,
     Store,
+    Task,
     TimelineQuery,
+    place_of,
 )
 from mlog.log.stored import check_body, check_header, readable_body, text_of
 from mlog.log.words import searchable
 
 __all__ = [
-    "LATEST_COUNTS",
     "Draft",
     "Fold",
     "Folded",
@@ -66,7 +68,7 @@ __all__ = [
 _CHANGING: Final = frozenset({Kind.EDIT, Kind.ERASURE, Kind.MANIFEST})
 _ERASED_WITH: Final = frozenset({Kind.EDIT, Kind.MANIFEST})
 """What is erased together with the message that it names."""
-LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE})
+_LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE})
 """Kinds of which the latest in the order of the view holds."""
 
 
@@ -169,6 +171,43 @@ class Fold:
             after = rows[-1].position
             named = self._store.references([row.n for row in rows])
             self._fold_messages(state, {mid for mids in named.values() for mid in mids}, frozenset())
+
+    def settle_ranks(self, state: LogState, budget: int) -> None:
+        """Put entries, and what follows from them, behind what they name.
+
+        What was here was in order, so going by the old ranks looks at each entry once, after all
+        that it names.
+        """
+        store, log = self._store, state.n
+        tasks = dict(store.unsettled(log, Task.RANK, budget))
+        if not tasks:
+            return
+        least, raised, ranks = dict(tasks), list[Place](), dict[int, int]()
+        places = {n: place_of(row) for n, row in store.rows(tasks).items() if row.chain}
+        waiting = [(place.rank, n) for n, place in places.items()]
+        heapify(waiting)
+        while waiting and budget > 0:
+            budget -= 1
+            _, n = heappop(waiting)
+            place, rank = places.pop(n), least.pop(n)
+            if rank <= ranks.get(n, place.rank):
+                continue
+            ranks[n] = rank
+            if place.kind in _LATEST_COUNTS:
+                raised.append(place)
+            after = store.places_at([(place.chain, place.seq + 1)])
+            for child in (*after.values(), *store.children(log, [place.id]).get(place.id, ())):
+                if rank < ranks.get(child.n, child.rank) or (child.retold and not place.retold):
+                    continue
+                if child.n not in places:
+                    places[child.n] = child
+                    heappush(waiting, (child.rank, child.n))
+                least[child.n] = max(least.get(child.n, 0), rank + 1)
+        store.set_ranks(ranks.items())
+        left = [(n, rank) for n, rank in least.items() if n in places]
+        store.change_unsettled(log, Task.RANK, left, [n for n in tasks if n not in places])
+        if raised:
+            self.fold(state, [], raised)
 
     def _fold_edits(self, state: LogState, edits: Mapping[int, MessageId]) -> set[MessageId]:
         """Take edits that came, or whose place rose, without looking at all others of the same messages.

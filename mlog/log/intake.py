@@ -22,7 +22,6 @@ docs/protocol.md, 4.4 and 4.5.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from heapq import heapify, heappop, heappush
 from typing import Final
 
 import msgspec
@@ -33,7 +32,6 @@ from mlog.log import bodies, entry
 from mlog.log.bodies import Kind
 from mlog.log.entry import NO_ENTRY, Sealed, Unsealed
 from mlog.log.fold import (
-    LATEST_COUNTS,
     Fold,
     LogState,
     Opened,
@@ -53,7 +51,6 @@ from mlog.log.store import (
     Reason,
     Store,
     Task,
-    place_of,
 )
 from mlog.log.stored import readable_body, text_of
 
@@ -148,44 +145,7 @@ class Intake:
             _Batch(self, log, state, now_ms).reconsider(rows, vouched=True)
             budget -= len(waiting)
         if budget > 0:
-            self._settle_ranks(state, budget)
-
-    def _settle_ranks(self, state: LogState, budget: int) -> None:
-        """Put entries, and what follows from them, behind what they name.
-
-        What was here was in order, so going by the old ranks looks at each entry once, after all
-        that it names.
-        """
-        store, log = self.store, state.n
-        tasks = dict(store.unsettled(log, Task.RANK, budget))
-        if not tasks:
-            return
-        least, raised, ranks = dict(tasks), list[Place](), dict[int, int]()
-        places = {n: place_of(row) for n, row in store.rows(tasks).items() if row.chain}
-        waiting = [(place.rank, n) for n, place in places.items()]
-        heapify(waiting)
-        while waiting and budget > 0:
-            budget -= 1
-            _, n = heappop(waiting)
-            place, rank = places.pop(n), least.pop(n)
-            if rank <= ranks.get(n, place.rank):
-                continue
-            ranks[n] = rank
-            if place.kind in LATEST_COUNTS:
-                raised.append(place)
-            after = store.places_at([(place.chain, place.seq + 1)])
-            for child in (*after.values(), *store.children(log, [place.id]).get(place.id, ())):
-                if rank < ranks.get(child.n, child.rank) or (child.retold and not place.retold):
-                    continue
-                if child.n not in places:
-                    places[child.n] = child
-                    heappush(waiting, (child.rank, child.n))
-                least[child.n] = max(least.get(child.n, 0), rank + 1)
-        store.set_ranks(ranks.items())
-        left = [(n, rank) for n, rank in least.items() if n in places]
-        store.change_unsettled(log, Task.RANK, left, [n for n in tasks if n not in places])
-        if raised:
-            self.fold.fold(state, [], raised)
+            self.fold.settle_ranks(state, budget)
 
 
 def _require_few(entries: Sequence[Sealed]) -> None:

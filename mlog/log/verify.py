@@ -150,6 +150,10 @@ def verify_log(replica: Replica, log: int, *, signatures: bool = False) -> Itera
     )
     for chain in chains:
         yield from _verify_chain(replica, state, chain, seen, signatures=signatures)
+    branches = {EntryId(chain.branch): chain.n for chain in chains if chain.branch}
+    begun = {id_: place.chain for id_, place in store.places(log, branches).items()}
+    if begun != branches:
+        yield _of_log(log, "the branches of a chain are not those that its entries began")
     for row in seen.unsigned:
         if row.id not in seen.before:
             yield _of(row, "signature", "nothing vouches for the last entries of the chain", Reason.LOST)
@@ -512,6 +516,8 @@ def _verify_digests(store: Store, log: int, weeks: Mapping[int, int]) -> Iterato
 def _verify_records(replica: Replica, state: LogState, seen: _Seen) -> Iterator[Finding]:
     """Check what the log's other records say against the entries that they were made from."""
     store = replica.store
+    if not seen.kinds and len(state.keys.epochs) == 1:
+        yield _of_log(state.n, "the log has no epochs, and no key entry that began it", Reason.LOST)
     if not seen.weeks and not store.chains(state.n):
         # Its secrets were granted, and nothing of it has come yet.
         return

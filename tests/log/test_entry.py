@@ -12,7 +12,7 @@ from mlog.errors import BadSignature, InvalidInput, LimitExceeded
 from mlog.log import crypto, entry
 from mlog.log.crypto import EpochKeys, LogKeys
 from mlog.log.entry import NO_ENTRY, Header, Sealed
-from mlog.log.ids import EntryId
+from mlog.log.ids import EntryId, Topic
 
 from .support import device_keys, headers, sealed_example
 
@@ -314,3 +314,41 @@ def test_any_bytes_are_refused_as_a_sealed_signature(sealed_signature: bytes):
         entry.verify_entry_signature(
             log.current, device_keys(0).id, sealed.id, sealed.outer, sealed_signature
         )
+
+
+# -- tails -----------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=300))
+def test_a_tail_gives_the_same_entry_again(body: bytes):
+    keys, sealed = sealed_example(body)
+    for has_body in (True, False):
+        sent = msgspec.structs.replace(sealed, body=sealed.body if has_body else None)
+        tail = entry.to_tail(sent)
+        assert len(tail) == len(sealed.outer) - (49 if has_body else 17)
+        assert entry.from_tail(keys.topic, tail, sent.body, sent.signature) == sent
+
+
+def test_the_tail_of_another_version_is_all_of_it():
+    keys, sealed = sealed_example()
+    outer = b"\x02" + sealed.outer[1:]
+    later = Sealed(entry.entry_id(outer), outer, sealed.body)
+    tail = entry.to_tail(later)
+    assert tail == b"\xff" + outer
+    assert entry.from_tail(keys.topic, tail, sealed.body) == later
+
+
+@pytest.mark.parametrize("tail", [b"\xff", b"\xff\x01" + bytes(200), b"", bytes(33)])
+def test_what_is_no_tail_is_refused(tail: bytes):
+    with pytest.raises(InvalidInput):
+        entry.from_tail(Topic(bytes(16)), tail, b"body")
+
+
+@given(st.binary(max_size=300), st.none() | st.binary(max_size=40))
+def test_any_tail_gives_bytes_or_is_refused(tail: bytes, body: bytes | None):
+    try:
+        sealed = entry.from_tail(Topic(bytes(16)), tail, body)
+    except InvalidInput:
+        return
+    assert sealed.id == entry.entry_id(sealed.outer)
+    assert entry.to_tail(sealed) == tail
