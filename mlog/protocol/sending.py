@@ -85,6 +85,26 @@ class Stream:
         return rows, size
 
 
+class _PageSize:
+    """How many rows to read at once: two bundles' worth, if they are as long as those before.
+
+    So the longest texts do not fill the memory, nor are read again and again for a bundle of five. The
+    second page completes the bundle that the first one began.
+    """
+
+    def __init__(self):
+        self.rows = min(limits.PAGE_ROWS_FIRST, limits.BUNDLE_ENTRIES_MAX)
+        self._most = limits.BUNDLE_ENTRIES_MAX - self.rows or self.rows
+
+    def note(self, rows: Sequence[EntryRow]) -> None:
+        """Go by these, which were just read."""
+        if rows:
+            size = sum(len(row.outer) + len(row.body or b"") for row in rows)
+            fitting = 2 * limits.BUNDLE_SIZE_MAX_BYTES * len(rows) // size
+            self.rows = min(max(fitting, limits.PAGE_ROWS_MIN), self._most)
+            self._most = limits.BUNDLE_ENTRIES_MAX
+
+
 class _Live:
     """How far the peer has what was committed here of one log.
 
@@ -97,6 +117,7 @@ class _Live:
         self.tag = tag
         self.cursor = cursor
         self.theirs: set[EntryId] = set()
+        self.page = _PageSize()
 
 
 class _Flying(NamedTuple):
@@ -213,7 +234,8 @@ class Sender:
 
     def _prepare_live(self) -> bool:
         for log, live in self._live.items():
-            rows = self._link.store.arrivals(log, live.cursor, limits.BUNDLE_ENTRIES_MAX)
+            rows = self._link.store.arrivals(log, live.cursor, live.page.rows)
+            live.page.note(rows)
             if not rows:
                 live.theirs.clear()
                 continue
@@ -282,19 +304,24 @@ def by_ranges(store: Store, log: int, ranges: Mapping[int, Ranges], first_week: 
 def by_id(store: Store, log: int, ids: Iterable[EntryId]) -> Pages:
     """Entries by their ids; what is not here is left out."""
     remaining = iter(ids)
-    while part := list(islice(remaining, limits.BUNDLE_ENTRIES_MAX)):
+    page = _PageSize()
+    while part := list(islice(remaining, page.rows)):
         found = store.find(log, part)
-        yield sorted(found.values(), key=lambda row: row.n)
+        rows = sorted(found.values(), key=lambda row: row.n)
+        page.note(rows)
+        yield rows
 
 
 def _by_chain(store: Store, ranges: Mapping[int, Ranges]) -> Pages:
+    page = _PageSize()
     for chain, parts in ranges.items():
         for first, last in parts:
             after = first - 1
             while after < last:
-                rows = store.scan(chain, after, min(limits.BUNDLE_ENTRIES_MAX, last - after))
+                rows = store.scan(chain, after, min(page.rows, last - after))
                 if not rows:
                     break
+                page.note(rows)
                 rows = _signed_end([row for row in rows if row.seq <= last])
                 after = rows[-1].seq if rows else last
                 yield rows
@@ -302,8 +329,9 @@ def _by_chain(store: Store, ranges: Mapping[int, Ranges]) -> Pages:
 
 def _by_arrival(store: Store, log: int, ranges: Mapping[int, Ranges], until_n: int) -> Pages:
     wanted = {chain: _Cursor(parts) for chain, parts in ranges.items()}
-    after = 0
-    while rows := store.arrivals(log, after, limits.BUNDLE_ENTRIES_MAX):
+    after, page = 0, _PageSize()
+    while rows := store.arrivals(log, after, page.rows):
+        page.note(rows)
         rows = [row for row in rows if row.n <= until_n]
         chosen = _signed_end([r for r in rows if r.chain in wanted and wanted[r.chain].holds(r.seq)])
         yield chosen
@@ -314,9 +342,11 @@ def _by_arrival(store: Store, log: int, ranges: Mapping[int, Ranges], until_n: i
 
 def _by_week(store: Store, log: int, weeks: Sequence[int], ranges: Mapping[int, Ranges]) -> Pages:
     wanted = {chain: _Cursor(parts) for chain, parts in ranges.items()}
+    page = _PageSize()
     for week in weeks:
         after = 0
-        while rows := store.week_arrivals(log, week, after, limits.BUNDLE_ENTRIES_MAX):
+        while rows := store.week_arrivals(log, week, after, page.rows):
+            page.note(rows)
             after = rows[-1].n
             yield [row for row in rows if row.chain in wanted and wanted[row.chain].holds(row.seq)]
 
