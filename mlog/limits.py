@@ -267,12 +267,6 @@ BUNDLE_ENTRIES_MAX: Final = 1000
 BUNDLE_SIZE_MAX_BYTES: Final = 1 * MIB
 """A bundle takes no further entry beyond this: what a broken connection sends again at most."""
 
-PAGE_ROWS_FIRST: Final = 64
-"""Entries that are read of a store before it is known how long they are: 16 MiB at most."""
-
-PAGE_ROWS_MIN: Final = 8
-"""Fewest entries that are read at once, of the longest: 2 MiB."""
-
 VECTOR_CHAINS_MAX: Final = 512
 """Chains of a vector; a log with more compares segments."""
 
@@ -290,6 +284,9 @@ WANTED_IDS_MAX: Final = 1000
 
 ASKED_IDS_MAX: Final = 100_000
 """Missing parts that one session asks for by id: 3 MB, and what is still missing waits for the next."""
+
+ASKED_AGAIN_MAX: Final = 3
+"""How often a session asks again for the missing parts of a log that differs, until something of it comes."""
 
 SEGMENT_IDS_MAX: Final = 2_000_000
 """Ids of a week that a peer lists before it is no longer believed: 64 MB."""

@@ -35,8 +35,8 @@ class Follower:
         self._unknown = unknown
         self._sketched: Sketched | None = None
 
-    def offer(self, offer: wire.Offer) -> Generator[None, None, list[int]]:
-        """Answer an offer; gives the logs that both hold.
+    def offer(self, offer: wire.Offer) -> Generator[None, None, tuple[list[int], list[int]]]:
+        """Answer an offer; gives the logs that both hold, and those of them that differ.
 
         Raises:
             ProtocolViolation: A log stands in it twice, or a scope is of none of its logs.
@@ -53,6 +53,7 @@ class Follower:
         found: list[tuple[Standing, Scope]] = []
         differs: list[wire.Differs] = []
         both: list[int] = []
+        differing: list[int] = []
         room = limits.ANSWERED_VECTORS_SIZE_MAX_BYTES
         for index, part in enumerate(parts):
             row = shared.get(tags[index])
@@ -69,6 +70,7 @@ class Follower:
                 equal[index // 8] |= 1 << index % 8
                 found.append((standing, scope))
             else:
+                differing.append(row.n)
                 differs.append(self._differs(index, row, standing, scope, room))
                 room -= len(differs[-1].vector or b"")
             self._sender.go_live(row.n, tags[index], standing.last_n, equal=same)
@@ -79,7 +81,7 @@ class Follower:
             link.send(receipt)
         if not offer.partial:
             self._unknown(set(tags))
-        return both
+        return both, differing
 
     def _differs(self, index: int, row: LogRow, standing: Standing, scope: Scope, room: int) -> wire.Differs:
         entries, bodies = standing.roots(scope.first_week)

@@ -110,6 +110,7 @@ class Leader:
         self._due: set[int] = set()
         self._all_due = True
         self._settles: dict[int, int] = {}
+        self._changed: set[int] = set()
         self._pushes = 0
         self._attempt = 0
 
@@ -139,10 +140,16 @@ class Leader:
         """The offer that is on its way names every log that both may have."""
         return self._offered is not None and not self._partial
 
-    def touch(self, log: int) -> None:
-        """A log changed on either side: its roots are compared when it has come to rest."""
+    def touch(self, log: int, *, changed: bool) -> None:
+        """A log may have changed on either side: its roots are compared when it has come to rest.
+
+        Args:
+            changed: It did: what was tried before counts no more.
+        """
         if self._inspect is None:
             self._settles[log] = self._link.now_ms + limits.SETTLE_MS
+            if changed:
+                self._changed.add(log)
 
     def tick(self) -> None:
         """Compare again what has come to rest, and with it, in one offer, what soon will have."""
@@ -152,7 +159,9 @@ class Leader:
         rested = [log for log, at_ms in self._settles.items() if at_ms <= now_ms + limits.SETTLE_MS // 2]
         for log in rested:
             del self._settles[log]
-        self.compare(rested, again=True)
+        self.compare(self._changed.intersection(rested), again=True)
+        self.compare(rested)
+        self._changed.difference_update(rested)
 
     def compare(self, logs: Collection[int], *, again: bool = False) -> None:
         """Compare these logs when nothing is on its way.
@@ -223,8 +232,8 @@ class Leader:
         self._partial = len(offered) < len(shared)
         link.send(wire.Offer(self._serial, bytes(logs), tuple(scopes), self._partial))
 
-    def answer(self, answer: wire.Answer) -> tuple[list[int], list[int]]:
-        """Take the answer to the offer; gives the logs of it that the follower has, and the others.
+    def answer(self, answer: wire.Answer) -> tuple[list[int], list[int], list[int]]:
+        """Take the answer to the offer; gives the logs of it that are equal, that differ, that only we have.
 
         Raises:
             ProtocolViolation: There was no such offer, or the answer is about other logs.
@@ -250,10 +259,10 @@ class Leader:
             compared = offered[index]
             compared.talk = self._differs(compared, differs)
             compared.listens = False
-        known = equal.keys() | differing.keys()
         return (
-            [c.log for i, c in enumerate(offered) if i in known],
-            [c.log for i, c in enumerate(offered) if i not in known],
+            [compared.log for compared in equal.values()],
+            [offered[index].log for index in differing],
+            [c.log for i, c in enumerate(offered) if i not in equal and i not in differing],
         )
 
     def message(self, message: wire.Weeks | wire.Cells | wire.Ids) -> None:

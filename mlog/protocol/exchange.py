@@ -65,6 +65,7 @@ class Exchange:
         self._peer_compares_only = False
         self._settled_topics: set[Topic] | None = None
         self._asked: set[EntryId] = set()
+        self._asked_again: dict[int, int] = {}
         self._reading: dict[int, tuple[Ask, Pager, int]] = {}
         features = wire.COMPARES_ONLY if self._compare_only else 0
         link.send(wire.Hello(VERSION, features, link.now_ms))
@@ -127,6 +128,7 @@ class Exchange:
     def compare_all(self) -> None:
         """Compare all logs again now."""
         self._asked.clear()
+        self._asked_again.clear()
         if self._leader is not None:
             self._leader.compare_all()
         else:
@@ -252,13 +254,13 @@ class Exchange:
 
     def _offer(self, message: wire.Offer) -> Job:
         assert self._follower is not None
-        both = yield from self._follower.offer(message)
-        self._ask_lacking(both)
+        both, differing = yield from self._follower.offer(message)
+        self._ask_lacking(both, differing)
 
     def _answer(self, message: wire.Answer) -> None:
         assert self._leader is not None
         whole = self._leader.offers_all
-        both, unknown = self._leader.answer(message)
+        equal, differing, unknown = self._leader.answer(message)
         receipt = self._keeper.sign(message.serial, self._link.now_ms)
         if receipt is not None:
             self._link.send(receipt)
@@ -266,10 +268,10 @@ class Exchange:
             rows = self._link.store.logs()
             self._grant_but({row.topic for row in rows if row.n not in unknown})
             # A log that came by another session since the offer is not settled.
-            offered = {*both, *unknown}
+            offered = {*equal, *differing, *unknown}
             self._settled_topics = {row.topic for row in rows if row.n in offered}
             self._share_new_logs()
-        self._ask_lacking(both)
+        self._ask_lacking([*equal, *differing], differing)
 
     def _again(self, _: wire.Again) -> None:
         assert self._leader is not None
@@ -316,14 +318,21 @@ class Exchange:
             self._asking[want.request] = _size_of(want)
             self._link.send(want)
 
-    def _ask_lacking(self, logs: Collection[int]) -> None:
-        """Ask for what is known to be missing here of logs that both hold, once in a session."""
+    def _ask_lacking(self, logs: Collection[int], differing: Collection[int]) -> None:
+        """Ask for what is known to be missing here of logs that both hold, once in a session.
+
+        Where they differ the peer may have got since what it did not have before: then a few times.
+        """
         if self._compare_only or self._peer_compares_only:
             return
         for tag, row in self._link.shared().items():
             if row.n not in logs:
                 continue
             lacking = self._link.replica.lacking(row.n, limits.WANTED_IDS_MAX)
+            rounds = self._asked_again.get(row.n, 0)
+            if row.n in differing and rounds < limits.ASKED_AGAIN_MAX:
+                self._asked_again[row.n] = rounds + 1
+                self._asked.difference_update(lacking)
             ids = [id_ for id_ in lacking if id_ not in self._asked]
             if ids and len(self._asked) < limits.ASKED_IDS_MAX:
                 self._asked.update(ids)
@@ -388,8 +397,9 @@ class Exchange:
             yield
         link.send(wire.Ack(message.serial, refused))
         # Also where nothing was new here: the peer has got more since the roots were compared.
-        self._touch(row.n)
+        self._touch(row.n, changed=stored > 0)
         if stored:
+            self._asked_again.pop(row.n, None)
             self._keeper.note_heard(row.n)
             link.tell("stored", row.n, stored)
             self._stored()
@@ -401,10 +411,10 @@ class Exchange:
         if pushed is not None:
             self._touch(pushed)
 
-    def _touch(self, log: int) -> None:
+    def _touch(self, log: int, *, changed: bool = True) -> None:
         """A log changed on either side: its roots are compared again when it has come to rest."""
         if self._leader is not None:
-            self._leader.touch(log)
+            self._leader.touch(log, changed=changed)
 
     _HANDLERS: ClassVar[Mapping[type[Any], tuple[_Handler | None, _Handler | None]]] = {
         wire.Hello: (_hello, _hello),
