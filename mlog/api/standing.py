@@ -127,10 +127,11 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         first_week: Everything from this week on,
-        later: but for these, which came here afterwards; None where they cannot be told.
-        weeks: Of those, by week how many.
+        later: but for these, which came here afterwards, or are damaged here and in no proof; None where
+            they cannot be told.
+        weeks: Of those that came, by week how many.
         first: Of those, the first in the order of the view.
-        count: How many there are; at least, where they cannot be told.
+        count: How many came; at least, where they cannot be told.
         bodies: With bodies, as it signed.
     """
 
@@ -308,12 +309,16 @@ class _Evidence:
         if sync is None or not sync.equal_root:
             return None
         starts = {0, scope.first_week, receipt.first_week if receipt is not None else 0}
-        for digests, _ in self._variants():
+        for digests, lost in self._variants():
             for first_week in sorted(starts):
                 if entries_root(digests, first_week)[:_ROOT_SIZE] == sync.equal_root:
-                    bodies = receipt is not None and receipt.bodies > 0
                     return Holding(
-                        first_week=first_week, later=frozenset(), weeks={}, first=None, count=0, bodies=bodies
+                        first_week=first_week,
+                        later=self._unproven(lost),
+                        weeks={},
+                        first=None,
+                        count=0,
+                        bodies=receipt is not None and receipt.bodies > 0,
                     )
         return None
 
@@ -330,7 +335,7 @@ class _Evidence:
                 weeks = Counter(row.week for row in newest)
                 return Holding(
                     first_week=first_week,
-                    later=frozenset(row.id for row in newest),
+                    later=self._unproven(lost).union(row.id for row in newest),
                     weeks=weeks,
                     first=min(newest, key=lambda row: row.position).id if newest else None,
                     count=count,
@@ -349,6 +354,10 @@ class _Evidence:
                 if week not in self._pruned:
                     restored[week] = self._digest(week, add=ids)
             yield list(restored.values()), self._lost
+
+    def _unproven(self, lost: Mapping[int, set[EntryId]]) -> frozenset[EntryId]:
+        """What is damaged or lost here, and was no part of what a root was made of."""
+        return frozenset(self._gone).difference(*lost.values())
 
     def _newest(self, first_week: int, count: int) -> list[EntryRow]:
         """The entries of a scope that came last."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
 
 from mlog import limits
 from mlog.api.home import Home
-from mlog.api.standing import Calendar, Cell, Copy, CopyState, Standing, left_logs, standings
-from mlog.log.ids import week_of
+from mlog.api.standing import Calendar, Cell, Copy, CopyState, Standing, left_logs, standing_of, standings
+from mlog.log.ids import EntryId, week_of
+from mlog.log.memory import MemoryStore
 from mlog.log.peers import PrunedRow, SyncState
-from mlog.log.store import GapRow, Reason
+from mlog.log.store import EntryRow, GapRow, Reason
 from tests.api.conftest import Clock, read
 from tests.api.peers import Peer
 from tests.api.serving import join, sync
+from tests.log.support import LOG, START_MS, make_log, make_replica
+from tests.log.support import message as said
 
 WEEK_MS = 7 * 24 * 3600_000
 
@@ -323,3 +328,60 @@ def test_a_week_of_which_somebody_told_is_behind_here(opened: Home, tea: int, cl
 def test_a_log_without_entries_has_no_week(opened: Home):
     assert len(Calendar(()).weeks) == 0
     assert len(standing(opened, opened.new("x").n).calendar.weeks) == 1
+
+
+# -- whatever happened -----------------------------------------------------------------------
+
+
+class Desk:
+    """As much of a home as a peer needs, in memory."""
+
+    def __init__(self, seed: int):
+        self.random = random.Random(seed)
+        self.replica = make_replica(MemoryStore())
+        self.store = self.replica.store
+        self.ms = START_MS
+        for _ in range(2):
+            make_log(self.replica)
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def write(self, times: int) -> None:
+        """Messages in both logs, at times that jump by weeks in either direction."""
+        for _ in range(times):
+            self.ms += self.random.choice([0, 1000, 1000, WEEK_MS, -2 * WEEK_MS])
+            self.replica.write(self.random.choice([LOG, LOG, LOG + 1]), [said(str(self.ms))], self.ms)
+
+    def held(self) -> dict[EntryId, int]:
+        return {row.id: row.week for row in self.store.arrivals(LOG, 0, 1000)}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_an_entry_is_covered_exactly_if_the_device_held_it_when_it_signed(seed: int):
+    desk = Desk(seed)
+    phone = Peer(cast("Home", desk), "phone", 1)
+    desk.write(desk.random.randrange(20))
+    weeks = sorted(set(desk.held().values()))
+    first_week = desk.random.choice([0, 0, weeks[0], weeks[-1], weeks[len(weeks) // 2]])
+    before = {id_ for id_, week in desk.held().items() if week >= first_week}
+    receipt = phone.prove(LOG, first_week=first_week)
+    desk.write(desk.random.randrange(20))
+    damaged = desk.random.sample(sorted(desk.held()), desk.random.choice([0, 0, 1, 2]))
+    rows = desk.store.find(LOG, damaged).values()
+    with desk.store.transaction():
+        desk.store.change_gaps(LOG, [listed(row, desk.ms) for row in rows], ())
+    found = standing_of(desk.store, desk.store.logs()[0], desk.replica.device_id, receipt.time_ms)
+    holding = found.holdings[phone.device]
+    if not damaged:
+        in_scope = sum(week >= first_week for week in desk.held().values())
+        assert holding.later is not None
+        assert found.copies[0].there_lacks == in_scope - len(before)
+    if holding.later is not None:
+        covered = {id_ for id_, week in desk.held().items() if holding.covers(id_, week)}
+        # Of what is damaged less may be proven than is true, never more.
+        assert before - set(damaged) <= covered <= before
+
+
+def listed(row: EntryRow, now_ms: int) -> GapRow:
+    return GapRow(LOG, row.id, "entry", Reason.CORRUPT, row.chain, row.seq, row.time_ms, now_ms, "damaged")
