@@ -65,7 +65,7 @@ class Profile(NamedTuple):
 
 
 _LIFE: Final = {"say": 12, "import": 2, "meet": 8, "part": 5, "wait": 3}
-_CRASHES: Final = {"kill": 2, "kill at": 5, "kill amid": 3, "boot": 6, "fail at": 1, "busy": 2}
+_CRASHES: Final = {"kill": 2, "kill at": 5, "kill amid": 3, "boot": 9, "fail at": 1, "busy": 2}
 _LIES: Final = {"lie": 4, "forge": 4}
 
 PROFILES: Final[dict[str, Profile]] = {

@@ -107,7 +107,7 @@ class Simulation:
             "fail at": lambda m, a, b: self._fault(m, POINTS[a % 3], b % 4, "fail"),
             "busy": lambda m, a, b: self._fault(m, "begin", b % 4, "busy"),
             "kill amid": lambda m, a, b: self.network.kill_amid_effects(m, b % 6),
-            "boot": lambda m, a, b: self.boot(m),
+            "boot": self._boot,
             "backup": self._backup,
             "restore": lambda m, a, b: self._restore(m, a, unnoticed=False),
             "roll back": lambda m, a, b: self._restore(m, a, unnoticed=True),
@@ -346,6 +346,10 @@ class Simulation:
 
     def _part(self, machine: Machine, a: int, b: int) -> None:
         self.network.part(machine, self._other(machine, a), half_open_ms=(0, 0, 100, 120_000)[b % 4])
+
+    def _boot(self, machine: Machine, a: int, b: int) -> None:
+        for down in self.machines if a % 2 else [machine]:
+            self.boot(down)
 
     def _fault(self, machine: Machine, point: str, after: int, kind: str) -> None:
         if machine.store is not None:
