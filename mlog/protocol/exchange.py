@@ -64,6 +64,7 @@ class Exchange:
         self.greeted = False
         self._peer_compares_only = False
         self._settled_topics: set[Topic] | None = None
+        self._owed: set[Topic] | None = None
         self._asked: set[EntryId] = set()
         self._asked_again: dict[int, int] = {}
         self._reading: dict[int, tuple[Ask, Pager, int]] = {}
@@ -106,6 +107,8 @@ class Exchange:
 
     def _share_new_logs(self) -> None:
         """Give and compare what was started, or learned of, since all logs were compared."""
+        if self._owed is not None and self._grant_but(self._owed):
+            self._owed = None
         settled = self._settled_topics
         if settled is None:
             return
@@ -219,17 +222,27 @@ class Exchange:
     def _grant(self, named: set[bytes]) -> None:
         """Give a device of one's own the secrets of the logs that it does not name."""
         shared = self._link.shared()
-        self._grant_but({row.topic for tag, row in shared.items() if tag in named})
+        self._grant_lacking({row.topic for tag, row in shared.items() if tag in named})
         self._settled_topics = {row.topic for row in shared.values()}
 
-    def _grant_but(self, topics: Collection[bytes]) -> None:
+    def _grant_lacking(self, held: set[Topic]) -> None:
+        """Grant what the peer lacks, which holds these.
+
+        Two homes that become one: that the peer is of this person stands in a log which is only on its
+        way now. Then it is granted at a later commit.
+        """
+        lacks = any(row.secret and row.topic not in held for row in self._link.shared().values())
+        self._owed = held if lacks and not self._grant_but(held) else None
+
+    def _grant_but(self, topics: Collection[bytes]) -> bool:
         link = self._link
         if not link.peer.own or self._compare_only or self._peer_compares_only:
-            return
+            return False
         sealed = people.grant_for(link.replica, link.device, topics, link.binding)
         if sealed is not None:
             link.send(wire.Grant(sealed))
             link.tell("granted")
+        return sealed is not None
 
     def _granted(self, message: wire.Grant) -> None:
         link = self._link
@@ -266,7 +279,7 @@ class Exchange:
             self._link.send(receipt)
         if whole:
             rows = self._link.store.logs()
-            self._grant_but({row.topic for row in rows if row.n not in unknown})
+            self._grant_lacking({row.topic for row in rows if row.n not in unknown})
             # A log that came by another session since the offer is not settled.
             offered = {*equal, *differing, *unknown}
             self._settled_topics = {row.topic for row in rows if row.n in offered}
