@@ -53,6 +53,14 @@ class ChainTables(Database):
     def next_chain(self) -> int:
         return self._one("SELECT coalesce(max(n), 0) + 1 FROM chains")
 
+    def count_chains(self, log: int) -> tuple[int, int]:
+        return (
+            self._one("SELECT count(*) FROM chains WHERE log = ?", (log,)),
+            self._one(
+                "SELECT count(*) FROM chains AS c JOIN runs AS r ON r.chain = c.n WHERE c.log = ?", (log,)
+            ),
+        )
+
     def forks(self, log: int) -> list[ForkRow]:
         return [
             ForkRow(*row)
@@ -189,6 +197,8 @@ class ChainTables(Database):
         return self._gaps("WHERE log = coalesce(?, log) ORDER BY log, time_ms, seq", (log,))
 
     def find_gaps(self, log: int, ids: Collection[bytes]) -> list[GapRow]:
+        if not self._all("SELECT log FROM missing WHERE log = ? LIMIT 1", (log,), "i"):
+            return []
         return [
             gap
             for part in parts(set(ids))

@@ -250,6 +250,18 @@ class SqliteStore(ChainTables, PeerTables):
                     found.append(Reference(n, in_log, MessageId(target)))
         return found
 
+    def retold(self, log: int, mids: Collection[MessageId]) -> set[MessageId]:
+        found: set[MessageId] = set()
+        for part in parts([mid[:8] for mid in mids]):
+            rows = self._all(
+                f"SELECT mid FROM entries WHERE substr(mid, 1, 8) IN ({','.join('?' * len(part))}) "
+                "AND mid IS NOT NULL AND +log = ?",
+                (*part, log),
+                "b",
+            )
+            found.update(mid for (mid,) in rows if mid in mids)
+        return found
+
     def said_once(self, log: int, mids: Collection[MessageId]) -> set[MessageId]:
         said: Counter[bytes] = Counter()
         for part in parts([mid[:8] for mid in mids]):

@@ -148,7 +148,10 @@ class Fold:
         for n, targets in self._store.references([p.n for p in raised if p.kind == Kind.EDIT]).items():
             edits[n] = targets[0]
         if not first and mids:
-            first = self._store.said_once(state.n, mids)
+            native = {o.row.message for o in opened if o.row.kind in SPOKEN and o.row.mid is None}
+            first = native - self._store.retold(state.n, native)
+            if len(native) < len(mids):
+                first |= self._store.said_once(state.n, mids - native)
         mids |= self._fold_edits(state, {n: mid for n, mid in edits.items() if mid not in mids})
         self._fold_messages(state, mids, first)
         kinds = {o.row.kind for o in opened} | {place.kind for place in raised}

@@ -345,7 +345,7 @@ class _Batch:
             return []
         by_id = {a.id: a for a in candidates}
         self._chains.load(candidates)
-        named_by = self._store.children(self._log, by_id)
+        named_by = self._children(candidates)
         for a in sorted(candidates, key=lambda a: a.header.seq if a.header else 0, reverse=True):
             if a.vouched:
                 self._check_seal(a)
@@ -360,6 +360,19 @@ class _Batch:
                 before.vouched = True
         self._walk([a for a in candidates if a.vouched], by_id)
         return [a for a in by_id.values() if a.vouched]
+
+    def _children(self, arrivals: Iterable[Arrival]) -> dict[EntryId, list[Place]]:
+        """What is read here and names these: nothing, for new entries at the ends of their chains.
+
+        What names an entry that is not here has it listed as absent.
+        """
+        any_absent = bool(self._store.absent(self._log, 1))
+        asked = [
+            a.id
+            for a in arrivals
+            if any_absent or a.row is not None or (a.header is not None and not self._chains.is_end(a.header))
+        ]
+        return self._store.children(self._log, asked) if asked else {}
 
     def _check_seal(self, a: Arrival) -> None:
         """Drop a signature that is damaged; who made it matters only where nothing else vouches."""
@@ -420,7 +433,7 @@ class _Batch:
             return []
         store = self._store
         by_id = {a.id: a for a in placing}
-        named_by = store.children(self._log, by_id)
+        named_by = self._children(placing)
         ranks = Ranks(place for place in self._places.values() if place.chain)
         n = store.next_n()
         opened: list[Opened] = []

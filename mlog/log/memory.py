@@ -170,6 +170,9 @@ class MemoryStore:
     def next_chain(self) -> int:
         return max(self._t.chains, default=0) + 1
 
+    def count_chains(self, log: int) -> tuple[int, int]:
+        return len(self.chains(log)), len(self.runs(log))
+
     def forks(self, log: int) -> list[ForkRow]:
         return [row for key, row in sorted(self._t.forks.items()) if key[0] == log]
 
@@ -356,6 +359,9 @@ class MemoryStore:
             and log in (None, reference.log)
             and (not kinds or self._t.entries[n].kind in kinds)
         ]
+
+    def retold(self, log: int, mids: Collection[MessageId]) -> set[MessageId]:
+        return {mid for mid, rows in self.by_mid(log, mids).items() if any(row.mid for row in rows)}
 
     def said_once(self, log: int, mids: Collection[MessageId]) -> set[MessageId]:
         return {mid for mid, rows in self.by_mid(log, mids).items() if len(rows) == 1}

@@ -97,6 +97,11 @@ class Chains:
         """Whether there are several branches of an entry's chain."""
         return len(self._chains[header.device, header.incarnation]) > 1
 
+    def is_end(self, header: Header) -> bool:
+        """Whether an entry comes after all of its chain that is here, and that has one branch."""
+        chains = self._chains[header.device, header.incarnation]
+        return all(chain.row.seq < header.seq for chain in chains.values()) if len(chains) < 2 else False
+
     def _branch(self, header: Header, n: int) -> Chain | None:
         """The chain row with this number, if an entry belongs to its device and incarnation."""
         chains = self._chains[header.device, header.incarnation]

@@ -362,6 +362,10 @@ class Store(PeerStore, Protocol):
 
     def put_chain(self, row: ChainRow) -> None: ...
     def next_chain(self) -> int: ...
+    def count_chains(self, log: int) -> tuple[int, int]:
+        """How many chains, and how many runs, a log has."""
+        ...
+
     def set_window(self, log: int, days: int, *, fetch_bodies: bool) -> None: ...
     def runs(self, log: int) -> list[RunRow]:
         """All runs of a log, by chain and `first`."""
@@ -436,6 +440,10 @@ class Store(PeerStore, Protocol):
         self, log: int | None, targets: Collection[MessageId], kinds: frozenset[int] = frozenset()
     ) -> list[Reference]:
         """What names these messages, of these kinds; empty for all."""
+        ...
+
+    def retold(self, log: int, mids: Collection[MessageId]) -> set[MessageId]:
+        """Those of these messages that an imported entry says."""
         ...
 
     def said_once(self, log: int, mids: Collection[MessageId]) -> set[MessageId]:

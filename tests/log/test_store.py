@@ -205,11 +205,13 @@ def test_a_device_is_replaced(store: Store):
 
 def test_a_chain_moves_on(store: Store):
     assert store.next_chain() == 3
+    assert store.count_chains(2) == (1, 0)
     write(store, lambda: store.put_chain(chain(1, seq=4, id=id_of(4), week=7)))
     write(store, lambda: store.put_chain(chain(3, log=1)))
     assert store.chains(1) == [chain(1, seq=4, id=id_of(4), week=7), chain(3, log=1)]
     assert store.chains(2) == [chain(2)]
     assert store.next_chain() == 4
+    assert store.count_chains(1) == (2, len(store.runs(1)))
 
 
 def test_heads_are_a_set_for_each_log(store: Store):
@@ -563,6 +565,8 @@ def test_what_one_entry_says_is_told_from_what_several_say(store: Store):
     asked = [native, mid_of(2), mid_of(3), MessageId(id_of(5)[:16]), mid_of(9)]
     assert store.said_once(1, asked) == {native, mid_of(2)}
     assert store.said_once(2, asked) == {mid_of(2)}
+    assert store.retold(1, set(asked)) == {mid_of(2), mid_of(3), MessageId(id_of(5)[:16])}
+    assert store.retold(2, [native]) == set()
 
 
 def test_changers_are_the_chains_that_name_a_message(store: Store):
