@@ -276,6 +276,9 @@ PAGE_ROWS_MIN: Final = 8
 VECTOR_CHAINS_MAX: Final = 512
 """Chains of a vector; a log with more compares segments."""
 
+CHAINS_READ_MAX: Final = 4096
+"""Chains of a log that are compared one by one, 10 us each; one with more compares segments."""
+
 VECTOR_HOLES_MAX: Final = 10_000
 """Holes of a vector, and ranges that one request wants: about 40 KiB and 10 ms."""
 

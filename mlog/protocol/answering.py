@@ -15,7 +15,7 @@ from mlog.protocol.link import Job, Link
 from mlog.protocol.segments import encode_segments
 from mlog.protocol.sending import Sender
 from mlog.protocol.sketching import Sketched, decode_weeks
-from mlog.protocol.standing import Standing, stand
+from mlog.protocol.standing import SLICE_LOGS, Standing, stand
 from mlog.protocol.vector import decode_vector, encode_vector, may_encode
 
 __all__ = ["Follower"]
@@ -74,8 +74,11 @@ class Follower:
                 differs.append(self._differs(index, row, standing, scope, room))
                 room -= len(differs[-1].vector or b"")
             self._sender.go_live(row.n, tags[index], standing.last_n, equal=same)
+            if len(both) % SLICE_LOGS == 0:
+                yield
         link.send(wire.Answer(offer.serial, bytes(equal), tuple(differs)))
-        self._keeper.equal(offer.serial, found, link.now_ms)
+        self._keeper.equal(offer.serial, found)
+        yield from self._keeper.write_equal(link.now_ms)
         receipt = self._keeper.sign(offer.serial, link.now_ms)
         if receipt is not None:
             link.send(receipt)
@@ -88,7 +91,7 @@ class Follower:
         encoded = None
         if row.kind != LogKind.BLIND:
             held = self._link.held(row.n, scope.first_week)
-            encoded = encode_vector(held) if may_encode(held) else None
+            encoded = encode_vector(held) if held is not None and may_encode(held) else None
         if encoded is not None and len(encoded) > room:
             encoded = None
         return wire.Differs(index, scope.first_week, standing.scope.bodies, entries, bodies, encoded)

@@ -30,7 +30,7 @@ from mlog.protocol.link import Link
 from mlog.protocol.segments import decode_segments, differing_weeks
 from mlog.protocol.sending import Pages, Sender, Stream, by_id, by_ranges
 from mlog.protocol.sketching import Sketched, encode_weeks
-from mlog.protocol.standing import Standing, stand
+from mlog.protocol.standing import SLICE_LOGS, Standing, stand
 from mlog.protocol.vector import (
     ChainTag,
     Ranges,
@@ -227,6 +227,8 @@ class Leader:
             entries, bodies = standing.roots(scope.first_week)
             logs += tag + entries + bodies
             offered.append(compared)
+            if len(offered) % SLICE_LOGS == 0:
+                yield
         self._serial += 1
         self._offered = offered
         self._partial = len(offered) < len(shared)
@@ -251,7 +253,7 @@ class Leader:
                 raise ProtocolViolation("an answer about other logs")
             differing[differs.index] = differs
         held = [(compared.standing, compared.scope) for compared in equal.values()]
-        self._keeper.equal(answer.serial, held, self._link.now_ms)
+        self._keeper.equal(answer.serial, held)
         for compared in equal.values():
             compared.passes = compared.narrowed = 0
             self._sender.go_live(compared.log, compared.tag, compared.standing.last_n, equal=True)
@@ -349,6 +351,8 @@ class Leader:
         """Transfer what chain vectors say; False if they say nothing."""
         link, log = self._link, compared.log
         theirs, mine = decode_vector(differs.vector or b""), link.held(log, scope.first_week)
+        if mine is None:
+            return False
         chains = link.chains(log)
         lacking_here: dict[ChainTag, Ranges] = {}
         for tag, held in theirs.items():

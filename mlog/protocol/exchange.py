@@ -15,7 +15,7 @@ import msgspec
 
 from mlog import limits
 from mlog.errors import InvalidInput, ProtocolViolation
-from mlog.log import people
+from mlog.log import missing, people
 from mlog.log.entry import Sealed, from_tail
 from mlog.log.ids import EntryId, Topic
 from mlog.log.store import LogKind
@@ -268,12 +268,13 @@ class Exchange:
     def _offer(self, message: wire.Offer) -> Job:
         assert self._follower is not None
         both, differing = yield from self._follower.offer(message)
-        self._ask_lacking(both, differing)
+        yield from self._ask_lacking(both, differing)
 
-    def _answer(self, message: wire.Answer) -> None:
+    def _answer(self, message: wire.Answer) -> Job:
         assert self._leader is not None
         whole = self._leader.offers_all
         equal, differing, unknown = self._leader.answer(message)
+        yield from self._keeper.write_equal(self._link.now_ms)
         receipt = self._keeper.sign(message.serial, self._link.now_ms)
         if receipt is not None:
             self._link.send(receipt)
@@ -284,7 +285,7 @@ class Exchange:
             offered = {*equal, *differing, *unknown}
             self._settled_topics = {row.topic for row in rows if row.n in offered}
             self._share_new_logs()
-        self._ask_lacking([*equal, *differing], differing)
+        yield from self._ask_lacking([*equal, *differing], differing)
 
     def _again(self, _: wire.Again) -> None:
         assert self._leader is not None
@@ -310,8 +311,8 @@ class Exchange:
         assert self._leader is not None
         self._leader.message(message)
 
-    def _receipt(self, message: wire.Receipt) -> None:
-        self._keeper.receive(message)
+    def _receipt(self, message: wire.Receipt) -> Job:
+        return self._keeper.receive(message)
 
     # -- entries -------------------------------------------------------------------------------
 
@@ -331,7 +332,7 @@ class Exchange:
             self._asking[want.request] = _size_of(want)
             self._link.send(want)
 
-    def _ask_lacking(self, logs: Collection[int], differing: Collection[int]) -> None:
+    def _ask_lacking(self, logs: Collection[int], differing: Collection[int]) -> Job:
         """Ask for what is known to be missing here of logs that both hold, once in a session.
 
         Where they differ the peer may have got since what it did not have before: then a few times.
@@ -341,7 +342,9 @@ class Exchange:
         for tag, row in self._link.shared().items():
             if row.n not in logs:
                 continue
-            lacking = self._link.replica.lacking(row.n, limits.WANTED_IDS_MAX)
+            keys = self._link.replica.log(row.n).keys if row.secret else None
+            lacking = missing.lacking(self._link.store, row, keys, limits.WANTED_IDS_MAX)
+            yield
             rounds = self._asked_again.get(row.n, 0)
             if row.n in differing and rounds < limits.ASKED_AGAIN_MAX:
                 self._asked_again[row.n] = rounds + 1

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
 
 from mlog import limits
 from mlog.errors import BadSignature, ProtocolViolation
@@ -10,12 +13,15 @@ from mlog.log import receipts
 from mlog.log.peers import HeardRow, ReceiptRow, SyncRow, SyncState
 from mlog.log.receipts import Statement
 from mlog.log.scope import Scope
-from mlog.protocol import vector, wire
-from mlog.protocol.link import Link
+from mlog.protocol import wire
+from mlog.protocol.link import Job, Link
 from mlog.protocol.standing import Standing
 from mlog.protocol.vector import ChainTag, Held
 
 __all__ = ["Keeper"]
+
+_SLICE_LOGS: Final = 128
+"""Logs of which something is kept before others have their turn: about 10 ms."""
 
 
 class Keeper:
@@ -23,22 +29,32 @@ class Keeper:
 
     def __init__(self, link: Link):
         self._link = link
-        self._equal: dict[int, list[tuple[Standing, Scope]]] = {}
+        self._unwritten: list[tuple[Standing, Scope]] = []
+        self._serial = 0
+        self._equal: dict[int, list[tuple[int, Statement]]] = {}
         self._heard: dict[int, dict[ChainTag, int]] = {}
 
-    def equal(self, serial: int, logs: Sequence[tuple[Standing, Scope]], now_ms: int) -> None:
+    def equal(self, serial: int, logs: Sequence[tuple[Standing, Scope]]) -> None:
         """These logs are equal over these scopes, as the answer with this serial said."""
-        if not logs:
-            return
+        self._unwritten = list(logs)
+        if logs:
+            self._equal = {serial: []}
+            self._serial = serial
+
+    def write_equal(self, now_ms: int) -> Job:
+        """Keep what was found equal, some logs at a time."""
         link = self._link
-        self._equal = {serial: list(logs)}
-        with link.store.transaction():
-            for standing, scope in logs:
-                self._put(
-                    standing.log, SyncState.EQUAL, now_ms, equal_root=standing.roots(scope.first_week)[0]
-                )
-        for standing, _ in logs:
-            link.tell("equal", standing.log)
+        logs, self._unwritten = self._unwritten, []
+        for at in range(0, len(logs), _SLICE_LOGS):
+            part = logs[at : at + _SLICE_LOGS]
+            with link.store.transaction():
+                for standing, scope in part:
+                    equal_root = standing.roots(scope.first_week)[0]
+                    self._put(standing.log, SyncState.EQUAL, now_ms, equal_root=equal_root)
+            for standing, scope in part:
+                link.tell("equal", standing.log)
+                self._equal[self._serial].append((standing.log, standing.statement(scope, 0, 0)))
+            yield
 
     def behind(self, log: int, here_lacks: int, there_lacks: int, now_ms: int) -> None:
         """One side, or both, lack entries."""
@@ -92,7 +108,7 @@ class Keeper:
         signature = receipts.sign_statements(self._link.replica.device_keys, statements)
         return wire.Receipt(serial, now_ms, expires_ms, signature)
 
-    def receive(self, receipt: wire.Receipt) -> None:
+    def receive(self, receipt: wire.Receipt) -> Job:
         """Check and keep the peer's.
 
         Raises:
@@ -106,28 +122,33 @@ class Keeper:
             proofs = receipts.prove(link.device, statements, receipt.signature)
         except BadSignature:
             raise ProtocolViolation("a receipt that is not signed by its holder") from None
-        with link.store.transaction():
-            for (standing, scope), statement, proof in zip(
+        rows = [
+            ReceiptRow(
+                log=log,
+                device=link.device,
+                first_week=statement.first_week,
+                entries=statement.entries,
+                bodies=statement.bodies,
+                entries_root=statement.entries_root,
+                bodies_root=statement.bodies_root,
+                time_ms=receipt.time_ms,
+                expires_ms=receipt.expires_ms,
+                proof=proof,
+            )
+            for (log, _), statement, proof in zip(
                 self._equal[receipt.serial], statements, proofs, strict=True
-            ):
-                link.store.put_receipt(
-                    ReceiptRow(
-                        log=standing.log,
-                        device=link.device,
-                        first_week=scope.first_week,
-                        entries=statement.entries,
-                        bodies=statement.bodies,
-                        entries_root=statement.entries_root,
-                        bodies_root=statement.bodies_root,
-                        time_ms=receipt.time_ms,
-                        expires_ms=receipt.expires_ms,
-                        proof=proof,
-                    )
-                )
+            )
+        ]
+        for at in range(0, len(rows), _SLICE_LOGS):
+            with link.store.transaction():
+                for row in rows[at : at + _SLICE_LOGS]:
+                    link.store.put_receipt(row)
+            yield
 
     def _statements(self, serial: int, time_ms: int, expires_ms: int) -> list[Statement]:
         return [
-            standing.statement(scope, time_ms, expires_ms) for standing, scope in self._equal.get(serial, [])
+            msgspec.structs.replace(statement, time_ms=time_ms, expires_ms=expires_ms)
+            for _, statement in self._equal.get(serial, [])
         ]
 
     # -- what was heard of ---------------------------------------------------------------------
@@ -144,8 +165,9 @@ class Keeper:
             return
         link = self._link
         with link.store.transaction():
-            for chain in link.store.chains(log):
-                seq = heard.pop(vector.chain_tag(link.binding, chain.device, chain.incarnation), -1)
+            known = {n: tag for tag, branches in link.chains(log).items() for n in branches}
+            for chain in link.store.chain_rows([n for n, tag in known.items() if tag in heard]):
+                seq = heard.pop(known[chain.n], -1)
                 if seq > chain.seq:
                     link.store.put_heard(
                         HeardRow(

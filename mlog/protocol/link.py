@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from mlog import limits
 from mlog.log import crypto
 from mlog.log.ids import DeviceId, Topic
 from mlog.log.peers import PeerRow
@@ -86,18 +87,27 @@ class Link:
         return self._logs.get(tag)
 
     def chains(self, log: int) -> dict[ChainTag, list[int]]:
-        """The chains of a log by tag, of a forked one all its branches."""
+        """The chains of a log by tag, of a forked one all its branches; none of too many to look at."""
         chains: dict[ChainTag, list[int]] = {}
+        if not self._has_few_chains(log):
+            return chains
         for chain in self.store.chains(log):
             tag = vector.chain_tag(self.binding, chain.device, chain.incarnation)
             chains.setdefault(tag, []).append(chain.n)
         return chains
 
-    def held(self, log: int, first_week: int) -> dict[ChainTag, Held]:
+    def _has_few_chains(self, log: int) -> bool:
+        chains, runs = self.store.count_chains(log)
+        return chains <= limits.CHAINS_READ_MAX and runs <= chains + limits.VECTOR_HOLES_MAX
+
+    def held(self, log: int, first_week: int) -> dict[ChainTag, Held] | None:
         """What is held of each chain, from its first entry in a week that counts.
 
+        None where there are more chains, or holes in them, than are compared one by one.
         Of a forked chain a number is held if it is in any branch: which one a vector cannot tell.
         """
+        if not self._has_few_chains(log):
+            return None
         runs: dict[int, list[tuple[int, int]]] = {}
         for run in self.store.runs(log):
             runs.setdefault(run.chain, []).append((run.first, run.last))

@@ -19,6 +19,7 @@ from mlog.protocol.link import Link
 from mlog.protocol.standing import Standing
 from mlog.protocol.vector import Held, chain_tag
 from tests.log.support import START_MS, device_keys
+from tests.protocol.pair import until
 
 from .pair import drafts, give, peer_row, replica, share
 
@@ -57,7 +58,8 @@ class Bench:
                 Standing(row.n, Topic(row.topic), WHOLE, 0, refresh_digests(of.store, row.n))
                 for row in of.store.logs()
             ]
-            keeper.equal(serial, [(standing, scope) for standing in standings], NOW_MS)
+            keeper.equal(serial, [(standing, scope) for standing in standings])
+            until(keeper.write_equal(NOW_MS))
 
 
 def test_a_receipt_is_accepted_and_kept_as_a_proof_for_each_log():
@@ -65,7 +67,7 @@ def test_a_receipt_is_accepted_and_kept_as_a_proof_for_each_log():
     bench.equal()
     receipt = bench.there.sign(1, NOW_MS)
     assert receipt is not None
-    bench.here.receive(receipt)
+    until(bench.here.receive(receipt))
     rows = bench.one.store.receipts()
     assert [row.log for row in rows] == [1, 2]
     for row in rows:
@@ -84,7 +86,7 @@ def test_a_receipt_with_one_field_changed_is_refused(field: str):
     fields = {name: getattr(receipt, name) for name in receipt.__struct_fields__}
     fields[field] = bytes(64) if field == "signature" else fields[field] + 1
     with pytest.raises(ProtocolViolation):
-        bench.here.receive(wire.Receipt(**fields))
+        until(bench.here.receive(wire.Receipt(**fields)))
     assert bench.one.store.receipts() == []
 
 
@@ -94,7 +96,7 @@ def test_a_receipt_of_somebody_else_is_refused():
     receipt = bench.here.sign(1, NOW_MS)
     assert receipt is not None
     with pytest.raises(ProtocolViolation):
-        bench.here.receive(receipt)
+        until(bench.here.receive(receipt))
 
 
 def test_nothing_is_signed_where_nothing_was_equal():
@@ -111,7 +113,7 @@ def test_a_receipt_of_an_earlier_answer_is_refused_once_there_is_a_later_one():
     bench.equal(serial=2)
     assert receipt is not None
     with pytest.raises(ProtocolViolation):
-        bench.here.receive(receipt)
+        until(bench.here.receive(receipt))
 
 
 def test_without_bodies_a_receipt_says_nothing_of_them():
@@ -119,7 +121,7 @@ def test_without_bodies_a_receipt_says_nothing_of_them():
     bench.equal(scope=Scope(0, bodies=False))
     receipt = bench.there.sign(1, NOW_MS)
     assert receipt is not None
-    bench.here.receive(receipt)
+    until(bench.here.receive(receipt))
     assert [row.bodies for row in bench.one.store.receipts()] == [0, 0]
 
 

@@ -9,17 +9,19 @@ import msgspec
 import pytest
 
 from mlog import limits
-from mlog.log import bodies, crypto, people
+from mlog.log import bodies, crypto, people, receipts
 from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys, LogKeys, Vault
 from mlog.log.entry import NO_ENTRY
 from mlog.log.ids import EntryId, Incarnation
 from mlog.log.memory import MemoryStore
 from mlog.log.replica import Replica
+from mlog.log.scope import Scope, bodies_root, entries_root
 from mlog.log.store import LogKind
 from mlog.protocol import wire
 from mlog.protocol.events import Fetch
-from tests.log.support import START_MS, message
+from mlog.protocol.standing import Standing, stand
+from tests.log.support import START_MS, device_keys, message
 from tests.protocol.hostile.minting import Mint
 from tests.protocol.hostile.world import (
     SESSION_SIZE_MAX_BYTES,
@@ -29,7 +31,7 @@ from tests.protocol.hostile.world import (
     footprint,
     sqlite_victim,
 )
-from tests.protocol.pair import Pair, give, peer_row, replica, share, trust
+from tests.protocol.pair import Pair, give, ids_of, peer_row, replica, share, trust
 
 
 @pytest.fixture
@@ -99,6 +101,72 @@ def test_a_run_with_one_signature_is_stored_as_a_whole(victim: Victim):
     far.send(3, chain)
     assert not victim.store.scan_unopened(3, 0, 1)
     assert victim.store.find(3, [chain[0].id])[chain[0].id].n + 999 == victim.store.next_n() - 1
+
+
+def test_a_log_with_an_entry_in_each_of_many_weeks_is_hashed_in_slices(victim: Victim):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    far.send(3, [mint.entry(Kind.MESSAGE, b'{"text":"w"}', week=week) for week in range(1500)])
+    ticks = victim.events["Tick"]
+    far.say(wire.Offer(1, far.tag(3) + bytes(32)))
+    victim.rest()
+    assert far.heard[wire.Answer].differs[0].index == 0
+    assert victim.events["Tick"] - ticks >= 1500 * 40 // 20_000
+    assert not victim.over
+
+
+def test_many_logs_are_compared_and_proven_in_slices(victim: Victim):
+    made = victim.replica.add_logs([(LogKind.CONVERSATION, LogKeys(secret(n))) for n in range(1, 400)])
+    far = attacker(victim)
+    ticks = victim.events["Tick"]
+    empty = receipts_roots()
+    far.say(wire.Offer(1, b"".join(far.tag(log) + empty for log in made)))
+    victim.rest()
+    assert far.heard[wire.Answer].equal == b"\xff" * 49 + b"\x7f"
+    assert len([row for row in victim.store.syncs() if row.device == far.keys.id]) == len(made)
+    assert victim.events["Tick"] - ticks >= 400 // 8
+    # And so are those of a peer's receipt.
+    now = victim.now_ms
+    statements = [stand_of(victim, log).statement(Scope(0, bodies=True), now, now + 1000) for log in made]
+    signature = receipts.sign_statements(far.keys, statements)
+    ticks = victim.events["Tick"]
+    far.say(wire.Receipt(1, now, now + 1000, signature))
+    victim.rest()
+    assert len([row for row in victim.store.receipts() if row.device == far.keys.id]) == len(made)
+    assert victim.events["Tick"] - ticks >= 400 // 128
+    assert not victim.over
+
+
+def receipts_roots() -> bytes:
+    """Roots of a log without entries."""
+    return entries_root([], 0)[:16] + bodies_root([], 0)[:16]
+
+
+def stand_of(victim: Victim, log: int) -> Standing:
+    row = next(row for row in victim.store.logs() if row.n == log)
+    steps = stand(victim.store, row, victim.now_ms)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def test_a_log_with_very_many_chains_is_compared_by_its_segments(monkeypatch: pytest.MonkeyPatch):
+    a, b = replica(0), replica(1)
+    trust(a, b)
+    log = a.create_log(LogKind.CONVERSATION, [message("first")], START_MS)
+    share(a, b, log)
+    mint = Mint(Random(1), a.log(log).keys, [device_keys(2)], [])
+    a.receive(log, [mint.entry(Kind.MESSAGE, b'{"text":"%d"}' % n) for n in range(30)], START_MS)
+    b.receive(log, [mint.entry(Kind.MESSAGE, b'{"text":"%d"}' % n) for n in range(30)], START_MS)
+    monkeypatch.setattr(limits, "CHAINS_READ_MAX", 20)
+    pair = Pair(a, b)
+    pair.connect()
+    pair.run()
+    assert pair.b.said(wire.Answer)[0].differs[0].vector is None
+    assert pair.a.said(wire.AskWeeks)
+    assert ids_of(a.store) == ids_of(b.store)
+    assert len(ids_of(a.store)) == 62
 
 
 # -- memory ----------------------------------------------------------------------------------
