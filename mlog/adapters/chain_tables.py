@@ -128,14 +128,27 @@ class ChainTables(Database):
         return [
             (EntryId(id_), n)
             for id_, n in self._all(
-                "SELECT id, n FROM absent WHERE log = ? ORDER BY id LIMIT ?", (log, limit), "bi"
+                "SELECT id, n FROM absent WHERE log = ? AND NOT pruned ORDER BY id LIMIT ?",
+                (log, limit),
+                "bi",
             )
         ]
+
+    def pruned_parents(self, log: int, limit: int) -> list[tuple[EntryId, int]]:
+        return [
+            (EntryId(id_), n)
+            for id_, n in self._all(
+                "SELECT id, n FROM absent WHERE log = ? AND pruned ORDER BY id LIMIT ?", (log, limit), "bi"
+            )
+        ]
+
+    def add_pruned_parents(self, log: int, add: Collection[tuple[EntryId, int]]) -> None:
+        self._run_many("INSERT OR REPLACE INTO absent VALUES (?, ?, ?, 1)", [(log, id_, n) for id_, n in add])
 
     def change_absent(
         self, log: int, add: Collection[tuple[EntryId, int]], remove: Collection[EntryId]
     ) -> None:
-        self._run_many("INSERT OR IGNORE INTO absent VALUES (?, ?, ?)", [(log, id_, n) for id_, n in add])
+        self._run_many("INSERT OR IGNORE INTO absent VALUES (?, ?, ?, 0)", [(log, id_, n) for id_, n in add])
         self._run_many("DELETE FROM absent WHERE log = ? AND id = ?", [(log, id_) for id_ in remove])
 
     def unsettled(self, log: int, task: Task, limit: int) -> list[tuple[int, int]]:

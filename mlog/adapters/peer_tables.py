@@ -77,17 +77,30 @@ class PeerTables(Database):
         self._put("syncs", *msgspec.structs.astuple(row))
 
     def receipts(self, log: int | None = None) -> list[ReceiptRow]:
+        return self._receipts("receipts", "WHERE log = coalesce(?, log) ORDER BY log, device", log)
+
+    def old_receipts(self, log: int) -> list[ReceiptRow]:
+        return self._receipts("old_receipts", "WHERE log = ? ORDER BY device, first_week DESC", log)
+
+    def _receipts(self, table: str, condition: str, log: int | None) -> list[ReceiptRow]:
         return [
             ReceiptRow(**dict(zip(ReceiptRow.__struct_fields__, row, strict=True)))
             for row in self._all(
-                f"SELECT {', '.join(ReceiptRow.__struct_fields__)} FROM receipts "
-                "WHERE log = coalesce(?, log) ORDER BY log, device",
+                f"SELECT {', '.join(ReceiptRow.__struct_fields__)} FROM {table} {condition}",
                 (log,),
                 "ibiiibbiib",
             )
         ]
 
     def put_receipt(self, row: ReceiptRow) -> None:
+        holder = (row.log, row.device)
+        self._run(
+            "INSERT OR REPLACE INTO old_receipts SELECT * FROM receipts WHERE log = ? AND device = ?", holder
+        )
+        self._run(
+            "DELETE FROM old_receipts WHERE log = ? AND device = ? AND first_week >= ?",
+            (*holder, row.first_week),
+        )
         self._put("receipts", *msgspec.structs.astuple(row))
 
     def heard(self, log: int) -> list[HeardRow]:
@@ -117,7 +130,7 @@ class PeerTables(Database):
             for row in self._all(
                 f"SELECT {', '.join(PrunedRow.__struct_fields__)} FROM pruned WHERE log = ? ORDER BY week",
                 (log,),
-                "iiiibbi",
+                "iiiibbii",
             )
         ]
 
@@ -126,6 +139,7 @@ class PeerTables(Database):
 
     def remove_pruned(self, log: int, first_week: int) -> None:
         self._run("DELETE FROM pruned WHERE log = ? AND week >= ?", (log, first_week))
+        self._run("UPDATE absent SET pruned = 0 WHERE log = ?", (log,))
 
     def _put(self, table: str, *values: Any) -> None:
         self._run(f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(values))})", values)

@@ -258,15 +258,16 @@ SELECT chain, min(seq), max(seq) FROM (
     FROM entries WHERE chain IS NOT NULL
 ) GROUP BY chain, run;
 
--- Entries that others name among their parents and that are not here.
+-- Entries that others name among their parents and that are not here; pruned: dropped on purpose.
 CREATE TABLE absent (
     log INTEGER NOT NULL REFERENCES logs(n),
     id BLOB NOT NULL,
     n INTEGER NOT NULL REFERENCES entries(n),
+    pruned INTEGER NOT NULL,
     PRIMARY KEY (log, id)
 ) WITHOUT ROWID;
 INSERT OR IGNORE INTO absent
-SELECT e.log, p.parent, min(p.n) FROM parents AS p JOIN entries AS e ON e.n = p.n
+SELECT e.log, p.parent, min(p.n), 0 FROM parents AS p JOIN entries AS e ON e.n = p.n
 WHERE NOT EXISTS (
     SELECT 1 FROM entries AS o WHERE substr(o.id, 1, 8) = substr(p.parent, 1, 8) AND o.id = p.parent
 ) GROUP BY e.log, p.parent;
@@ -331,6 +332,21 @@ CREATE TABLE receipts (
     PRIMARY KEY (log, device)
 ) WITHOUT ROWID;
 
+-- Earlier ones that reach back further: what left a window since is proven by these only.
+CREATE TABLE old_receipts (
+    log INTEGER NOT NULL REFERENCES logs(n),
+    device BLOB NOT NULL,
+    first_week INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    bodies INTEGER NOT NULL,
+    entries_root BLOB NOT NULL,
+    bodies_root BLOB NOT NULL,
+    time_ms INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL,
+    proof BLOB NOT NULL,
+    PRIMARY KEY (log, device, first_week)
+) WITHOUT ROWID;
+
 CREATE TABLE heard (
     log INTEGER NOT NULL REFERENCES logs(n),
     device BLOB NOT NULL,
@@ -349,6 +365,7 @@ CREATE TABLE pruned (
     entries_hash BLOB NOT NULL,
     bodies_hash BLOB NOT NULL,
     time_ms INTEGER NOT NULL,
+    last_n INTEGER NOT NULL,
     PRIMARY KEY (log, week)
 ) WITHOUT ROWID;
 """

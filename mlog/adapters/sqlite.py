@@ -311,6 +311,14 @@ class SqliteStore(ChainTables, PeerTables):
         self._run("INSERT OR IGNORE INTO stale SELECT log, week FROM entries WHERE n = ?", (n,))
         self.set_meta("scrub", b"due")
 
+    def remove(self, rows: Sequence[EntryRow], words: Iterable[tuple[int, str]]) -> None:
+        self._run_many("INSERT INTO search (search, rowid, words) VALUES ('delete', ?, ?)", list(words))
+        ns = [(row.n,) for row in rows]
+        for table in ("bodies", "parents", "links", "entries"):
+            self._run_many(f"DELETE FROM {table} WHERE n = ?", ns)
+        self._run_many("INSERT OR IGNORE INTO stale VALUES (?, ?)", {(row.log, row.week) for row in rows})
+        self.set_meta("scrub", b"due")
+
     def timeline(self, query: TimelineQuery) -> list[EntryRow]:
         conditions, parameters = ["e.log = ?", "e.chain IS NOT NULL"], [query.log]
         if query.kinds and query.kinds != SPOKEN:

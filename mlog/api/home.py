@@ -146,11 +146,12 @@ class Home:
     def close(self) -> None:
         """Finish what erasures began, and let go of the files."""
         try:
-            self._finish_erasures()
+            self.finish_erasures()
         finally:
             self.store.close()
 
-    def _finish_erasures(self) -> None:
+    def finish_erasures(self) -> None:
+        """Overwrite in the file what was forgotten."""
         if self.store.words_distrusted():
             self.replica.rebuild_search()
         self.store.scrub()
@@ -304,7 +305,7 @@ class Home:
         """
         self._require_own(message, "erase")
         id_ = self._write(message.log, Kind.ERASURE, bodies.Erasure(of=message.mid.hex()))
-        self._finish_erasures()
+        self.finish_erasures()
         snapshot = self.path / config.SNAPSHOT_NAME
         with disk_errors(snapshot):
             forget_file(snapshot)

@@ -43,6 +43,8 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "serve": "serving",
         "service": "serving",
         "trust": "trust",
+        "window": "windows",
+        "prune": "windows",
     },
     "Care for your log": {
         "verify": "care",

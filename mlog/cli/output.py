@@ -47,6 +47,8 @@ a field that goes away or changes its meaning makes a new version.
     serving       home port local
     event         what device name topic conversation count detail
     service       action file detail
+    window        topic conversation days bodies
+    pruned        topic conversation entries unproven dry_run
 
 Ids, keys and hashes are hexadecimal; `topic` names the conversation in every replica, `conversation`
 is its title here. Times are ISO 8601 in UTC, or null where none is known; a message's time is its
@@ -67,7 +69,8 @@ round was over. `local` says that programs can talk to the service; an `event` i
 
 A `trusted` device's `outcome` is "admitted" (it is one of this person's now), "joins" (this device joins
 its person at the next sync) or "known"; of a `device`, `member` says that the person log admits it,
-`peer` that this home connects to it.
+`peer` that this home connects to it. A `window`'s `days` are null for everything; `unproven` are the
+Mondays of weeks that stayed for want of a proof.
 
 `export` without `--output`, `log --dot` and `completion` print a file of its own format and none
 of these lines. Errors stay text on standard error in every case: the exit code is for programs.

@@ -161,6 +161,12 @@ class Fold:
             for device in self._devices():
                 self._store.put_device(device)
 
+    def refold_messages(self, state: LogState, mids: Set[MessageId], moved: Sequence[Place]) -> None:
+        """Work out these messages again, and what follows from entries whose place changed."""
+        self._fold_messages(state, mids, frozenset())
+        if moved:
+            self.fold(state, [], moved)
+
     def refold(self, state: LogState) -> None:
         """Work out again what changes messages, since who their authors are has changed."""
         after: Position | None = None
@@ -257,7 +263,7 @@ class Fold:
         authors = self._authors(state.n, {row.chain for rows in named for row in rows})
         for mid in mids:
             rows, changing = said.get(mid, []), changes.get(mid, [])
-            if len(rows) <= 1 and not changing:
+            if len(rows) <= 1 and not changing and not any(row.hidden or row.edit for row in rows):
                 continue
             folded = fold_message(rows, changing, authors)
             for row in (*rows, *changing):

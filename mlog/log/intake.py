@@ -224,7 +224,7 @@ class _Batch:
         placing = self._vouch(candidates)
         placed = self._place(placing, arrivals)
         self._keep([a for a in arrivals.values() if a.row is None])
-        if self._store.absent(self._log, 1):
+        if self._store.absent(self._log, 1) or self._store.pruned_parents(self._log, 1):
             self._store.change_absent(self._log, (), arrivals)
         self._finish([*placed, *self._completed(a for a in arrivals.values() if a.late)])
         self._close_gaps({**arrivals, **{a.id: a for a in placing}})

@@ -69,10 +69,12 @@ class _Tables(msgspec.Struct):
     gaps: dict[int, tuple[GapRow, ...]] = {}
     runs: dict[int, dict[int, RunRow]] = {}
     absent: dict[int, dict[EntryId, int]] = {}
+    pruned_parents: dict[int, dict[EntryId, None]] = {}
     unsettled: dict[tuple[int, Task], dict[int, int]] = {}
     peers: dict[DeviceId, PeerRow] = {}
     syncs: dict[tuple[int, DeviceId], SyncRow] = {}
     receipts: dict[tuple[int, DeviceId], ReceiptRow] = {}
+    old_receipts: dict[tuple[int, DeviceId, int], ReceiptRow] = {}
     heard: dict[tuple[int, DeviceId, Incarnation, DeviceId], HeardRow] = {}
     pruned: dict[tuple[int, int], PrunedRow] = {}
     flags: dict[str, int] = {}
@@ -398,6 +400,22 @@ class MemoryStore:
             self._drop(self._t.words, n)
         self._put(self._t.stale, (row.log, row.week), None)
 
+    def remove(self, rows: Sequence[EntryRow], words: Iterable[tuple[int, str]]) -> None:
+        t = self._t
+        for n, _ in words:
+            self._drop(t.words, n)
+        for given in rows:
+            row = t.entries[given.n]
+            self._forget(row)
+            self._drop(t.entries, row.n)
+            for parent in t.parents.get(row.n, ()):
+                self._drop(t.by_parent.get(parent, {}), row.n)
+            self._drop(t.parents, row.n)
+            for reference in t.references.get(row.n, ()):
+                self._drop(t.by_target[reference.target], row.n)
+            self._drop(t.references, row.n)
+            self._put(t.stale, (row.log, row.week), None)
+
     def timeline(self, query: TimelineQuery) -> list[EntryRow]:
         t = self._t
         if query.kinds:
@@ -470,7 +488,18 @@ class MemoryStore:
         return "distrusted" in self._t.flags
 
     def absent(self, log: int, limit: int) -> list[tuple[EntryId, int]]:
-        return sorted(self._t.absent.get(log, {}).items())[:limit]
+        pruned = self._t.pruned_parents.get(log, {})
+        found = self._t.absent.get(log, {}).items()
+        return sorted((id_, n) for id_, n in found if id_ not in pruned)[:limit]
+
+    def pruned_parents(self, log: int, limit: int) -> list[tuple[EntryId, int]]:
+        absent = self._t.absent.get(log, {})
+        return sorted((id_, absent[id_]) for id_ in self._t.pruned_parents.get(log, ()))[:limit]
+
+    def add_pruned_parents(self, log: int, add: Collection[tuple[EntryId, int]]) -> None:
+        for id_, n in add:
+            self._put(self._t.absent.setdefault(log, {}), id_, n)
+            self._put(self._t.pruned_parents.setdefault(log, {}), id_, None)
 
     def change_absent(
         self, log: int, add: Collection[tuple[EntryId, int]], remove: Collection[EntryId]
@@ -481,6 +510,7 @@ class MemoryStore:
                 self._put(absent, id_, n)
         for id_ in remove:
             self._drop(absent, id_)
+            self._drop(self._t.pruned_parents.get(log, {}), id_)
 
     def unsettled(self, log: int, task: Task, limit: int) -> list[tuple[int, int]]:
         return sorted(self._t.unsettled.get((log, task), {}).items())[:limit]
@@ -584,7 +614,17 @@ class MemoryStore:
         return [row for key, row in sorted(self._t.receipts.items()) if log in (None, key[0])]
 
     def put_receipt(self, row: ReceiptRow) -> None:
+        before = self._t.receipts.get((row.log, row.device))
+        if before is not None:
+            self._put(self._t.old_receipts, (row.log, row.device, before.first_week), before)
+        for key in list(self._t.old_receipts):
+            if key[:2] == (row.log, row.device) and key[2] >= row.first_week:
+                self._drop(self._t.old_receipts, key)
         self._put(self._t.receipts, (row.log, row.device), row)
+
+    def old_receipts(self, log: int) -> list[ReceiptRow]:
+        found = [row for key, row in self._t.old_receipts.items() if key[0] == log]
+        return sorted(found, key=lambda row: (row.device, -row.first_week))
 
     def heard(self, log: int) -> list[HeardRow]:
         return [row for key, row in sorted(self._t.heard.items()) if key[0] == log]
@@ -601,6 +641,8 @@ class MemoryStore:
     def remove_pruned(self, log: int, first_week: int) -> None:
         for key in [key for key in self._t.pruned if key[0] == log and key[1] >= first_week]:
             self._drop(self._t.pruned, key)
+        for id_ in list(self._t.pruned_parents.get(log, {})):
+            self._drop(self._t.pruned_parents[log], id_)
 
     def _row(self, n: int) -> EntryRow:
         # A copy, as from a database: nobody changes a stored row behind the store's back.

@@ -92,6 +92,9 @@ def _all_missing(store: Store, row: LogRow, keys: LogKeys | None, limit: int) ->
     for id_, _ in store.absent(log, limit):
         detail = "an entry that others name"
         yield Missing(log=log, part="entry", reason=Reason.NOT_FETCHED, id=id_, detail=detail)
+    for id_, _ in store.pruned_parents(log, limit):
+        detail = "an entry that others name"
+        yield Missing(log=log, part="entry", reason=Reason.PRUNED, id=id_, detail=detail)
     if row.fetch_bodies:
         for id_ in store.unfetched(log, limit):
             yield Missing(log=log, part="body", reason=Reason.NOT_FETCHED, id=id_, detail="its text")
@@ -189,8 +192,13 @@ def lacking(store: Store, row: LogRow, keys: LogKeys | None, limit: int) -> list
     for gap in store.gaps(row.n):
         if gap.id and gap.part in _PARTS and gap.reason in _FETCHED:
             found[EntryId(gap.id)] = None
-    for id_, _ in store.absent(row.n, limit):
-        found[id_] = None
+    absent = store.absent(row.n, limit)
+    # What was pruned names others, and these name more: they are not wanted either.
+    pruned = {dropped.week for dropped in store.pruned(row.n)} if absent else set[int]()
+    naming = store.rows({n for _, n in absent}) if pruned else {}
+    for id_, n in absent:
+        if n not in naming or naming[n].week not in pruned:
+            found[id_] = None
     if keys is not None:
         found.update(dict.fromkeys(_unsigned_ends(store, row.n, keys)))
     # Keys, names, erasures are wanted even where texts are not.

@@ -99,7 +99,11 @@ class HeardRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PrunedRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A segment that was held and dropped on purpose, with its digests at that time."""
+    """A segment that was held and dropped on purpose, with its digests at that time.
+
+    Attributes:
+        last_n: Number of the newest row here then: what came later is not part of it.
+    """
 
     log: int
     week: int
@@ -108,6 +112,7 @@ class PrunedRow(msgspec.Struct, frozen=True, kw_only=True):
     entries_hash: bytes
     bodies_hash: bytes
     time_ms: int
+    last_n: int = 0
 
 
 class PeerStore(Protocol):
@@ -119,7 +124,14 @@ class PeerStore(Protocol):
     def syncs(self, log: int | None = None) -> list[SyncRow]: ...
     def put_sync(self, row: SyncRow) -> None: ...
     def receipts(self, log: int | None = None) -> list[ReceiptRow]: ...
-    def put_receipt(self, row: ReceiptRow) -> None: ...
+    def put_receipt(self, row: ReceiptRow) -> None:
+        """One row for each log and holder; the one before is an old one if it reaches back further."""
+        ...
+
+    def old_receipts(self, log: int) -> list[ReceiptRow]:
+        """Of each holder those that reach back further than any later one, the newest first week first."""
+        ...
+
     def heard(self, log: int) -> list[HeardRow]: ...
     def put_heard(self, row: HeardRow) -> None:
         """One row for each chain and holder."""

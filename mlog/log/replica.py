@@ -33,6 +33,7 @@ from mlog.log.store import (
     GapRow,
     LogKind,
     LogRow,
+    Place,
     Reason,
     Store,
     Task,
@@ -473,6 +474,24 @@ class Replica:
     def refold(self, log: int) -> None:
         """Work out again what changes messages of a log, since who their authors are has changed."""
         self._fold.refold(self.log(log))
+
+    def remove(self, rows: Sequence[EntryRow]) -> None:
+        """Drop entries with all that the store made from them; the caller mends what named them."""
+        words: list[tuple[int, str]] = []
+        damaged = self._damaged([row.n for row in rows if row.kind in SEARCHED])
+        for row in rows:
+            body = readable_body(row.kind, row.body) if row.state == BodyState.OPENED else None
+            said = text_of(body) if row.kind in SEARCHED else None
+            if said and row.n in damaged:
+                # The index takes away what it is told: other words than it holds would harm it.
+                self.store.distrust_words()
+            elif said:
+                words.append((row.n, searchable(said)))
+        self.store.remove(rows, words)
+
+    def refold_messages(self, log: int, mids: Set[MessageId], moved: Sequence[Place] = ()) -> None:
+        """Work out messages again, and what follows from entries whose place changed."""
+        self._fold.refold_messages(self.log(log), mids, moved)
 
     def sealed_of(self, log: int, rows: Sequence[EntryRow], *, bodies: bool, now_ms: int = 0) -> list[Sealed]:
         """The exact bytes of entries, to hand on: checked against their hashes first.

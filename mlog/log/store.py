@@ -474,6 +474,14 @@ class Store(PeerStore, Protocol):
         """
         ...
 
+    def remove(self, rows: Sequence[EntryRow], words: Iterable[tuple[int, str]]) -> None:
+        """Take entries out, with all that `insert` added with them.
+
+        Args:
+            words: What the search index holds of them; it takes away what it is told.
+        """
+        ...
+
     def timeline(self, query: TimelineQuery) -> list[EntryRow]: ...
     def scan(self, chain: int, after_seq: int, limit: int) -> list[EntryRow]: ...
 
@@ -525,8 +533,14 @@ class Store(PeerStore, Protocol):
     def words_distrusted(self) -> bool: ...
 
     def absent(self, log: int, limit: int) -> list[tuple[EntryId, int]]:
-        """Entries that are named and not here, by id, each with `n` of one that names it."""
+        """Entries that are named and not here, by id, each with `n` of one that names it; not pruned ones."""
         ...
+
+    def pruned_parents(self, log: int, limit: int) -> list[tuple[EntryId, int]]:
+        """As `absent`, of those that were dropped here on purpose; `remove_pruned` makes them absent."""
+        ...
+
+    def add_pruned_parents(self, log: int, add: Collection[tuple[EntryId, int]]) -> None: ...
 
     def change_absent(
         self, log: int, add: Collection[tuple[EntryId, int]], remove: Collection[EntryId]

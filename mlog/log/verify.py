@@ -459,7 +459,7 @@ def _verify_unread(store: Store, state: LogState, row: EntryRow) -> Iterator[Fin
 
 def _verify_absent(store: Store, log: int, seen: _Seen) -> Iterator[Finding]:
     """Check the list of entries that are named and were never here; of others that are not, all are lost."""
-    listed = dict(store.absent(log, limits.GAPS_MAX))
+    listed = dict(store.absent(log, limits.GAPS_MAX)) | dict(store.pruned_parents(log, limits.GAPS_MAX))
     parents = store.parents(listed.values())
     for id_, n in listed.items():
         if id_ not in seen.named or id_ not in parents.get(n, ()):

@@ -74,6 +74,8 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
     keep("trust", "import", tmp_path / "third.trust")
     keep("trust", "list")
     keep("trust", "remove", "phone")
+    keep("window", "all", "30d")
+    keep("prune", "--dry-run")
     keep("export", "y", "--output", tmp_path / "y.jsonl")
     for name in ("db", "home", "snapshot"):
         keep("path", name)

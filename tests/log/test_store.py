@@ -389,7 +389,7 @@ def test_at_finds_a_place_in_a_chain(store: Store):
     put(store, row(1, seq=0), row(2, seq=5), row(3, log=2, seq=5))
     assert store.at(1, 5) == row(2, seq=5)
     assert store.at(2, 5) == row(3, log=2, seq=5)
-    assert store.at(1, 1) is None
+    assert store.at(1, 2) is None
     assert store.at(3, 0) is None
 
 
@@ -986,6 +986,71 @@ def test_what_was_heard_of_is_kept_for_each_chain_and_holder(store: Store):
             store.put_heard(row_)
     assert store.heard(1) == [heard(1, 0, 1, 0), heard(1, 1, 9, 0), heard(1, 1, 4, 1)]
     assert store.heard(2) == [heard(2, 0, 3, 0)]
+
+
+def test_an_older_receipt_stays_while_it_reaches_back_further(store: Store):
+    def receipt(first_week: int, time_ms: int, device: int = 0) -> ReceiptRow:
+        return ReceiptRow(
+            log=1,
+            device=DEVICES[device],
+            first_week=first_week,
+            entries=2,
+            bodies=1,
+            entries_root=b"e" * 32,
+            bodies_root=b"b" * 32,
+            time_ms=time_ms,
+            expires_ms=9,
+            proof=b"p",
+        )
+
+    with store.transaction():
+        for week, time in ((3, 1), (3, 2), (5, 3), (7, 4)):
+            store.put_receipt(receipt(week, time))
+        store.put_receipt(receipt(9, 5, 1))
+    assert store.receipts(1) == [receipt(7, 4), receipt(9, 5, 1)]
+    assert store.old_receipts(1) == [receipt(5, 3), receipt(3, 2)]
+    write(store, lambda: store.put_receipt(receipt(4, 6)))
+    assert store.receipts(1)[0] == receipt(4, 6)
+    assert store.old_receipts(1) == [receipt(3, 2)]
+    write(store, lambda: store.put_receipt(receipt(0, 7)))
+    assert store.old_receipts(1) == []
+
+
+def test_pruned_parents_are_apart_from_absent_ones_until_they_are_wanted_again(store: Store):
+    put(store, row(1))
+    with store.transaction():
+        store.change_absent(1, [(id_of(8), 1), (id_of(7), 1)], ())
+        store.add_pruned_parents(1, [(id_of(8), 1), (id_of(9), 1)])
+    assert [id_ for id_, _ in store.absent(1, 9)] == [id_of(7)]
+    assert store.pruned_parents(1, 9) == sorted([(id_of(8), 1), (id_of(9), 1)])
+    write(store, lambda: store.change_absent(1, [(id_of(8), 1)], [id_of(9)]))
+    assert store.pruned_parents(1, 9) == [(id_of(8), 1)]
+    write(store, lambda: store.remove_pruned(1, 0))
+    assert store.pruned_parents(1, 9) == []
+    assert len(store.absent(1, 9)) == 2
+
+
+def test_what_is_removed_leaves_nothing(store: Store):
+    put(
+        store,
+        row(1),
+        row(2),
+        parents=[(2, id_of(8))],
+        references=[Reference(2, 1, mid_of(5))],
+        words=[(2, "green bottles")],
+    )
+    write(store, lambda: store.put_digest(1, Digest(row(2).week, 2, 2, b"e" * 32, b"b" * 32)))
+    before = store.rows([1])
+    write(store, lambda: store.remove([store.rows([2])[2]], [(2, "green bottles")]))
+    assert store.rows([1, 2]) == before
+    assert store.find(1, [id_of(2)]) == {}
+    assert store.at(1, 2) is None
+    assert store.children(1, [id_of(8)]) == {}
+    assert store.references_to(1, [mid_of(5)]) == []
+    assert store.search('"green"', 1, 9) == []
+    assert store.arrivals(1, 0, 9) == [before[1]]
+    assert store.stale_weeks(1) == [row(2).week]
+    assert store.holds_words([])
 
 
 def test_pruned_weeks_are_forgotten_from_a_week_on(store: Store):
