@@ -84,11 +84,13 @@ class Node:
         self._turns: deque[int] = deque()
         self._dialling: dict[DeviceId, _Dialling] = {}
         self._effects: list[Effect] = []
+        self._unsettled: list[int] = []
         self._now_ms = 0
 
     def start(self, now_ms: int) -> list[Effect]:
-        """Begin: dial the devices whose addresses are known."""
+        """Begin: dial the devices whose addresses are known, and finish what was left when it ended last."""
         self._now_ms = now_ms
+        self._unsettled = [row.n for row in self._replica.store.logs()]
         self._learn_peers()
         return self._finish()
 
@@ -140,7 +142,7 @@ class Node:
         return effects
 
     def _wake_ms(self) -> int | None:
-        if any(session.busy for session in self._sessions.values()):
+        if self._unsettled or any(session.busy for session in self._sessions.values()):
             return self._now_ms
         times = [session.wake_ms for session in self._sessions.values()]
         if self._dials:
@@ -257,6 +259,8 @@ class Node:
             session = self._sessions[number]
             if session.busy and self._guarded(number, lambda session: session.step(self._now_ms)):
                 return
+        if self._unsettled and not self._replica.settle(self._unsettled[-1], self._now_ms):
+            self._unsettled.pop()
 
     def _tell_rest(self, session: Session) -> None:
         """Say once that nothing is left to do with a peer."""

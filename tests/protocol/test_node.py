@@ -12,7 +12,7 @@ import pytest
 from mlog import limits
 from mlog.errors import Busy, StoreError
 from mlog.log.memory import MemoryStore
-from mlog.log.store import LogKind
+from mlog.log.store import LogKind, Task
 from mlog.protocol import wire
 from mlog.protocol.events import (
     Ask,
@@ -491,3 +491,24 @@ def test_long_work_is_done_in_slices_with_a_wake_for_each():
     pair.run()
     assert ids_of(pair.a.store) == ids_of(pair.b.store)
     assert pair.b.ticks > 3
+
+
+def test_what_was_left_for_later_when_the_process_ended_is_done_after_the_next_start():
+    writer, reader = replica(0), replica(1)
+    log = writer.create_log(LogKind.CONVERSATION, [], START_MS)
+    share(writer, reader, log)
+    share(writer, reader, writer.create_log(LogKind.CONVERSATION, [], START_MS))
+    rows = [writer.write(log, drafts(f"{n}"), START_MS)[0] for n in range(600)]
+    sealed = writer.sealed_of(log, [*writer.store.arrivals(log, 0, 1), *rows], bodies=True)
+    for at in range(len(sealed), 0, -50):
+        reader.receive(log, sealed[max(at - 50, 0) : at], START_MS)
+    assert any(reader.store.unsettled(log, task, 1) for task in Task), "the test leaves nothing to do"
+    node = Node(replica(1, reader.store), SeededEntropy("node"), dials=False)
+    effects = node.start(START_MS)
+    steps = 0
+    while WakeAt(START_MS) in effects:
+        effects = node.handle(Tick(), START_MS)
+        steps += 1
+        assert steps < 100
+    assert not any(reader.store.unsettled(log, task, 1) for task in Task)
+    assert steps >= 2
