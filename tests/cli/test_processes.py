@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import mlog
-from mlog.cli.demo import _flip_bits
+from mlog.cli.demo_stage import flip_bits
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and devices")
 full_device = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
@@ -181,7 +181,7 @@ def test_flipping_bits_for_the_demo_changes_two_bits_only(home):
         n = opened.new("x").n
         ids = [opened.send(n, "dogs yes").hex() for _ in range(2)]
     before = dump(home)
-    _flip_bits(home / "mlog.db", *ids)
+    flip_bits(home / "mlog.db", *ids)
     after = dump(home)
     assert len(before) == len(after)
     assert sorted(b.bit_count() for b in map(xor, before, after) if b) == [1, 1]
