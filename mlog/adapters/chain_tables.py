@@ -61,14 +61,6 @@ class ChainTables(Database):
             ),
         )
 
-    def count_chains(self, log: int) -> tuple[int, int]:
-        return (
-            self._one("SELECT count(*) FROM chains WHERE log = ?", (log,)),
-            self._one(
-                "SELECT count(*) FROM chains AS c JOIN runs AS r ON r.chain = c.n WHERE c.log = ?", (log,)
-            ),
-        )
-
     def forks(self, log: int) -> list[ForkRow]:
         return [
             ForkRow(*row)

@@ -175,9 +175,6 @@ class MemoryStore:
     def count_chains(self, log: int) -> tuple[int, int]:
         return len(self.chains(log)), len(self.runs(log))
 
-    def count_chains(self, log: int) -> tuple[int, int]:
-        return len(self.chains(log)), len(self.runs(log))
-
     def forks(self, log: int) -> list[ForkRow]:
         return [row for key, row in sorted(self._t.forks.items()) if key[0] == log]
 

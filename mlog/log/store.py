@@ -366,10 +366,6 @@ class Store(PeerStore, Protocol):
         """How many chains, and how many runs, a log has."""
         ...
 
-    def count_chains(self, log: int) -> tuple[int, int]:
-        """How many chains, and how many runs, a log has."""
-        ...
-
     def set_window(self, log: int, days: int, *, fetch_bodies: bool) -> None: ...
     def runs(self, log: int) -> list[RunRow]:
         """All runs of a log, by chain and `first`."""

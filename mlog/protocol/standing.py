@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mlog.log.ids import Topic
 from mlog.log.merkle import segment_digest

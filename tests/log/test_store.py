@@ -212,7 +212,6 @@ def test_a_chain_moves_on(store: Store):
     assert store.chains(2) == [chain(2)]
     assert store.next_chain() == 4
     assert store.count_chains(1) == (2, len(store.runs(1)))
-    assert store.count_chains(1) == (2, len(store.runs(1)))
 
 
 def test_heads_are_a_set_for_each_log(store: Store):
