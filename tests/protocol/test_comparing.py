@@ -294,24 +294,33 @@ def test_a_vector_that_is_too_long_gives_way_to_segments(monkeypatch: pytest.Mon
             assert [d.vector for answer in pair.b.said(wire.Answer) for d in answer.differs] == [None]
 
 
-def test_a_leader_with_too_many_chains_or_holes_stays_within_the_bounds_of_messages(
+def test_a_leader_with_too_many_chains_says_no_vector_and_goes_by_the_one_it_heard(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    pair = pair_of_logs()
-    rows = pair.a.replica.write(LOG, drafts(*map(str, range(60))), START_MS)
-    give(pair.a.replica, pair.b.replica, LOG, {row.id for row in rows[:20]})
-    # B holds few chains in few runs; A many of both.
-    there = pair.b.replica.write(LOG, drafts(*map(str, range(40))), START_MS)
-    give(pair.b.replica, pair.a.replica, LOG, {row.id for row in there[::2]} | {there[-1].id})
+    pair = differing(3, 4)
     for number in range(6):
         run = pair.a.replica.begin_run(LOG)
         pair.a.replica.write_run(run, drafts(f"run {number}"), START_MS)
     monkeypatch.setattr(limits, "VECTOR_CHAINS_MAX", 5)
-    monkeypatch.setattr(limits, "VECTOR_HOLES_MAX", 8)
     met(pair)
     assert same(pair)
-    assert not pair.a.said(wire.Have)
-    assert len(pair.a.said(wire.Want)) > 1
+    assert pair.a.said(wire.Want)[0].chains
+    assert not pair.a.said(wire.Have, wire.AskWeeks)
+
+
+@pytest.mark.parametrize("leads", [0, 1])
+def test_a_log_with_more_holes_than_a_vector_may_have_is_compared_by_segments(
+    leads: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(limits, "VECTOR_HOLES_MAX", 8)
+    pair = pair_of_logs()
+    rows = pair.a.replica.write(LOG, drafts(*map(str, range(60))), START_MS)
+    give(pair.a.replica, pair.b.replica, LOG, {row.id for row in rows[::2]})
+    pair.connect(pair.ends[leads])
+    pair.run()
+    assert not [*pair.a.closed, *pair.b.closed]
+    assert same(pair)
+    assert pair.ends[leads].said(wire.AskWeeks)
 
 
 def test_more_than_512_chains_compare_by_segments():
