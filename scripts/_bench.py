@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import random
-import resource
 import shutil
 import sqlite3
 import statistics
@@ -24,288 +22,65 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
-from itertools import accumulate, islice
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
+from _bench_shared import (
+    CHINESE_WORD,
+    SEED,
+    WORDS,
+    Bench,
+    Result,
+    Sizes,
+    Words,
+    child,
+    lines,
+    peak_mib,
+    percentile,
+    reference_import,
+    result,
+    rounded,
+    timed,
+)
+from _bench_sync import bench_cold, bench_differences, bench_live, bench_same, bench_sessions
 from blake3 import blake3
 
 from mlog.api.home import Home
 from mlog.formats.source import Source
 from mlog.log.words import match_expression
 
-SEED: Final = 20_200_101
-BATCH_ROWS: Final = 1000
-PEOPLE: Final = 60
-WORDS: Final = 20_000
-MESSAGE_WORDS_MEAN: Final = 15.6
-"""Gives messages of 80 bytes on average."""
-GAP_S_MEAN: Final = 150
-"""1,000,000 messages so take nearly five years: 4,000 a week, a busy channel."""
-CHINESE_EVERY: Final = 500
-CHINESE_WORD: Final = "\u6d77\u8c5a"
 SEARCH_LIMIT: Final = 50
-START_S: Final = 1_420_070_400  # 1 January 2015
-
-Result = dict[str, Any]
 
 
-class Sizes(NamedTuple):
-    """How much of everything."""
-
-    small: int
-    large: int
-    imports: int
-    appends: int
-    verifies: int
-    searches: int
-    starts: int
-    corpus_files: int
-
-
-FULL: Final = Sizes(100_000, 1_000_000, 3, 3_000, 3, 40, 15, 1_000)
-QUICK: Final = Sizes(1_000, 3_000, 2, 100, 2, 3, 3, 1)
-
-
-# -- text ------------------------------------------------------------------------------------
-
-
-class Words:
-    """Synthetic words by rank, the frequent ones short, as in any language."""
-
-    def __init__(self) -> None:
-        draw = random.Random(SEED)  # noqa: S311 (the same text in every run)
-        made: dict[str, None] = {}
-        while len(made) < WORDS:
-            syllables = 1 if len(made) < 20 else 2 if len(made) < 600 else 3
-            made[
-                "".join(draw.choice("bdfghjklmnprstvz") + draw.choice("aeiou") for _ in range(syllables))
-            ] = None
-        self.by_rank = list(made)
-        self._weights = list(accumulate(1 / (rank + 2.7) for rank in range(WORDS)))
-        self._draw = draw
-
-    def stream(self) -> Iterator[str]:
-        """Words of a text that never ends."""
-        while True:
-            yield from self._draw.choices(self.by_rank, cum_weights=self._weights, k=100_000)
-
-
-class Chat(NamedTuple):
-    """One generated IRC log."""
-
-    path: Path
-    messages: int
-    text_bytes: int
-
-
-def write_chat(path: Path, messages: int) -> Chat:
-    """Write an IRC log; a longer one begins with the shorter one."""
-    words, draw = Words(), random.Random(SEED)  # noqa: S311 (the same text in every run)
-    stream, text_bytes, time_s = words.stream(), 0, float(START_S)
-    people = [name.capitalize() for name in words.by_rank[600 : 600 + PEOPLE]]
-    speakers = draw.choices(people, weights=[1 / (rank + 1) for rank in range(PEOPLE)], k=9973)
-    with path.open("w", encoding="utf-8") as file:
-        for number in range(messages):
-            time_s += draw.expovariate(1 / GAP_S_MEAN)
-            text = " ".join(islice(stream, 1 + int(draw.expovariate(1 / (MESSAGE_WORDS_MEAN - 0.5)))))
-            if number % CHINESE_EVERY == CHINESE_EVERY - 1:
-                text = _chinese(draw)
-            text_bytes += len(text.encode())
-            stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time_s))
-            file.write(f"{stamp} <{speakers[number % len(speakers)]}> {text}\n")
-    return Chat(path, messages, text_bytes)
-
-
-def _chinese(draw: random.Random) -> str:
-    """A sentence without spaces; every second one holds the word that is searched for."""
-    characters = [chr(0x4E00 + int(400 * draw.random() ** 2)) for _ in range(25)]
-    if draw.random() < 0.5:
-        characters[12:12] = CHINESE_WORD
-    return "".join(characters)
-
-
-# -- what several benchmarks share -----------------------------------------------------------
-
-
-class Imported(NamedTuple):
-    """A home with one imported chat, and what the child process that made it measured."""
-
-    home: Path
-    seconds: float
-    peak_mib: float
-
-
-class Bench:
-    """A temporary folder, with chats and homes that are made when they are first needed."""
-
-    def __init__(self, folder: Path, sizes: Sizes):
-        self.folder = folder
-        self.sizes = sizes
-        self._chats: dict[int, Chat] = {}
-        self._imports: dict[int, tuple[list[Imported], list[float]]] = {}
-
-    def chat(self, messages: int) -> Chat:
-        if messages not in self._chats:
-            self._chats[messages] = write_chat(self.folder / f"chat-{messages}.log", messages)
-        return self._chats[messages]
-
-    def imports(self, messages: int) -> tuple[list[Imported], list[float]]:
-        """Imports of a chat into new homes, and the seconds of the reference, in turns."""
-        if messages not in self._imports:
-            repeats = self.sizes.imports if messages == self.sizes.small else 1
-            done: tuple[list[Imported], list[float]] = [], []
-            for turn in range(repeats):
-                home = self.folder / f"home-{messages}-{turn}"
-                chat = self.chat(messages)
-                done[1].append(_reference_import(self.folder, [chat.path]))
-                told = _child("import", home, chat.path)
-                done[0].append(Imported(home, told["seconds"], told["peak_mib"]))
-                if turn:
-                    shutil.rmtree(home)
-            self._imports[messages] = done
-        return self._imports[messages]
-
-    def home(self, messages: int) -> Path:
-        """A home with that many imported messages."""
-        return self.imports(messages)[0][0].home
-
-    @cached_property
-    def written(self) -> tuple[Path, list[float], list[float]]:
-        """A home with messages sent one by one; seconds of each, and of bare commits in turn."""
-        path, bare = self.folder / "home-written", self.folder / "bare.db"
-        texts = self.sent_texts()
-        took: list[float] = []
-        took_bare: list[float] = []
-        with Home(path) as home:
-            reference = _database(bare)
-            reference.execute("CREATE TABLE message (n INTEGER PRIMARY KEY, text TEXT)")
-            log = home.new("written").n
-            for text in texts:
-                took_bare.append(
-                    _timed(
-                        lambda text=text: reference.execute("INSERT INTO message (text) VALUES (?)", (text,))
-                    )
-                )
-                took.append(_timed(lambda text=text: home.send(log, text)))
-            reference.close()
-        return path, took, took_bare
-
-    def sent_texts(self) -> list[str]:
-        """Messages of the generated chat, without time and nick."""
-        with self.chat(self.sizes.small).path.open(encoding="utf-8") as lines:
-            return [line.split("> ", 1)[1].rstrip("\n") for line in islice(lines, self.sizes.appends)]
-
-
-def _database(path: Path) -> sqlite3.Connection:
-    """A bare database with mlog's promises: WAL, and durable after each commit."""
-    database = sqlite3.connect(path, isolation_level=None)
-    database.execute("PRAGMA journal_mode=WAL")
-    database.execute("PRAGMA synchronous=FULL")
-    return database
-
-
-def _reference_import(folder: Path, paths: Iterable[Path]) -> float:
-    """Seconds to put the same lines, nothing else, into a table and an FTS5 index, durable each 1,000."""
-    path = folder / "reference.db"
-    started = time.perf_counter()
-    database = _database(path)
-    database.execute("CREATE TABLE line (n INTEGER PRIMARY KEY, text TEXT)")
-    database.execute(
-        "CREATE VIRTUAL TABLE search USING fts5(text, content='', columnsize=0, "
-        'tokenize="unicode61 remove_diacritics 2")'
-    )
-    numbered = enumerate((line for path in paths for line in _lines(path)), start=1)
-    while batch := list(islice(numbered, BATCH_ROWS)):
-        database.execute("BEGIN")
-        database.executemany("INSERT INTO line VALUES (?, ?)", batch)
-        database.executemany("INSERT INTO search (rowid, text) VALUES (?, ?)", batch)
-        database.execute("COMMIT")
-    database.close()
-    took = time.perf_counter() - started
-    path.unlink()
-    return took
-
-
-def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8", newline="\n") as file:
-        yield from file
-
-
-def _timed(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def _percentile(values: Sequence[float], percent: float) -> float:
-    return sorted(values)[min(len(values) - 1, math.ceil(len(values) * percent / 100) - 1)]
-
-
-def _result(
-    name: str, value: float, unit: str, reference_value: float, reference: str, n: int, **more: object
-) -> Result:
-    return {
-        "name": name,
-        "value": _rounded(value),
-        "unit": unit,
-        "ratio": _rounded(value / reference_value),
-        "reference": reference,
-        "n": n,
-        **more,
-    }
-
-
-def _rounded(value: float) -> float:
-    """To four digits: more would be noise."""
-    return float(f"{value:.4g}")
-
-
-# -- fresh processes -------------------------------------------------------------------------
-
-
-def _child(work: str, *arguments: Path) -> dict[str, float]:
-    """Seconds and peak memory of work in a process of its own."""
-    command = [sys.executable, __file__, "--child", work, *map(str, arguments)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{work} of {arguments[0].name} failed:\n{done.stderr}")
-    return json.loads(done.stdout)
-
-
-def _run_child(work: str, home_path: Path, *paths: Path) -> None:
-    with Home(home_path) as home:
-        started = time.perf_counter()
-        if work == "import":
-            for path in paths:
-                with path.open("rb") as file:
-                    home.import_chat(Source(file, path.name))
-        elif work == "import-linked":
-            for path in paths:
-                links = path.with_name(path.name.replace(".raw.txt", ".annotation.txt"))
-                with path.open("rb") as file, links.open("rb") as annotations:
-                    home.import_chat(Source(file, path.name, links=annotations))
-        elif work == "verify":
-            findings = home.verify()
-            assert not findings, findings[:3]
-        elif work == "export":
-            for conversation in home.conversations():
-                for _ in home.export_chat(conversation.n):
-                    pass
-        took = time.perf_counter() - started
-    print(json.dumps({"seconds": took, "peak_mib": _peak_mib()}))
-
-
-def _peak_mib() -> float:
-    try:
-        # ru_maxrss of a child also counts its parent, up to exec: what Linux says here does not.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
-    except (OSError, IndexError):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+FULL: Final = Sizes(
+    small=100_000,
+    large=1_000_000,
+    imports=3,
+    appends=3_000,
+    verifies=3,
+    searches=40,
+    starts=15,
+    corpus_files=1_000,
+    synced=(10_000, 100_000, 1_000_000),
+    differences=(1, 10, 100, 1_000, 10_000),
+    live=500,
+    sessions=200,
+)
+QUICK: Final = Sizes(
+    small=1_000,
+    large=3_000,
+    imports=2,
+    appends=100,
+    verifies=2,
+    searches=3,
+    starts=3,
+    corpus_files=1,
+    synced=(500,),
+    differences=(5,),
+    live=5,
+    sessions=3,
+)
 
 
 # -- benchmarks ------------------------------------------------------------------------------
@@ -315,14 +90,14 @@ def bench_import(bench: Bench) -> Iterator[Result]:
     """Messages a second from a file into a new home."""
     for messages in (bench.sizes.small, bench.sizes.large):
         done, reference = bench.imports(messages)
-        yield _result(
+        yield result(
             f"import-{messages}",
             messages / statistics.median(run.seconds for run in done),
             "messages/s",
             messages / statistics.median(reference),
             "the same lines by executemany into a table and an FTS5 index, 1,000 for each FULL commit",
             len(done),
-            text_bytes_mean=_rounded(bench.chat(messages).text_bytes / messages),
+            text_bytes_mean=rounded(bench.chat(messages).text_bytes / messages),
         )
 
 
@@ -333,23 +108,23 @@ def bench_corpus(bench: Bench) -> Iterator[Result]:
     if not files:
         yield {"name": "import-corpus", "skipped": f"no irc-ubuntu in {data}; set MLOG_CORPUS"}
         return
-    lines = sum(1 for path in files for _ in _lines(path))
-    reference = [_reference_import(bench.folder, files)]
+    count = sum(1 for path in files for _ in lines(path))
+    reference = [reference_import(bench.folder, files)]
     home = bench.folder / "home-corpus"
-    took = _child("import-linked", home, *files)["seconds"]
-    reference.append(_reference_import(bench.folder, files))
+    took = child("import-linked", home, *files)["seconds"]
+    reference.append(reference_import(bench.folder, files))
     size = _disk_size(home)
     shutil.rmtree(home)
-    yield _result(
+    yield result(
         "import-corpus",
-        lines / took,
+        count / took,
         "messages/s",
-        lines / statistics.mean(reference),
+        count / statistics.mean(reference),
         "the same lines by executemany into a table and an FTS5 index, 1,000 for each FULL commit",
         1,
         files=len(files),
-        lines=lines,
-        disk_bytes_each=_rounded(size / lines),
+        lines=count,
+        disk_bytes_each=rounded(size / count),
     )
 
 
@@ -357,11 +132,11 @@ def bench_append(bench: Bench) -> Iterator[Result]:
     """One message through the API, durable, in a home that is open."""
     _, took, bare = bench.written
     for percent in (50, 99):
-        yield _result(
+        yield result(
             f"append-p{percent}",
-            _percentile(took, percent) * 1000,
+            percentile(took, percent) * 1000,
             "ms",
-            _percentile(bare, percent) * 1000,
+            percentile(bare, percent) * 1000,
             "one row of the same text committed by sqlite3 (WAL, FULL), in turns",
             len(took),
             of=f"p{percent}",
@@ -377,11 +152,11 @@ def bench_verify(bench: Bench) -> Iterator[Result]:
         with Home(path) as home:
             entries = sum(status.entries for status in home.status())
             for _ in range(bench.sizes.verifies):
-                reference.append(_timed(lambda path=path: _read_and_hash(path / "mlog.db")))
-                plain.append(_timed(home.verify))
-                signed.append(_timed(lambda home=home: home.verify(signatures=True)))
+                reference.append(timed(lambda path=path: _read_and_hash(path / "mlog.db")))
+                plain.append(timed(home.verify))
+                signed.append(timed(lambda home=home: home.verify(signatures=True)))
         for suffix, took in (("", plain), ("-signatures", signed)):
-            yield _result(
+            yield result(
                 f"verify-{name}{suffix}",
                 entries / statistics.median(took),
                 "entries/s",
@@ -443,20 +218,20 @@ def _search(
         # Once each before, so that both find the pages in the caches.
         raw.execute(sql, (expression, SEARCH_LIMIT)).fetchall()
         found.append(len(home.search(query, limit=SEARCH_LIMIT)))
-        reference.append(_timed(lambda e=expression: raw.execute(sql, (e, SEARCH_LIMIT)).fetchall()))
-        took.append(_timed(lambda query=query: home.search(query, limit=SEARCH_LIMIT)))
-    return took, reference, _rounded(statistics.mean(found))
+        reference.append(timed(lambda e=expression: raw.execute(sql, (e, SEARCH_LIMIT)).fetchall()))
+        took.append(timed(lambda query=query: home.search(query, limit=SEARCH_LIMIT)))
+    return took, reference, rounded(statistics.mean(found))
 
 
 def _search_results(
     name: str, took: Sequence[float], reference: Sequence[float], **more: object
 ) -> Iterator[Result]:
     for percent in (50, 99):
-        yield _result(
+        yield result(
             f"{name}-p{percent}",
-            _percentile(took, percent) * 1000,
+            percentile(took, percent) * 1000,
             "ms",
-            _percentile(reference, percent) * 1000,
+            percentile(reference, percent) * 1000,
             f"the newest {SEARCH_LIMIT} rowids from the same FTS5 index, nothing read or checked",
             len(took),
             of=f"p{percent}",
@@ -473,7 +248,7 @@ def bench_disk(bench: Bench) -> Iterator[Result]:
         ("written", bench.written[0], len(texts), sum(len(text.encode()) for text in texts)),
     ):
         size = _disk_size(path)
-        yield _result(
+        yield result(
             f"disk-{name}",
             size / messages,
             "bytes/message",
@@ -533,16 +308,16 @@ def bench_startup(bench: Bench) -> Iterator[Result]:
         took: list[float] = []
         bare: list[float] = []
         for _ in range(bench.sizes.starts):
-            bare.append(_timed(lambda: _quiet([sys.executable, "-c", "pass"], environment)))
-            took.append(_timed(lambda command=command: _quiet(command, environment)))
-        yield _result(
+            bare.append(timed(lambda: _quiet([sys.executable, "-c", "pass"], environment)))
+            took.append(timed(lambda command=command: _quiet(command, environment)))
+        yield result(
             f"start-{name}",
             statistics.median(took) * 1000,
             "ms",
             statistics.median(bare) * 1000,
             "python -c pass",
             len(took),
-            minimum=_rounded(min(took) * 1000),
+            minimum=rounded(min(took) * 1000),
         )
 
 
@@ -561,16 +336,16 @@ def bench_memory(bench: Bench) -> Iterator[Result]:
                 peaks[messages] = statistics.median(run.peak_mib for run in bench.imports(messages)[0])
                 seconds = bench.imports(messages)[0][0].seconds
             else:
-                told = _child(work, bench.home(messages))
+                told = child(work, bench.home(messages))
                 peaks[messages], seconds = told["peak_mib"], told["seconds"]
-        yield _result(
+        yield result(
             f"memory-{work}-{large}",
             peaks[large],
             "MiB",
             peaks[small],
             f"the same with {small:,} messages",
             1,
-            messages_per_s=_rounded(large / seconds),
+            messages_per_s=rounded(large / seconds),
         )
 
 
@@ -583,7 +358,38 @@ BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Result]]]] = {
     "disk": bench_disk,
     "startup": bench_startup,
     "memory": bench_memory,
+    "cold": bench_cold,
+    "same": bench_same,
+    "differences": bench_differences,
+    "live": bench_live,
+    "sessions": bench_sessions,
 }
+
+
+# -- a process of its own -------------------------------------------------------------------
+
+
+def _run_child(work: str, home_path: Path, *paths: Path) -> None:
+    with Home(home_path) as home:
+        started = time.perf_counter()
+        if work == "import":
+            for path in paths:
+                with path.open("rb") as file:
+                    home.import_chat(Source(file, path.name))
+        elif work == "import-linked":
+            for path in paths:
+                links = path.with_name(path.name.replace(".raw.txt", ".annotation.txt"))
+                with path.open("rb") as file, links.open("rb") as annotations:
+                    home.import_chat(Source(file, path.name, links=annotations))
+        elif work == "verify":
+            findings = home.verify()
+            assert not findings, findings[:3]
+        elif work == "export":
+            for conversation in home.conversations():
+                for _ in home.export_chat(conversation.n):
+                    pass
+        took = time.perf_counter() - started
+    print(json.dumps({"seconds": took, "peak_mib": peak_mib()}))
 
 
 def main() -> None:
@@ -605,8 +411,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mlog-bench-") as folder:
         bench = Bench(Path(folder), QUICK if chosen.quick else FULL)
         for name in chosen.names or BENCHMARKS:
-            for result in BENCHMARKS[name](bench):
-                print(json.dumps(result), flush=True)
+            for told in BENCHMARKS[name](bench):
+                print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

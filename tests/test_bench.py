@@ -12,7 +12,10 @@ import pytest
 
 _BENCH = Path(__file__).resolve().parent.parent / "scripts" / "bench"
 _FIELDS = {"name": str, "value": float, "unit": str, "ratio": float, "reference": str, "n": int}
-_STARTS = ("import-", "append-", "verify-", "search-", "disk-", "start-", "memory-")
+_STARTS = (
+    *("import-", "append-", "verify-", "search-", "disk-", "start-", "memory-"),
+    *("cold-", "same-", "difference-vector-", "difference-sketch-", "live-", "sessions-"),
+)
 
 
 def _bench(*arguments: str, temporary: Path) -> subprocess.CompletedProcess[str]:
