@@ -65,6 +65,7 @@ class Exchange:
         self._peer_compares_only = False
         self._settled_topics: set[Topic] | None = None
         self._owed: set[Topic] | None = None
+        self._scopes = _scopes_of(link)
         self._asked: set[EntryId] = set()
         self._asked_again: dict[int, int] = {}
         self._reading: dict[int, tuple[Ask, Pager, int]] = {}
@@ -103,16 +104,21 @@ class Exchange:
         """Something was committed here."""
         if not self._compare_only:
             self._sender.committed()
-            self._share_new_logs()
+            self._share_changed_logs()
 
-    def _share_new_logs(self) -> None:
-        """Give and compare what was started, or learned of, since all logs were compared."""
+    def _share_changed_logs(self) -> None:
+        """Give and compare what was started, learned of, or wanted otherwise, since all were compared."""
         if self._owed is not None and self._grant_but(self._owed):
             self._owed = None
         settled = self._settled_topics
         if settled is None:
             return
-        new = {row.topic: row.n for row in self._link.shared().values() if row.topic not in settled}
+        rows = self._link.shared().values()
+        scopes = _scopes_of(self._link)
+        if any(self._scopes.get(n, scope) != scope for n, scope in scopes.items()):
+            self.compare_all()
+        self._scopes = scopes
+        new = {row.topic: row.n for row in rows if row.topic not in settled}
         if new:
             self._grant_but(settled)
             settled.update(new)
@@ -284,7 +290,7 @@ class Exchange:
             # A log that came by another session since the offer is not settled.
             offered = {*equal, *differing, *unknown}
             self._settled_topics = {row.topic for row in rows if row.n in offered}
-            self._share_new_logs()
+            self._share_changed_logs()
         yield from self._ask_lacking([*equal, *differing], differing)
 
     def _again(self, _: wire.Again) -> None:
@@ -454,6 +460,11 @@ class Exchange:
         wire.Page: (_page, _page),
     }
     """For each message who takes it at the leader, and at the follower; None closes the session."""
+
+
+def _scopes_of(link: Link) -> dict[int, tuple[int, bool]]:
+    """What is wanted here of each log."""
+    return {row.n: (row.window_days, row.fetch_bodies) for row in link.shared().values()}
 
 
 def _size_of(want: wire.Want) -> int:
