@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from mlog import limits
-from mlog.errors import Busy, ProtocolViolation
+from mlog.errors import Busy, InvalidInput, ProtocolViolation
 from mlog.log.crypto import Entropy
 from mlog.log.ids import DeviceId
 from mlog.log.peers import PeerRow
@@ -199,13 +199,15 @@ class Node:
         greeted = session.greeted
         try:
             did = act(session)
-        except (ProtocolViolation, Busy) as error:
+        except (ProtocolViolation, InvalidInput, Busy) as error:
+            # InvalidInput comes of bytes of the peer, wherever they were found wanting.
             self._effects.append(Close(number, str(error)))
             self._forget(number, str(error))
             return False
         if session.greeted and not greeted:
             self._greeted(session)
-        self._tell_rest(session)
+        if number in self._sessions:
+            self._tell_rest(session)
         return bool(did)
 
     def _greeted(self, session: Session) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from mlog import limits
-from mlog.errors import Busy, StoreError
+from mlog.errors import Busy, InvalidInput, StoreError
 from mlog.log.memory import MemoryStore
 from mlog.log.store import LogKind, Task
 from mlog.protocol import wire
@@ -133,6 +133,33 @@ def test_an_unknown_device_gets_no_byte_and_changes_nothing():
     effects = pair.b.node.handle(Received(9, sends[0]), START_MS)
     assert [type(effect) for effect in effects if not isinstance(effect, WakeAt)] == [Close]
     assert not pair.b.node._sessions
+
+
+def test_bytes_of_a_peer_that_are_found_wanting_anywhere_end_its_session_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    pair = connected(pair_of_logs())
+
+    def refusing(*_: object) -> None:
+        raise InvalidInput("of no possible form")
+
+    monkeypatch.setattr(pair.b.replica, "receive", refusing)
+    pair.write(pair.a, 1, "what the other cannot take")
+    pair.run()
+    assert [close.reason for close in pair.b.closed] == ["of no possible form"]
+    assert not pair.b.node._sessions
+
+
+def test_a_session_that_gives_way_to_another_is_not_said_to_rest():
+    pair = pair_of_logs()
+    pair.connect(pair.a)
+    pair.connect(pair.b)
+    pair.run()
+    for end in pair.ends:
+        assert len(end.told("connected")) == 2
+        assert end.notices[-1].what == "rested"
+        (left,) = end.node._sessions.values()
+        assert left.rested
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\x01", bytes(97), b"\x01" + bytes(96), b"\x02" + bytes(96)])
