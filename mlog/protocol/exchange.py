@@ -41,12 +41,22 @@ class Exchange:
 
     Args:
         stored: Called when entries came, so that other sessions pass them on.
+        vouched: Called with a log and the entries of it that came with a signature, where something that
+            was lacking came: other sessions pass that on too, for they push what is new only.
         inspect: Compare only, and say what differs.
     """
 
-    def __init__(self, link: Link, *, stored: Callable[[], None], inspect: Inspect | None = None):
+    def __init__(
+        self,
+        link: Link,
+        *,
+        stored: Callable[[], None],
+        vouched: Callable[[int, Sequence[EntryId]], None],
+        inspect: Inspect | None = None,
+    ):
         self._link = link
         self._stored = stored
+        self._vouched = vouched
         self._compare_only = inspect is not None
         self._requests: dict[int, int] = {}
         self._request = 0
@@ -127,6 +137,15 @@ class Exchange:
             else:
                 # The leader may have them by another way, and then a grant tells it nothing.
                 self._link.send(wire.Again())
+
+    def pass_on(self, log: int, ids: Sequence[EntryId]) -> None:
+        """Send entries that are no news for their signatures, which no root shows to be lacking."""
+        row = next((row for row in self._link.shared().values() if row.n == log), None)
+        if row is None or not ids or not self._sender.is_live(log):
+            return
+        pages = by_id(self._link.store, log, ids)
+        self._sender.add(Stream(log, self._link.tag_of(row.topic), pages, bodies=False))
+        self._touch(log)
 
     def closed(self) -> None:
         """The session is over: nobody waits for an answer any longer."""
@@ -416,6 +435,8 @@ class Exchange:
             self._sender.received(row.n, [entry.id for entry in sealed], before_n, after_n)
             refused += malformed + len({id_ for id_, _ in taken.refused})
             stored += taken.stored + taken.completed
+            if taken.completed:
+                self._vouched(row.n, [entry.id for entry in sealed if entry.signature is not None])
             yield
         link.send(wire.Ack(message.serial, refused))
         # Also where nothing was new here: the peer has got more since the roots were compared.

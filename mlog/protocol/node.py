@@ -8,7 +8,7 @@ event takes long and all sessions have their turn. What an effect acknowledges i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from mlog import limits
 from mlog.errors import Busy, InvalidInput, ProtocolViolation
 from mlog.log.crypto import Entropy
-from mlog.log.ids import DeviceId
+from mlog.log.ids import DeviceId, EntryId
 from mlog.log.peers import PeerRow
 from mlog.log.replica import Replica
 from mlog.protocol.channel import Channel
@@ -180,6 +180,7 @@ class Node:
             known=self._known,
             emit=self._emit,
             stored=self._committed,
+            vouched=lambda log, ids: self._vouched(event.session, log, ids),
             now_ms=self._now_ms,
             inspect=self._inspect,
         )
@@ -280,6 +281,14 @@ class Node:
                 session.exchange.committed()
                 session.wake()
         self._learn_peers()
+
+    def _vouched(self, number: int, log: int, ids: Sequence[EntryId]) -> None:
+        """What was lacking here came in one session: the others may lack it too."""
+        for session in self._established():
+            if session.number != number:
+                assert session.exchange is not None
+                session.exchange.pass_on(log, ids)
+                session.wake()
 
     def _end_untrusted(self) -> None:
         """End the sessions of devices that may not connect any more, or not as what they did."""

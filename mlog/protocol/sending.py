@@ -175,6 +175,10 @@ class Sender:
             live.cursor = max(live.cursor, cursor)
         self._live_due = True
 
+    def is_live(self, log: int) -> bool:
+        """Whether what is committed of a log is pushed."""
+        return log in self._live
+
     def committed(self) -> None:
         """Something was committed: see whether there is something to send."""
         self._live_due = True

@@ -9,10 +9,11 @@ that no event holds up other sessions. What the two ends say to each other: mlog
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mlog import limits
 from mlog.errors import ProtocolViolation
+from mlog.log.ids import EntryId
 from mlog.log.peers import PeerRow
 from mlog.log.replica import Replica
 from mlog.protocol import wire
@@ -33,7 +34,7 @@ class Session:
         peer: Whom we dialled; None where we were dialled.
         known: Finds the device with a Noise key, or None; asked where we were dialled.
         emit: Takes effects, in order.
-        stored: Called when entries came.
+        stored, vouched: As `Exchange` takes them.
         inspect: Compare only, and say what differs.
     """
 
@@ -47,6 +48,7 @@ class Session:
         known: Callable[[bytes], PeerRow | None],
         emit: Callable[[Effect], None],
         stored: Callable[[], None],
+        vouched: Callable[[int, Sequence[EntryId]], None],
         now_ms: int,
         inspect: Inspect | None = None,
     ):
@@ -61,6 +63,7 @@ class Session:
         self._known = known
         self._emit = emit
         self._stored = stored
+        self._vouched = vouched
         self._inspect = inspect
         self._inbox: deque[bytes] = deque()
         self._inbox_size = 0
@@ -130,7 +133,9 @@ class Session:
             send=self._send,
             emit=self._emit,
         )
-        self.exchange = Exchange(self._link, stored=self._stored, inspect=self._inspect)
+        self.exchange = Exchange(
+            self._link, stored=self._stored, vouched=self._vouched, inspect=self._inspect
+        )
         self._has_turn = True
 
     def _send(self, message: wire.Message) -> None:

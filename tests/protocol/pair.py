@@ -287,34 +287,47 @@ class Puppet:
         node: The real one.
         keys: Of the puppet; the node's store must know them.
         leads: The puppet dials.
+        beside: Another one at the same node.
     """
 
     def __init__(
-        self, replica: Replica, keys: DeviceKeys | None = None, *, leads: bool, now_ms: int = START_MS
+        self,
+        replica: Replica,
+        keys: DeviceKeys | None = None,
+        *,
+        leads: bool,
+        now_ms: int = START_MS,
+        beside: Puppet | None = None,
     ):
         self.replica = replica
         self.keys = keys or device_keys(3)
         replica.store.put_peer(peer_row(self.keys))
-        self.node = Node(replica, SeededEntropy("node of a puppet"), dials=False)
+        self._all: list[Puppet] = [self] if beside is None else beside._all
+        if beside is None:
+            self.node = Node(replica, SeededEntropy("node of a puppet"), dials=False)
+        else:
+            self.node = beside.node
+            self._all.append(self)
+        self.number = len(self._all)
         self.now_ms = now_ms
         self.closed: list[str] = []
         self.notices: list[Notice] = []
         self.pages: list[Paged] = []
         self.heard: list[wire.Message] = []
         self.wake_ms: int | None = None
-        ephemeral = SeededEntropy("puppet").random(32)
-        opened = Opened(session=1, device=None if leads else self.keys.id)
+        ephemeral = SeededEntropy(f"puppet {self.number}").random(32)
+        opened = Opened(session=self.number, device=None if leads else self.keys.id)
         if leads:
             self.channel = Channel.initiate(self.keys.noise_seed, replica.device_keys.noise_public, ephemeral)
         else:
             self.channel = Channel.respond(self.keys.noise_seed, ephemeral)
         self.event(opened)
         if leads:
-            self.event(Received(1, self.channel.start()))
+            self.event(Received(self.number, self.channel.start()))
 
     @property
     def session(self) -> Session:
-        return self.node._sessions[1]
+        return self.node._sessions[self.number]
 
     @property
     def binding(self) -> bytes:
@@ -341,10 +354,10 @@ class Puppet:
     def _take(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Send(data=data):
-                    self._receive(data)
-                case Close(reason=reason):
-                    self.closed.append(reason)
+                case Send(session=number, data=data):
+                    self._all[number - 1]._receive(data)
+                case Close(session=number, reason=reason):
+                    self._all[number - 1].closed.append(reason)
                 case WakeAt(time_ms=time_ms):
                     self.wake_ms = time_ms
                 case Notice():
@@ -362,7 +375,7 @@ class Puppet:
             self.heard.append(decoded)
         if not self.channel.established and not before and self.channel.peer_noise_public is not None:
             accept = getattr(self.channel, "accept")  # noqa: B009
-            self.event(Received(1, accept()))
+            self.event(Received(self.number, accept()))
 
     def say(self, *messages: wire.Message) -> list[wire.Message]:
         """Say something; gives what the node says to that."""
@@ -373,7 +386,7 @@ class Puppet:
         for plain in messages:
             for frame in self.channel.seal(plain):
                 if not self.closed:
-                    self.event(Received(1, frame))
+                    self.event(Received(self.number, frame))
         return self.heard[start:]
 
     def greet(self) -> Puppet:

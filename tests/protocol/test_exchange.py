@@ -15,7 +15,7 @@ from mlog.protocol import wire
 from mlog.protocol.events import Ask, Committed, Fetch
 from mlog.protocol.exchange import Exchange
 from mlog.protocol.vector import encode_ranges
-from tests.log.support import START_MS, message
+from tests.log.support import START_MS, device_keys, message
 
 from .pair import (
     ROUND_TRIP_MS,
@@ -426,3 +426,41 @@ def test_messages_are_never_changed_on_their_way():
         for said in end.sent:
             assert wire.decode(wire.encode(said)) == said
             assert msgspec.msgpack.decode(wire.encode(said))[0] == type(said).__struct_config__.tag
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_signature_that_comes_late_goes_on_to_the_other_sessions(leads: bool):
+    author, middle = replica(1), replica(0)
+    log = middle.create_log(LogKind.CONVERSATION, drafts("one"), START_MS)
+    share(middle, author, log)
+    give(middle, author, log)
+    (row,) = author.write(log, drafts("unsigned at first"), START_MS)
+    (sealed,) = author.sealed_of(log, [row], bodies=True)
+    middle.receive(log, [msgspec.structs.replace(sealed, signature=None)], START_MS)
+    assert [r.id for r in middle.store.scan_unopened(log, 0, 10)] == [row.id]
+    one = Puppet(middle, device_keys(3), leads=True).greet()
+    other = Puppet(middle, device_keys(2), leads=leads, beside=one).greet()
+    for each in (one, other):
+        link = each.session._link
+        assert link is not None
+        (tag,) = link.shared()
+        if each.session.leads:
+            each.say(wire.Answer(each.take(wire.Offer).serial, b"\1"))
+        else:
+            each.say(wire.Offer(1, tag + bytes(32)))
+    link = one.session._link
+    assert link is not None
+    heard = len(other.heard)
+    packed = wire.Packed(to_tail(sealed), sealed.body, sealed.signature)
+    one.say(wire.Entries(1, link.tag_of(middle.log(log).keys.topic), (packed,)))
+    assert middle.store.scan_unopened(log, 0, 10) == []
+    (bundle,) = [said for said in other.heard[heard:] if isinstance(said, wire.Entries)]
+    (passed,) = bundle.entries
+    assert (passed.signature, passed.body) == (sealed.signature, None)
+    # Nothing goes back to where it came from, and what is known already goes no further.
+    assert not any(isinstance(said, wire.Entries) for said in one.heard)
+    other.say(wire.Ack(bundle.serial))
+    heard = len(other.heard)
+    one.say(wire.Entries(2, link.tag_of(middle.log(log).keys.topic), (packed,)))
+    assert not any(isinstance(said, wire.Entries) for said in other.heard[heard:])
+    assert not [*one.closed, *other.closed]
