@@ -55,34 +55,29 @@ class Stream:
         self.done = done
         self.sent = 0
         self._pages = pages
+        self._ended = False
         self._left: list[EntryRow] = []
 
     def take(self) -> list[EntryRow] | None:
         """The rows of the next bundle; empty to be asked again, None at the end."""
-        if not self._left:
+        rows, self._left = self._left, []
+        size = sum(map(_size_on_the_wire, rows))
+        while (
+            not self._ended and len(rows) < limits.BUNDLE_ENTRIES_MAX and size < limits.BUNDLE_SIZE_MAX_BYTES
+        ):
             page = next(self._pages, None)
-            if page is None:
-                return None
-            self._left = page
-        rows, size = self._cut(0)
-        # Ten holes are ten pages: small ones share a bundle, whole, since a page ends with a signature.
-        while not self._left and rows and size < limits.BUNDLE_SIZE_MAX_BYTES:
-            self._left = next(self._pages, None) or []
-            if not self._left or len(rows) + len(self._left) > limits.BUNDLE_ENTRIES_MAX:
+            if not page:
+                self._ended = page is None
                 break
-            more, size = self._cut(size)
-            rows += more
-        return rows
-
-    def _cut(self, size: int) -> tuple[list[EntryRow], int]:
-        """Take of what is left as much as fits, and one more; with the bytes of the bundle then."""
-        end = 0
-        for end, row in enumerate(self._left, 1):  # noqa: B007 (the loop's end is what it looks for)
-            size += len(row.outer) + len(row.body or b"") + limits.ENTRY_FRAMING_BYTES
-            if size >= limits.BUNDLE_SIZE_MAX_BYTES:
-                break
-        rows, self._left = self._left[:end], self._left[end:]
-        return rows, size
+            rows += page
+            size += sum(map(_size_on_the_wire, page))
+        if not rows:
+            return None if self._ended else []
+        end = _fitting(rows)
+        if end < len(rows) or not self._ended:
+            end = _signed_end(rows[:end])
+        self._left = rows[end:]
+        return rows[:end]
 
 
 class _PageSize:
@@ -326,22 +321,17 @@ def _by_chain(store: Store, ranges: Mapping[int, Ranges]) -> Pages:
                 if not rows:
                     break
                 page.note(rows)
-                rows = _signed_end([row for row in rows if row.seq <= last])
-                after = rows[-1].seq if rows else last
-                yield rows
+                after = rows[-1].seq
+                yield [row for row in rows if row.seq <= last]
 
 
 def _by_arrival(store: Store, log: int, ranges: Mapping[int, Ranges], until_n: int) -> Pages:
     wanted = {chain: _Cursor(parts) for chain, parts in ranges.items()}
     after, page = 0, _PageSize()
-    while rows := store.arrivals(log, after, page.rows):
+    while (rows := store.arrivals(log, after, page.rows)) and rows[0].n <= until_n:
         page.note(rows)
-        rows = [row for row in rows if row.n <= until_n]
-        chosen = _signed_end([r for r in rows if r.chain in wanted and wanted[r.chain].holds(r.seq)])
-        yield chosen
-        if not rows:
-            return
-        after = chosen[-1].n if chosen else rows[-1].n
+        after = rows[-1].n
+        yield [r for r in rows if r.n <= until_n and r.chain in wanted and wanted[r.chain].holds(r.seq)]
 
 
 def _by_week(store: Store, log: int, weeks: Sequence[int], ranges: Mapping[int, Ranges]) -> Pages:
@@ -367,9 +357,23 @@ class _Cursor:
         return at >= 0 and seq <= self._ranges[at][1]
 
 
-def _signed_end(rows: list[EntryRow]) -> list[EntryRow]:
-    """As much of a page as ends with a signature: so the receiver can read all of it at once."""
-    for at in range(len(rows), 0, -1):
-        if rows[at - 1].signature is not None:
-            return rows[:at]
-    return rows
+def _fitting(rows: Sequence[EntryRow]) -> int:
+    """How many of these make a bundle."""
+    size = 0
+    for end, row in enumerate(rows[: limits.BUNDLE_ENTRIES_MAX], 1):
+        size += _size_on_the_wire(row)
+        if size >= limits.BUNDLE_SIZE_MAX_BYTES:
+            return end
+    return min(len(rows), limits.BUNDLE_ENTRIES_MAX)
+
+
+def _signed_end(rows: Sequence[EntryRow]) -> int:
+    """How many of these end with a signature, so that the receiver can read them at once; else all."""
+    for end in range(len(rows), 0, -1):
+        if rows[end - 1].signature is not None:
+            return end
+    return len(rows)
+
+
+def _size_on_the_wire(row: EntryRow) -> int:
+    return len(row.outer) + len(row.body or b"") + limits.ENTRY_FRAMING_BYTES

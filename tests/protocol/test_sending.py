@@ -401,6 +401,25 @@ def test_few_signatures_travel_with_an_import():
     assert sum(signed) <= 3
 
 
+def test_every_bundle_of_an_import_ends_with_a_signature():
+    source = home(0)
+    run = source.begin_run(LOG)
+    for batch in range(3):
+        source.write_run(run, drafts(*(f"{batch} {n}" for n in range(limits.STORE_ROWS_MAX))), START_MS)
+    bench = Bench(source)
+    chain = source.store.chains(LOG)[-1]
+    pages = by_ranges(source.store, LOG, {chain.n: ((0, chain.seq),)}, 0)
+    bench.sender.add(Stream(LOG, TAG, pages, bodies=True, done=bench.done.append))
+    while not bench.done:
+        bench.go()
+        if not bench.done:
+            bench.ack()
+    for bundle in bench.said:
+        assert bundle.entries[-1].signature is not None
+        assert len(bundle.entries) <= limits.BUNDLE_ENTRIES_MAX
+    assert len(bench.said) <= 4
+
+
 def test_live_entries_written_by_hand_keep_the_signature_of_the_last():
     source = home(50)
     bench = Bench(source)
