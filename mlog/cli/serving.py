@@ -124,7 +124,7 @@ def _print_notice(console: Console, home: Home, told: Notice) -> None:
     help="End after so long, finished or not.",
 )
 def sync(console: Console, target: str | None, timeout: float | None) -> None:
-    """Compare everything with your other devices once, and bring what is missing both ways.
+    """Compare once with your other devices, and bring what is missing.
 
     Without DEVICE with all that are known. Exits 3 if one was not reached, or still differs.
     """
@@ -208,7 +208,7 @@ def _log_line(console: Console, log: LogReport) -> str:
 @click.argument("action", type=click.Choice(["install", "status", "logs", "uninstall"]))
 @click.option("--dry-run", is_flag=True, help="Only show what 'install' would write and run.")
 def service(console: Console, action: str, dry_run: bool) -> None:
-    """Start 'mlog serve' when you log in, with what your system has for that.
+    """Start 'mlog serve' when you log in, by what your system has.
 
     Installing it again changes nothing; 'uninstall' leaves your messages alone.
     """

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlog.cli import demo as demo_module
-from mlog.cli import demo_sync
+from mlog.cli import demo_hut, demo_sync
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ def test_a_claim_that_does_not_hold_fails_the_demo(broken, run, monkeypatch):
 
         monkeypatch.setattr(Home, "verify", lambda *_, **__: [])
     else:
-        monkeypatch.setattr(demo_module, "flip_bits", lambda *_: None)
+        monkeypatch.setattr(demo_hut, "flip_bits", lambda *_: None)
     result = run("demo")
     assert result.code == 1
     assert "✗" in result.out
@@ -78,7 +77,7 @@ def test_the_demo_ends_in_ascii_too(run):
 
 
 def test_the_sample_chat_is_small_enough_to_read():
-    assert 20 <= (demo_module._SAMPLE + demo_module._SAMPLE_LATER).count("\n") <= 30
+    assert 20 <= (demo_hut._SAMPLE + demo_hut._SAMPLE_LATER).count("\n") <= 30
 
 
 @pytest.mark.usefixtures("one_device")
