@@ -162,10 +162,12 @@ class Fold:
                 self._store.put_device(device)
 
     def refold_messages(self, state: LogState, mids: Set[MessageId], moved: Sequence[Place]) -> None:
-        """Work out these messages again, and what follows from entries whose place changed."""
-        self._fold_messages(state, mids, frozenset())
-        if moved:
-            self.fold(state, [], moved)
+        """Work out these messages again, and what follows from entries whose place rose or sank."""
+        edited = self._store.references([place.n for place in moved if place.kind == Kind.EDIT])
+        targets = {mid for named in edited.values() for mid in named}
+        self._fold_messages(state, mids | targets, frozenset())
+        if any(place.kind == Kind.TITLE for place in moved):
+            self._store.set_title(state.n, latest_title(self._store, state.n))
 
     def refold(self, state: LogState) -> None:
         """Work out again what changes messages, since who their authors are has changed."""

@@ -24,14 +24,13 @@ from mlog import limits
 from mlog.errors import InvalidInput
 from mlog.log import entry
 from mlog.log.bodies import Kind
-from mlog.log.fold import LATEST_COUNTS
 from mlog.log.ids import EntryId, MessageId, week_of
 from mlog.log.merkle import refresh_digests, segment_digest
 from mlog.log.peers import PrunedRow, ReceiptRow
 from mlog.log.receipts import check_receipt
 from mlog.log.replica import Replica
 from mlog.log.scope import bodies_root, entries_root, scope_of
-from mlog.log.store import BodyState, ChainRow, Digest, EntryRow, LogRow, Place, RunRow, Store
+from mlog.log.store import BodyState, ChainRow, Digest, EntryRow, LogRow, Place, RunRow, Store, place_of
 
 __all__ = ["Plan", "plan", "proven_weeks", "prune", "set_window"]
 
@@ -361,8 +360,7 @@ def _mend_heads(store: Store, log: int, named: Collection[EntryId], gone: Collec
 def _lower_ranks(store: Store, log: int, starts: Collection[int]) -> list[Place]:
     """Work out the places again of entries that named dropped ones, and of what follows from them.
 
-    Going by the old ranks looks at each entry after all that it names. Gives those that moved and
-    whose place matters to the fold.
+    Going by the old ranks looks at each entry after all that it names. Gives those that moved.
     """
     moved: list[Place] = []
     waiting = [(row.rank, row.n) for row in store.rows(starts).values() if row.chain]
@@ -383,18 +381,8 @@ def _lower_ranks(store: Store, log: int, starts: Collection[int]) -> list[Place]
         if rank == row.rank:
             continue
         store.set_ranks([(n, rank)])
-        if row.kind in LATEST_COUNTS:
-            moved.append(
-                Place(
-                    n=n,
-                    id=row.id,
-                    chain=row.chain,
-                    seq=row.seq,
-                    rank=rank,
-                    kind=row.kind,
-                    retold=row.is_retold,
-                )
-            )
+        row.rank = rank
+        moved.append(place_of(row))
         following = store.places_at([(row.chain, row.seq + 1)]).values()
         for child in (*following, *store.children(log, [row.id]).get(row.id, ())):
             heappush(waiting, (child.rank, child.n))
