@@ -290,12 +290,15 @@ def facts_of(network: Network, machine: Machine, topic: Topic, first_week: int =
     if bodies and not first_week:
         facts["hidden"] = [row.id.hex()[:8] for row in rows_of(replica, n) if row.hidden]
         facts["title"] = next(row.title for row in store.logs() if row.n == n)
-    if bodies:
+    shown = view_of(network, replica, n, first_week) if bodies else []
+    if first_week:
+        # What is before the window may change order and texts: it is not here to be compared.
+        facts["shown"] = sorted(message.id.hex() for message in shown)
+    elif bodies:
         local = {"chain", "log"}
         facts["view"] = [
             {name: getattr(message, name) for name in message.__struct_fields__ if name not in local}
-            for message in view_of(network, replica, n, first_week)
-            if not first_week or message.kind
+            for message in shown
         ]
     return facts
 

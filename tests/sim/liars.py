@@ -17,6 +17,7 @@ from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys
 from mlog.log.entry import NO_ENTRY, Header, Sealed, entry_id
 from mlog.log.ids import EntryId, Incarnation
+from mlog.log.intake import Taken
 from mlog.log.store import LogKind, LogRow
 from mlog.protocol import wire
 from mlog.protocol.session import Session
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from .simulation import Simulation
 
 __all__ = ["FORGERIES", "LIES", "Liar"]
+
+_KEEPS_NOTHING: Final = "acknowledges, and keeps nothing"
 
 _Lie: TypeAlias = Callable[[Random, wire.Message], Iterable[wire.Message]]
 
@@ -57,6 +60,7 @@ class Liar:
         self._simulation = simulation
         self._random = Random(f"{simulation.network.seed} liar {machine.index}")
         simulation.network.tamper[machine.index] = self._tamper
+        machine.take = self.take
 
     # -- lies --------------------------------------------------------------------------------
 
@@ -64,6 +68,12 @@ class Liar:
         if self.lie is None:
             return (message,)
         return _LIES[self.lie](self._random, message)
+
+    def take(self, receive: Callable[..., Taken], *args: Any) -> Taken:
+        """What it does with entries that came: keep them, or only say so."""
+        if self.lie == _KEEPS_NOTHING:
+            return Taken(stored=len(args[1]))
+        return receive(*args)
 
     # -- what it mints -------------------------------------------------------------------------
 
@@ -368,6 +378,7 @@ _LIES: Final[dict[str, _Lie]] = {
     "no ends of requests": _keeps_back(wire.Done),
     "no answers": _keeps_back(wire.Answer),
     "refuses": _refuses,
+    _KEEPS_NOTHING: lambda random, message: (message,),
     "mute": _mute,
     "says all twice": _stutters,
     "interrupts": _interrupts,

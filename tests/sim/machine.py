@@ -17,6 +17,7 @@ from mlog.log import bodies
 from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys, Vault
 from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
+from mlog.log.intake import Taken
 from mlog.log.peers import PeerRow
 from mlog.log.replica import Draft, Replica
 from mlog.log.store import EntryRow, LogKind
@@ -62,6 +63,7 @@ class Machine:
         skew_ms: How far its clock is ahead.
         replica, node: Of the process; None while it does not run.
         wrote: Told of entries made here, by a person or by the node, before they are committed.
+        take: Does, with the replica's own `receive`, what this machine does with entries that came.
         held: By topic, what it has acknowledged, or written itself: it must never lose that.
     """
 
@@ -87,6 +89,7 @@ class Machine:
         self.snapshots: list[Any] = []
         self.make_node: Callable[[Replica, SeededEntropy], Node] = Node
         self.wrote: Callable[[list[EntryRow]], None] = lambda _: None
+        self.take: Callable[..., Taken] = lambda receive, *args: receive(*args)
         self._seed = seed
         self._vault = Vault(identity.storage_key)
         self._entropy = SeededEntropy(seed, "machine", index)
@@ -147,7 +150,9 @@ class Machine:
             self.wrote(rows)
             return rows
 
+        receive = replica.receive
         replica._write = watched
+        replica.receive = lambda log, entries, now_ms: self.take(receive, log, entries, now_ms)
         return replica
 
     def _here(self, store: SimStore) -> Marker:

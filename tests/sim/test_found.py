@@ -1,0 +1,91 @@
+"""Schedules that once failed, as short as `shrink` made them: each stays a test of what it found."""
+
+from __future__ import annotations
+
+import pytest
+
+from .schedule import Action, Schedule
+from .simulation import run_schedule
+
+FOUND = {
+    # The same entry reached both sides by other ways: the roots were not compared again.
+    "an old receipt": Schedule(
+        12,
+        "network",
+        3,
+        {},
+        (
+            Action("meet", 0, 18, 143, 0),
+            Action("say", 1, 282, 24, 30),
+            Action("say", 2, 395, 76, 90_000),
+            Action("say", 1, 274, 92, 300),
+            Action("say", 0, 206, 979, 0),
+            Action("say", 1, 603, 902, 300),
+            Action("meet", 2, 545, 624, 30),
+            Action("wait", 1, 803, 837, 30),
+            Action("say", 0, 920, 500, 3),
+            Action("meet", 1, 242, 146, 10_000),
+            Action("say", 0, 813, 127, 0),
+        ),
+    ),
+    # A device that had not been granted a log yet was asked for parts of it, and closed the session.
+    "a request for a log that the other does not have": Schedule(
+        24,
+        "newcomers",
+        5,
+        {4: "newcomer"},
+        (Action("say", 1, 898, 886, 30), Action("say", 0, 785, 604, 10_000)),
+    ),
+    # A log came to both by other sessions while they compared: nobody compared it.
+    "a log that came by another session": Schedule(
+        15, "newcomers", 4, {3: "newcomer"}, (Action("new log", 2, 480, 584, 0),)
+    ),
+    "a log that came between offer and answer": Schedule(
+        26, "newcomers", 4, {3: "newcomer"}, (Action("new log", 2, 252, 34, 0),)
+    ),
+    # A text was asked for before the other had it, and never again.
+    "a text that the other gets later": Schedule(
+        29,
+        "scopes",
+        5,
+        {4: "window", 3: "headers"},
+        (
+            Action("say", 4, 727, 735, 0),
+            Action("meet", 4, 375, 581, 3),
+            Action("say", 2, 559, 310, 300),
+            Action("meet", 3, 705, 887, 300),
+        ),
+    ),
+    # A window was made wider while a session was live.
+    "a wider window": Schedule(
+        107,
+        "scopes",
+        5,
+        {4: "window", 3: "headers"},
+        (
+            Action("import", 2, 68, 64, 30),
+            Action("meet", 4, 390, 254, 3),
+            Action("fetch", 0, 104, 382, 10_000),
+            Action("window", 4, 647, 420, 0),
+        ),
+    ),
+    # A peer that greets and never acknowledges was dialled again every five seconds, for ever.
+    "a peer that never acknowledges": Schedule(
+        8,
+        "liars",
+        5,
+        {4: "liar"},
+        (
+            Action("lie", 1, 857, 535, 90_000),
+            Action("say", 3, 215, 893, 30),
+            Action("meet", 4, 939, 627, 90_000),
+            Action("forge", 1, 318, 302, 300),
+            Action("wait", 4, 869, 308, 30),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FOUND)
+def test_what_failed_once_holds(what: str):
+    run_schedule(FOUND[what])
