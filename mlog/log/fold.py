@@ -48,6 +48,7 @@ from mlog.log.stored import check_body, check_header, readable_body, text_of
 from mlog.log.words import searchable
 
 __all__ = [
+    "LATEST_COUNTS",
     "Draft",
     "Fold",
     "Folded",
@@ -68,7 +69,7 @@ __all__ = [
 _CHANGING: Final = frozenset({Kind.EDIT, Kind.ERASURE, Kind.MANIFEST})
 _ERASED_WITH: Final = frozenset({Kind.EDIT, Kind.MANIFEST})
 """What is erased together with the message that it names."""
-_LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE})
+LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE})
 """Kinds of which the latest in the order of the view holds."""
 
 
@@ -204,7 +205,7 @@ class Fold:
             if rank <= ranks.get(n, place.rank):
                 continue
             ranks[n] = rank
-            if place.kind in _LATEST_COUNTS:
+            if place.kind in LATEST_COUNTS:
                 raised.append(place)
             after = store.places_at([(place.chain, place.seq + 1)])
             for child in (*after.values(), *store.children(log, [place.id]).get(place.id, ())):
