@@ -347,10 +347,11 @@ class _Batch:
         self._chains.load(candidates)
         named_by = self._children(candidates)
         for a in sorted(candidates, key=lambda a: a.header.seq if a.header else 0, reverse=True):
-            if a.vouched:
+            if a.vouched or self._chains.has_successor(a, named_by.get(a.id, ())):
+                a.vouched = True
                 self._check_seal(a)
             else:
-                a.vouched = self._chains.has_successor(a, named_by.get(a.id, ())) or self._is_signed(a)
+                a.vouched = self._is_signed(a)
             if not a.vouched and a.row is not None and a.row.signature is not None:
                 # It came with the entry when that could not be opened yet.
                 a.row.signature = None

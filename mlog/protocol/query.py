@@ -8,19 +8,22 @@ its digest; what the digests of all segments hash to is the root that a receipt 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from typing import Final, NamedTuple
 
 from mlog import limits
 from mlog.errors import InvalidInput, ProtocolViolation
 from mlog.log.entry import NO_ENTRY, Sealed, from_tail, parse_any, to_tail
 from mlog.log.ids import EntryId, Topic
 from mlog.log.merkle import segment_digest
-from mlog.log.store import Digest, LogRow
+from mlog.log.store import Digest, EntryRow, LogRow, Store
 from mlog.protocol import wire
 from mlog.protocol.link import Link
 from mlog.protocol.segments import Segment, decode_segments, encode_segments
 from mlog.protocol.standing import stand
 
 __all__ = ["Pager", "serve_query"]
+
+_ROWS_AT_ONCE: Final = 32
 
 
 def serve_query(link: Link, row: LogRow, query: wire.Query) -> Generator[None, None, wire.Page]:
@@ -29,38 +32,46 @@ def serve_query(link: Link, row: LogRow, query: wire.Query) -> Generator[None, N
         standing = yield from stand(link.store, row, link.now_ms)
         with link.store.reading():
             # Another process may have written since: digests and entries are to be of one moment.
-            if not link.store.stale_weeks(row.n):
-                return _page(link, row, query, standing.digests)
+            read = None if link.store.stale_weeks(row.n) else _read(link.store, row, query, standing.digests)
+        if read is not None:
+            break
+    # Not while reading: what is found damaged here is noted.
+    sealed = link.replica.sealed_of(row.n, read.rows, bodies=query.bodies, now_ms=link.now_ms)
+    packed = tuple(wire.Packed(to_tail(entry), entry.body, entry.signature) for entry in sealed)
+    last = read.rows[-1] if read.rows else None
+    week, after = (query.week, query.after) if last is None else (last.week, last.id)
+    return wire.Page(query.request, week, after, read.end, encode_segments(read.touched), packed)
 
 
-def _page(link: Link, row: LogRow, query: wire.Query, digests: Sequence[Digest]) -> wire.Page:
-    store = link.store
+class _Read(NamedTuple):
+    """The rows of a page, whether none follows, and the digests of the segments that they are of."""
+
+    rows: list[EntryRow]
+    end: bool
+    touched: list[Digest]
+
+
+def _read(store: Store, row: LogRow, query: wire.Query, digests: Sequence[Digest]) -> _Read:
     room = min(query.limit, limits.BUNDLE_ENTRIES_MAX)
     size = 0
-    packed: list[wire.Packed] = []
+    rows: list[EntryRow] = []
     touched: list[Digest] = []
-    week, after = query.week, EntryId(query.after)
-    end = True
     for digest in digests:
         if not query.week <= digest.week <= query.last_week:
             continue
-        if len(packed) >= room or size >= limits.BUNDLE_SIZE_MAX_BYTES:
-            end = False
-            break
-        start = after if digest.week == query.week else NO_ENTRY
-        rows = store.week_ids(row.n, digest.week, start, room - len(packed) + 1)
+        if len(rows) >= room or size >= limits.BUNDLE_SIZE_MAX_BYTES:
+            return _Read(rows, False, touched)
         touched.append(digest)
-        for entry in rows:
-            if len(packed) >= room or size >= limits.BUNDLE_SIZE_MAX_BYTES:
-                end = False
-                break
-            week, after = digest.week, entry.id
-            for sealed in link.replica.sealed_of(row.n, [entry], bodies=query.bodies):
-                packed.append(wire.Packed(to_tail(sealed), sealed.body, sealed.signature))
-                size += len(sealed.outer) + len(sealed.body or b"")
-        if not end:
-            break
-    return wire.Page(query.request, week, after, end, encode_segments(touched), tuple(packed))
+        after = EntryId(query.after) if digest.week == query.week else NO_ENTRY
+        # A few at a time: a thousand of the largest would be 256 MiB.
+        while part := store.week_ids(row.n, digest.week, after, min(room - len(rows) + 1, _ROWS_AT_ONCE)):
+            for entry in part:
+                if len(rows) >= room or size >= limits.BUNDLE_SIZE_MAX_BYTES:
+                    return _Read(rows, False, touched)
+                rows.append(entry)
+                size += len(entry.outer) + (len(entry.body or b"") if query.bodies else 0)
+                after = entry.id
+    return _Read(rows, True, touched)
 
 
 class Pager:

@@ -154,7 +154,7 @@ class Attacker:
 
     def _tag(self) -> bytes:
         rng, far = self._rng, self._far
-        if rng.random() < 0.02:
+        if rng.random() < 0.005:
             return rng.randbytes(6)
         rows = self._victim.store.logs()
         topic = rng.choice(rows[:6]).topic
@@ -169,11 +169,9 @@ class Attacker:
 
     def _ids(self) -> bytes:
         rng = self._rng
-        count = rng.choice((0, 1, 3, 40, 1000, 1001))
-        if count > 900 and rng.random() < 0.8:
-            count = 20
+        count = rng.choice((0, 1, 3, 40)) if rng.random() < 0.97 else rng.choice((1000, 1000, 1001))
         ids = b"".join(self._id() for _ in range(min(count, 60))) * max(1, count // 60)
-        return ids + rng.choice((b"", b"", b"", b"", b"x" * 31))
+        return ids + (b"x" * 31 if rng.random() < 0.01 else b"")
 
     def _chain_tags(self) -> list[bytes]:
         far, rng = self._far, self._rng
@@ -187,9 +185,9 @@ class Attacker:
 
     def _vector(self) -> bytes:
         rng = self._rng
-        tags = {*self._chain_tags(), *(rng.randbytes(6) for _ in range(rng.choice((0, 1, 30, 512, 513))))}
-        if rng.random() < 0.3:
-            tags = set(list(tags)[:2])
+        tags = {*self._chain_tags(), *(rng.randbytes(6) for _ in range(rng.choice((0, 1, 1, 5))))}
+        if rng.random() < 0.01:
+            tags |= {rng.randbytes(6) for _ in range(rng.choice((490, 513)))}
         held: dict[bytes, Held] = {}
         for tag in tags:
             first = rng.choice((0, 0, 0, 5, 10**9, 2**53 - 3))
@@ -199,7 +197,7 @@ class Attacker:
             if last - first > 100 and rng.random() < 0.1:
                 step = (last - first) // 100
                 ranges = [
-                    (first + n * step, first + n * step + step // 2) for n in range(rng.choice((2, 20, 100)))
+                    (first + n * step, first + n * step + step // 2) for n in range(rng.choice((2, 5, 20)))
                 ]
             held[tag] = Held(first, tuple(ranges))
         encoded = vector.encode_vector(held)
@@ -207,10 +205,10 @@ class Attacker:
 
     def _ranges(self) -> bytes:
         rng = self._rng
-        tags = {*self._chain_tags(), *(rng.randbytes(6) for _ in range(rng.choice((0, 1, 30))))}
+        tags = {*self._chain_tags(), *(rng.randbytes(6) for _ in range(rng.choice((0, 0, 1, 5))))}
         wanted: dict[bytes, vector.Ranges] = {}
         for tag in tags:
-            count = rng.choice((1, 1, 1, 30, 300))
+            count = rng.choice((1, 1, 1, 5, 30)) if rng.random() < 0.99 else 300
             size = rng.choice((1, 2, 10**9, 2**43))
             wanted[tag] = tuple((n * 2 * size, n * 2 * size + size - 1) for n in range(count))
         return self._maybe_cut(vector.encode_ranges(wanted))
@@ -295,22 +293,22 @@ class Attacker:
         )
 
     def _ack(self) -> wire.Message | None:
-        sent = self._far.heard.get(wire.Entries)
         rng = self._rng
+        sent = self._far.heard.pop(wire.Entries, None)
         if sent is None or rng.random() < 0.03:
             return wire.Ack(self._count(), self._count()) if rng.random() < 0.05 else None
         return wire.Ack(sent.serial, rng.choice((0, 0, 0, len(sent.entries))))
 
     def _done(self) -> wire.Message | None:
-        want = self._far.heard.get(wire.Want)
-        if want is None or self._rng.random() < 0.05:
-            return None
+        want = self._far.heard.pop(wire.Want, None)
+        if want is None:
+            return wire.Done(self._count(), self._count()) if self._rng.random() < 0.005 else None
         return wire.Done(want.request, self._count())
 
     def _receipt(self) -> wire.Message | None:
         rng, far = self._rng, self._far
         offer = far.heard.get(wire.Answer if far.leads else wire.Offer)
-        if rng.random() > 0.1:
+        if rng.random() > 0.03:
             return None
         statement = Statement(
             topic=self._log().keys.topic,
@@ -451,9 +449,9 @@ class Attacker:
                 ids = sorted(EntryId(rng.randbytes(32)) for _ in range(rng.choice((0, 1, 5, 1000))))
                 above = [id_ for id_ in ids if id_ > asked.after]
                 return wire.Ids(asked.tag, asked.week, asked.after, b"".join(above), rng.random() < 0.5)
-            case wire.Entries():
+            case wire.Entries() if self._far.heard.pop(wire.Entries, None) is asked:
                 return wire.Ack(asked.serial, rng.choice((0, 0, len(asked.entries))))
-            case wire.Want():
+            case wire.Want() if self._far.heard.pop(wire.Want, None) is asked:
                 return wire.Done(asked.request, rng.choice((0, 5, 2**53 - 1)))
             case wire.Query():
                 _, entries = self._some_entries()

@@ -45,7 +45,16 @@ from mlog.protocol.node import Node
 from tests.log.support import START_MS, SeededEntropy, device_keys, message
 from tests.protocol.pair import peer_row
 
-__all__ = ["EVENT_CPU_MAX_S", "SESSION_SIZE_MAX_BYTES", "Entropy", "Far", "Victim", "footprint"]
+__all__ = [
+    "EVENT_CPU_MAX_S",
+    "SESSION_SIZE_MAX_BYTES",
+    "Entropy",
+    "Far",
+    "Victim",
+    "device_replica",
+    "footprint",
+    "sqlite_victim",
+]
 
 EVENT_CPU_MAX_S = 0.1
 """CPU time of one event, of this process: what other processes do on the machine does not count."""
@@ -78,7 +87,7 @@ class Victim:
         self.store = store
         self.honest, self.hostile = device_keys(1), [device_keys(2), device_keys(3)]
         self.guest, self.stranger = device_keys(4), device_keys(5)
-        self.replica = replica = _replica(store, 0, seed)
+        self.replica = replica = device_replica(store, 0, seed)
         for kind in (LogKind.PERSON, LogKind.PRIVATE, LogKind.CONVERSATION, LogKind.CONVERSATION):
             drafts = (
                 [Draft(Kind.DEVICE, _record(replica.device_keys), START_MS)] if kind == LogKind.PERSON else []
@@ -300,7 +309,8 @@ def sqlite_victim(folder: Path, seed: str = "") -> Victim:
     return Victim(SqliteStore(folder / "mlog.db"), seed)
 
 
-def _replica(store: Store, index: int, seed: str) -> Replica:
+def device_replica(store: Store, index: int, seed: str) -> Replica:
+    """One that wraps for real."""
     entropy = Entropy(f"replica {index} {seed}")
     return Replica(
         store, device_keys(index), Vault(bytes([index]) * 32), entropy, Incarnation(entropy.random(8))
