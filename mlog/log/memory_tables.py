@@ -24,7 +24,7 @@ from mlog.log.store import (
     Task,
 )
 
-__all__ = ["PeerMemory", "TablesInMemory"]
+__all__ = ["PeerMemory", "Tables", "TablesInMemory"]
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -32,7 +32,7 @@ _V = TypeVar("_V")
 _ABSENT: Final = object()
 
 
-class _Tables(msgspec.Struct):
+class Tables(msgspec.Struct):
     """Rows by their keys, and indexes over entries: from what is looked for to `n`, in order of arrival."""
 
     logs: dict[int, LogRow] = {}
@@ -75,7 +75,7 @@ class TablesInMemory:
     """Tables whose changes are undone where a transaction fails."""
 
     def __init__(self) -> None:
-        self._t = _Tables()
+        self._t = Tables()
         self._undo: list[tuple[dict[Any, Any], Any, Any]] | None = None
 
     @contextmanager

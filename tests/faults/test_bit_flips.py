@@ -27,6 +27,9 @@ SEED = 9
 NO_CONTENT = frozenset({"meta", "stale", "_sqlite_migrations"})
 """Tables that hold no part of a log: which incarnation writes next, which digests are due."""
 
+SETTINGS = frozenset({("logs", "window_days"), ("logs", "fetch_bodies")})
+"""Columns that a person chose: no entry says what they should be."""
+
 
 @dataclass(frozen=True)
 class Value:
@@ -119,7 +122,11 @@ def tables(db: sqlite3.Connection) -> list[str]:
 
 def values(path: Path) -> list[Value]:
     """Every stored value that is part of a log."""
-    return [value for value in _all_values(path) if value.content is not None]
+    return [
+        value
+        for value in _all_values(path)
+        if value.content is not None and (value.table, value.column) not in SETTINGS
+    ]
 
 
 def _all_values(path: Path) -> Iterator[Value]:
