@@ -240,7 +240,11 @@ class Node:
         if session.greeted:
             device = session.peer.device
             self._effects.append(Notice(what="disconnected", device=device, detail=reason))
-        if session.leads:
+        if session.leads or session.greeted:
+            if not session.leads:
+                # Whoever dialled before does so again, and first; but our own address may have changed.
+                dialling = self._dialling.setdefault(session.peer.device, _Dialling())
+                dialling.failures = max(dialling.failures, 1)
             self._failed(session.peer.device, reason, quiet=session.greeted)
 
     def _drop(self, number: int) -> Session | None:

@@ -484,6 +484,25 @@ def test_a_session_that_ends_is_dialled_again_by_the_side_that_dialled():
     pair.run(limits.REDIAL_MIN_MS)
     assert len(pair.a.dials) == 2
     assert pair.a.told("disconnected")
+    # The other one waits for that, and dials if nobody comes.
+    assert len(pair.b.dials) == 1
+    pair.run(limits.REDIAL_MIN_MS)
+    assert len(pair.b.dials) == 2
+
+
+def test_a_device_that_is_dialled_again_does_not_dial_itself():
+    pair = pair_of_logs()
+    pair = Pair(pair.a.replica, pair.b.replica, dials=True)
+    for end in pair.ends:
+        pair.carry_out(end, end.node.start(pair.now_ms))
+    pair.connect()
+    pair.run()
+    pair.disconnect(1)
+    pair.run(limits.REDIAL_MIN_MS)
+    pair.connect()
+    pair.run(HOUR_MS)
+    assert len(pair.b.dials) == 1
+    assert list(pair.a.node._sessions) == list(pair.b.node._sessions) == [2]
 
 
 # -- time ------------------------------------------------------------------------------------
