@@ -306,9 +306,10 @@ LIVE_SKIP_MAX: Final = 10_000
 ENTRY_FRAMING_BYTES: Final = 24
 """What an entry takes in a bundle beside its bytes: lengths, a signature."""
 
-RECEIVED_SLICE_COST: Final = 1000
+RECEIVED_SLICE_COST: Final = 1100
 """What is stored before another session has its turn, about 50 ms: an entry costs 1, a signature 8, each
-64 bytes of an outer part beyond 256 and each 512 of a body 1; each entry more where many epochs are tried."""
+64 bytes of an outer part beyond 256 and each 512 of a body 1; each entry more where many epochs are tried.
+A full bundle with a few signatures is one slice."""
 
 REQUESTS_MAX: Final = 64
 """Requests of one side that are on their way; further ones wait until one of them is done."""

@@ -507,13 +507,18 @@ def _slices(entries: Sequence[wire.Packed], epochs: int) -> Iterator[Sequence[wi
     Args:
         epochs: How many an entry may have to be tried with.
     """
-    start = cost = 0
-    for at, packed in enumerate(entries):
+    start = end = cost = signed = 0
+    for at, packed in enumerate(entries, 1):
         cost += 1 + 8 * (packed.signature is not None) + max(0, len(packed.head) - 256) // 64
         cost += len(packed.body or b"") // 512 + epochs // 64
+        if packed.signature is not None:
+            end, signed = at, cost
         if cost >= limits.RECEIVED_SLICE_COST:
-            yield entries[start : at + 1]
-            start, cost = at + 1, 0
+            # Behind the last signature, if there is one: what follows waits for the next.
+            if end == start:
+                end, signed = at, cost
+            yield entries[start:end]
+            start, cost = end, cost - signed
     if start < len(entries):
         yield entries[start:]
 

@@ -13,7 +13,7 @@ from mlog.log.ids import EntryId
 from mlog.log.store import LogKind
 from mlog.protocol import wire
 from mlog.protocol.events import Ask, Committed, Fetch
-from mlog.protocol.exchange import Exchange
+from mlog.protocol.exchange import Exchange, _slices
 from mlog.protocol.vector import encode_ranges
 from tests.log.support import START_MS, device_keys, message
 
@@ -464,3 +464,21 @@ def test_a_signature_that_comes_late_goes_on_to_the_other_sessions(leads: bool):
     one.say(wire.Entries(2, link.tag_of(middle.log(log).keys.topic), (packed,)))
     assert not any(isinstance(said, wire.Entries) for said in other.heard[heard:])
     assert not [*one.closed, *other.closed]
+
+
+@pytest.mark.parametrize(
+    ("signed", "sizes"),
+    [
+        # A bundle as an import makes it: apart from its last one nothing could be read before that came.
+        ({0, 500, 999}, [1000]),
+        # Each with its own: as many as may be, and what comes behind a signature with the next one.
+        (set(range(1000)), [123] * 8 + [16]),
+        (set(range(0, 1000, 2)), [219, 220, 220, 220, 121]),
+        (set(range(0, 220, 2)), [219, 781]),
+    ],
+)
+def test_bundles_are_stored_in_parts_that_end_with_a_signature(signed: set[int], sizes: list[int]):
+    entries = [wire.Packed(bytes(182), bytes(144), bytes(80) if at in signed else None) for at in range(1000)]
+    parts = list(_slices(entries, 1))
+    assert [len(part) for part in parts] == sizes
+    assert [entry for part in parts for entry in part] == entries
