@@ -31,6 +31,7 @@ from mlog.log.fold import (
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
 from mlog.log.merkle import segment_digest
 from mlog.log.missing import fork_detail
+from mlog.log.placing import is_next
 from mlog.log.replica import Replica
 from mlog.log.store import (
     BodyState,
@@ -450,10 +451,11 @@ def _verify_unread(store: Store, state: LogState, row: EntryRow) -> Iterator[Fin
     for place in store.children(state.n, [row.id]).get(row.id, ()):
         for after in store.rows([place.n]).values():
             try:
-                named = entry.open_header(state.keys, after.outer)[0].prev
+                later = entry.open_header(state.keys, after.outer)[0]
             except InvalidInput:
                 continue
-            if named == row.id:
+            # One of another chain may name it as the one before, and vouches for nothing by that.
+            if later.prev == row.id and is_next(header, later):
                 yield _of(row, "index", "a later entry vouches for the entry, and it is not read")
 
 

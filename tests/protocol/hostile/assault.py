@@ -216,8 +216,9 @@ def _view(one: Replica, log: int) -> list[object]:
             return shown
         after = rows[-1].position
         edits = one.store.rows({row.edit for row in rows if row.edit})
+        # Whoever never had the body of an edit cannot tell that it was erased with its message.
         shown += [
-            (row.id, row.rank, row.hidden, row.state, edits[row.edit].id if row.edit else None)
+            (row.id, row.rank, bool(row.hidden), row.body, edits[row.edit].id if row.edit else None)
             for row in rows
         ]
 

@@ -167,7 +167,7 @@ class Mint:
         chain, rng = self._chain(own=True), self._rng
         found: list[Sealed] = []
         for _ in range(min(count, 2)):
-            size = rng.choice((1_000, 30_000, 120_000))
+            size = rng.choice((1_000, 1_000, 30_000)) if rng.random() < 0.9 else 120_000
             body = rng.choice(
                 (
                     lambda n: json.dumps({"text": "\ufdfa" * (n // 3)}, ensure_ascii=False).encode(),
@@ -220,9 +220,11 @@ class Mint:
 
     # -- one ---------------------------------------------------------------------------------
 
-    def entry(self, kind: int, body: bytes, **fields: Any) -> Sealed:
+    def entry(self, kind: int, body: bytes, seq: int = 0, prev: EntryId = NO_ENTRY, **fields: Any) -> Sealed:
         """One that opens, signed, in a chain of its own."""
-        return self._make(self._new_chain(own=True), kind, body, signed=True, **fields)
+        chain = self._new_chain(own=True)
+        chain.seq, chain.prev = seq, prev
+        return self._make(chain, kind, body, signed=True, **fields)
 
     def chain(self, count: int, kind: int = Kind.MESSAGE, every: int = 1000, **fields: Any) -> list[Sealed]:
         """A chain of entries that differ, with a signature at its end and at each so many."""

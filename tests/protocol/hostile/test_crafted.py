@@ -18,12 +18,14 @@ from mlog.log.memory import MemoryStore
 from mlog.log.replica import Replica
 from mlog.log.scope import Scope, bodies_root, entries_root
 from mlog.log.store import LogKind
+from mlog.log.verify import Finding, verify_log
 from mlog.protocol import wire
 from mlog.protocol.events import Fetch
 from mlog.protocol.standing import Standing, stand
 from tests.log.support import START_MS, device_keys, message
 from tests.protocol.hostile.minting import Mint
 from tests.protocol.hostile.world import (
+    EVENT_CPU_MAX_S,
     SESSION_SIZE_MAX_BYTES,
     Entropy,
     Far,
@@ -297,3 +299,12 @@ def test_a_question_about_what_is_damaged_here_is_answered_and_noted(victim: Vic
     victim.rest()
     assert len(far.heard[wire.Page].entries) == len(ids_of(victim.store, 3))
     assert [gap.part for gap in victim.store.gaps(3)] == ["body"]
+
+
+def test_an_entry_that_names_one_of_another_chain_as_the_one_before_makes_no_damage(victim: Victim):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    unsigned = mint.entry(Kind.MESSAGE, b'{"text":"?"}')
+    after = mint.entry(Kind.MESSAGE, b'{"text":"!"}', seq=1, prev=unsigned.id)
+    far.send(3, [Sealed(unsigned.id, unsigned.outer, unsigned.body), after])
+    assert [row.id for row in victim.store.scan_unopened(3, 0, 9)] == [unsigned.id]
+    assert not [event for event in verify_log(victim.replica, 3) if isinstance(event, Finding)]
