@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -15,13 +16,17 @@ from mlog.log.crypto import EpochKeys, LogKeys, Vault
 from mlog.log.entry import NO_ENTRY, Sealed
 from mlog.log.ids import EntryId, Incarnation
 from mlog.log.memory import MemoryStore
+from mlog.log.peers import SyncState
 from mlog.log.replica import Replica
 from mlog.log.scope import Scope, bodies_root, entries_root
 from mlog.log.store import LogKind
 from mlog.log.verify import Finding, verify_log
-from mlog.protocol import wire
-from mlog.protocol.events import Fetch
+from mlog.protocol import vector, wire
+from mlog.protocol.channel import SECOND_MESSAGE_SIZE
+from mlog.protocol.events import Fetch, Opened
+from mlog.protocol.sketch import Sketcher
 from mlog.protocol.standing import Standing, stand
+from mlog.protocol.vector import Held
 from tests.log.support import START_MS, device_keys, message
 from tests.protocol.hostile.minting import Mint
 from tests.protocol.hostile.world import (
@@ -308,3 +313,219 @@ def test_an_entry_that_names_one_of_another_chain_as_the_one_before_makes_no_dam
     far.send(3, [Sealed(unsigned.id, unsigned.outer, unsigned.body), after])
     assert [row.id for row in victim.store.scan_unopened(3, 0, 9)] == [unsigned.id]
     assert not [event for event in verify_log(victim.replica, 3) if isinstance(event, Finding)]
+
+
+# -- the connection --------------------------------------------------------------------------
+
+
+def test_two_thousand_idle_strangers_cost_little_and_leave_nothing(victim: Victim):
+    friend = attacker(victim)
+    strangers = [victim.open(device_keys(50), leads=True) for _ in range(10)]
+    assert all(far.closed == "a device that is not known here" for far in strangers)
+    assert not any(far.frames_heard for far in strangers)
+    for number in range(10_000, 12_000):
+        victim.handle(Opened(session=number))
+    assert sum(footprint(session) for session in victim.node._sessions.values()) < 40 * limits.MIB
+    friend.say(wire.AskWeeks(friend.tag(3), 0))
+    assert friend.heard[wire.Weeks].segments
+    victim.pass_time(limits.HANDSHAKE_TIMEOUT_MS)
+    assert list(victim.node._sessions) == [friend.number]
+    assert victim.closed["it did not answer in time"] == 2000
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+
+
+def test_a_handshake_that_is_played_again_tells_and_does_nothing(victim: Victim):
+    far = victim.open(victim.hostile[0], leads=True).greet()
+    again = Far(victim, 900, victim.hostile[0], leads=True)
+    victim.far[900] = again
+    heard: list[bytes] = []
+    again.hear = heard.append  # pyright: ignore[reportAttributeAccessIssue]
+    seen = [peer.seen_ms for peer in victim.store.peers()]
+    victim.pass_time(1000)
+    victim.handle(Opened(session=900))
+    victim.receive(again, far.first_frame)
+    # What comes back can be opened by nobody but the device whose handshake it was: no session, no effect.
+    assert [len(data) for data in heard][:1] == [SECOND_MESSAGE_SIZE]
+    assert not again.established
+    assert [peer.seen_ms for peer in victim.store.peers()] == seen
+    assert far.open
+    for frame in far.frames:
+        victim.receive(again, frame)
+    assert again.closed == "a frame that was altered, lost, repeated or out of order"
+    assert far.open
+
+
+def test_a_session_that_is_played_again_is_ended(victim: Victim):
+    far = attacker(victim)
+    far.send(3, mint_of(victim, 3).chain(3))
+    held = ids_of(victim.store, 3)
+    for frame in list(far.frames):
+        victim.receive(far, frame)
+    assert far.closed == "a frame that was altered, lost, repeated or out of order"
+    assert ids_of(victim.store, 3) == held
+
+
+def test_frames_that_come_back_as_they_were_sent_end_the_session(victim: Victim):
+    far = victim.open(victim.hostile[0], leads=False).greet()
+    victim.rest()
+    assert far.received
+    victim.receive(far, far.received[-1])
+    assert far.closed == "a frame that was altered, lost, repeated or out of order"
+
+
+@pytest.mark.parametrize("first_leads", [False, True])
+def test_of_two_sessions_with_one_device_one_stays(first_leads: bool, victim: Victim):
+    one = victim.open(victim.hostile[0], leads=first_leads)
+    other = victim.open(victim.hostile[0], leads=not first_leads)
+    one.greet()
+    other.greet()
+    victim.rest()
+    assert [far.open for far in (one, other)].count(True) == 1
+    assert len(victim.node._sessions) == 1
+
+
+def test_messages_of_later_versions_are_ignored_however_many_there_are(victim: Victim):
+    far = attacker(victim)
+    for kind in range(128, 256):
+        far.say_bytes(bytes((0x92, 0xCC, kind)) + bytes(100))
+        far.say_bytes(bytes((0x9F, 0xCC, kind)) + b"\xdd\xff\xff\xff\xff")
+    victim.rest()
+    assert far.open
+    for kind in (0, *range(20, 128)):
+        other = victim.open(victim.hostile[1], leads=True).greet()
+        other.say_bytes(bytes((0x91, kind)))
+        assert other.closed is not None
+
+
+# -- lies ------------------------------------------------------------------------------------
+
+
+def test_a_vector_of_billions_is_answered_in_no_time(victim: Victim):
+    far = victim.open(victim.hostile[0], leads=False).greet()
+    victim.rest()
+    offer = far.heard[wire.Offer]
+    tags = [n.to_bytes(6, "big") for n in range(1, 512)]
+    chain = victim.store.chains(3)[0]
+    tags.append(vector.chain_tag(far.binding, chain.device, chain.incarnation))
+    holes = tuple((4 * n * 10**9, (4 * n + 2) * 10**9) for n in range(19))
+    lie = vector.encode_vector({tag: Held(0, holes) for tag in tags})
+    index = [offer.logs[38 * n : 38 * n + 6] for n in range(len(offer.logs) // 38)].index(far.tag(3))
+    answer = wire.Answer(offer.serial, bytes(1), (wire.Differs(index, 0, True, bytes(16), bytes(16), lie),))
+    far.say(answer)
+    victim.rest()
+    assert far.heard[wire.Want].chains
+    assert far.open
+    assert victim.store.heard(3)[0].seq == 74 * 10**9
+    # It is asked for again and again, until it says that it has nothing of all that; then no more.
+    for _ in range(20):
+        far.say(wire.Done(far.heard[wire.Want].request, 2**53 - 1))
+        victim.rest()
+        answer = wire.Answer(far.heard[wire.Offer].serial, bytes(1), ())
+        far.say(answer)
+        if far.closed:
+            break
+        victim.rest()
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x80", b"\xff" * 12, bytes(5), bytes(6) + b"\x00\x01\xff\xff\xff\xff\x7f"]
+)
+def test_numbers_and_counts_that_are_too_large_are_refused_before_they_cost_anything(
+    data: bytes, victim: Victim
+):
+    far = attacker(victim)
+    far.say(wire.Have(far.tag(3), b"\0" * 5 + b"\1" + data))
+    assert far.closed is not None
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+
+
+def lying_sketch(victim: Victim, cells: Callable[[wire.AskCells], bytes]) -> Far:
+    """A follower whose log 3 differs in one week, and that answers with cells of its own making."""
+    entries = mint_of(victim, 3).chain(200)
+    victim.replica.receive(3, entries, START_MS)
+    far = victim.open(victim.hostile[0], leads=False).greet()
+    for _ in range(400):
+        victim.rest()
+        if far.closed or not far.asked:
+            victim.pass_time(limits.SETTLE_MS)
+        if far.closed or not far.asked:
+            break
+        match far.asked.popleft():
+            case wire.Offer() as offer:
+                count = len(offer.logs) // 38
+                tags = [offer.logs[38 * n : 38 * n + 6] for n in range(count)]
+                differs = (
+                    wire.Differs(tags.index(far.tag(3)), 0, True, bytes(16), bytes(16), None)
+                    if (far.tag(3) in tags)
+                    else None
+                )
+                far.say(wire.Answer(offer.serial, bytes((count + 7) // 8), (differs,) if differs else ()))
+            case wire.AskWeeks() as asked:
+                week = (1245).to_bytes(2, "big") + (300).to_bytes(4, "big") * 2 + bytes(32)
+                far.say(wire.Weeks(asked.tag, week))
+            case wire.AskCells() as asked:
+                far.say(wire.Cells(asked.tag, asked.attempt, 300, asked.start, cells(asked)))
+            case wire.AskIds() as asked:
+                far.say(wire.Ids(asked.tag, asked.week, asked.after, b"", False))
+            case wire.Want() as want:
+                far.say(wire.Done(want.request, 1))
+            case wire.Entries() as bundle:
+                far.say(wire.Ack(bundle.serial, 0))
+            case _:
+                pass
+    return far
+
+
+def false_ids(asked: wire.AskCells) -> bytes:
+    """Each cell but the first says that it holds one short id, with the check that belongs to it."""
+    import numpy as np
+
+    from mlog.protocol import sketch
+
+    shorts = np.arange(1, asked.stop - asked.start + 1, dtype=np.uint64) * np.uint64(0x1234567)
+    checks = sketch._check(shorts)
+    return b"".join(
+        int(short).to_bytes(7, "big") + bytes((int(check), 1))
+        for short, check in zip(shorts, checks, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        lambda asked: bytes(9 * (asked.stop - asked.start)),
+        lambda asked: b"\xff" * 9 * (asked.stop - asked.start),
+        lambda asked: Random(asked.start).randbytes(9 * (asked.stop - asked.start)),
+        false_ids,
+    ],
+    ids=["empty", "full", "random", "false ids"],
+)
+def test_cells_that_are_lies_end_in_a_log_that_is_marked(
+    cells: Callable[[wire.AskCells], bytes], victim: Victim
+):
+    held = ids_of(victim.store, 3)
+    far = lying_sketch(victim, cells)
+    assert ids_of(victim.store, 3) >= held
+    row = next(row for row in victim.store.syncs(3) if row.device == far.keys.id)
+    assert row.state in (SyncState.DIFFERING, SyncState.BEHIND)
+    assert row.equal_ms == 0
+    assert not victim.store.receipts(3)
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+    victim.pass_time(10 * limits.SETTLE_MS)
+    assert victim.node.idle or far.closed
+
+
+def test_ids_that_collide_in_one_session_do_not_in_another():
+    ids = Random(3).randbytes(32 * 3000)
+    shorts = [Sketcher(crypto.keyed_hash(secret(n), b"sketch")) for n in range(2)]
+    planted = bytearray(ids)
+    # Ids that share 24 of 32 bytes, as who grinds for days may plant them.
+    for at in range(0, len(planted), 32):
+        planted[at : at + 24] = ids[:24]
+    for sketcher in shorts:
+        sketcher.add(bytes(planted))
+        for _ in sketcher.extend(64):
+            pass
+        assert len(set(sketcher._shorts.tolist())) == 3000
+    assert not set(shorts[0]._shorts.tolist()) & set(shorts[1]._shorts.tolist())

@@ -153,6 +153,7 @@ class Victim:
         self.far[far.number] = far
         self.handle(Opened(session=far.number, device=None if leads else keys.id))
         for frame in [far.channel.start()] if leads else far.take_answers():
+            far.first_frame = frame
             self.receive(far, frame)
         return far
 
@@ -216,6 +217,7 @@ class Far:
         heard: Last message of each kind that the victim said.
         said: All that it said, opened; kept only where the device may have nothing.
         closed: Why the victim closed, or None.
+        frames, received: The last frames that it sent, and that it got; `first_frame` is of the handshake.
         label: What it is about to do, for the report of slow events.
     """
 
@@ -230,6 +232,9 @@ class Far:
         self.asked: deque[Any] = deque(maxlen=64)
         self.said: list[bytes] = []
         self.frames_heard = 0
+        self.frames: deque[bytes] = deque(maxlen=16)
+        self.received: deque[bytes] = deque(maxlen=16)
+        self.first_frame = b""
         self.answers: list[bytes] = []
         self.label = ""
         self._watched = keys in (victim.guest, victim.stranger)
@@ -250,6 +255,7 @@ class Far:
 
     def hear(self, data: bytes) -> None:
         self.frames_heard += 1
+        self.received.append(data)
         try:
             messages = self.channel.receive(data)
         except ProtocolViolation:
@@ -275,6 +281,7 @@ class Far:
     def say_bytes(self, plain: bytes) -> None:
         if self.open:
             for frame in self.channel.seal(plain):
+                self.frames.append(frame)
                 self.victim.receive(self, frame)
 
     def tag(self, log: int) -> bytes:
