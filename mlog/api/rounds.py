@@ -98,6 +98,7 @@ class _Device(msgspec.Struct):
     """A device in a round.
 
     Attributes:
+        sought: It may yet be found: that it was not reached is no reason to end.
         rested: Nothing is left to do with it.
         granted: It was given the secret of a log, and is yet to compare that.
         ended_s: When its part was over, on the loop's clock.
@@ -108,6 +109,7 @@ class _Device(msgspec.Struct):
     address: str = ""
     reached: bool = False
     failed: str = ""
+    sought: bool = False
     rested: bool = False
     granted: bool = False
     round_trips: int = 0
@@ -118,7 +120,7 @@ class _Device(msgspec.Struct):
     def settled(self) -> bool:
         """All that was compared has come to an end."""
         known = bool(self.logs) and all(log.state in _SETTLED for log in self.logs.values())
-        return bool(self.failed) or (self.rested and known and not self.granted)
+        return bool(self.failed and not self.sought) or (self.rested and known and not self.granted)
 
 
 class Round:
@@ -141,6 +143,7 @@ class Round:
         self._runtime = runtime
         self._started_s = asyncio.get_running_loop().time()
         self._changed = asyncio.Event()
+        self._lost = asyncio.Event()
         connected = runtime.connected()
         self._devices: dict[bytes, _Device] = {}
         for row in peers:
@@ -153,8 +156,36 @@ class Round:
         self._devices = {device: self._devices[device]}
 
     def fail(self, device: DeviceId, reason: str) -> None:
-        """Do not wait for this one."""
+        """Do not wait for this one, unless it is sought."""
         self._devices[device].failed = reason
+        self._lost.set()
+        self._changed.set()
+
+    def seek(self, device: DeviceId) -> None:
+        """Wait for this one until `give_up`, also where it is not reached at first."""
+        self._devices[device].sought = True
+
+    @property
+    def seeks(self) -> bool:
+        """There are devices that are waited for, and not reached yet."""
+        return any(device.sought for device in self._devices.values())
+
+    async def lost(self) -> None:
+        """Until a device is not where it was last."""
+        await self._lost.wait()
+
+    def found(self, device: DeviceId) -> bool:
+        """It is about to be dialled where it was found, if this round waits for it."""
+        known = self._devices.get(device)
+        if known is None or not known.sought:
+            return False
+        known.failed = ""
+        return True
+
+    def give_up(self) -> None:
+        """Nothing more is found."""
+        for device in self._devices.values():
+            device.sought = False
         self._changed.set()
 
     def notice(self, notice: Notice) -> None:
@@ -164,10 +195,14 @@ class Round:
             return
         match notice.what:
             case "connected":
-                device.reached, device.failed = True, ""
+                device.reached, device.failed, device.sought = True, "", False
+            case "unreachable" if device.row.device in self._runtime.connected():
+                # It was dialled at several places, and is reached at another one.
+                return
             case "unreachable" | "disconnected":
                 if not device.settled:
                     device.failed = notice.detail or "the connection was lost"
+                    self._lost.set()
             case "equal" | "behind" | "differing":
                 self._compared(device, notice)
             case "stored":

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from mlog import config, limits
-from mlog.adapters import local_socket
+from mlog.adapters import interfaces, local_socket
+from mlog.adapters.interfaces import Interface
 from mlog.adapters.keystore import SystemEntropy
 from mlog.adapters.local_socket import Claim, LocalServer
 from mlog.adapters.runtime import Runtime, stopped_by_signals
@@ -38,6 +39,12 @@ __all__ = ["Ready", "Service", "find_device", "serve", "sync_once"]
 
 _LOOK_S: Final = 2.0
 """Where the local socket cannot be used: how often the service looks whether somebody committed."""
+
+_HEAD_START_S: Final = 1.0
+"""How long devices are tried where they were last, before they are looked for in the local network."""
+
+_SEARCH_S: Final = 2.5
+"""How long a round looks: two questions, in case a packet gets lost, and the time to answer them."""
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +87,8 @@ def serve(
     """
 
     async def run() -> None:
-        service = Service(home, phone=phone, notice=notice)
+        networks = interfaces.present if discovery else None
+        service = Service(home, phone=phone, notice=notice, networks=networks)
         try:
             with stopped_by_signals(service.stop):
                 facts = await service.start(None if phone else (host, port))
@@ -100,14 +108,19 @@ def sync_once(
     target: str | None = None,
     *,
     timeout_s: float | None = None,
+    discovery: bool = True,
     notice: Callable[[Notice], None] = lambda _: None,
 ) -> SyncReport:
     """One round of sync: compare everything, and transfer what is missing on either side.
+
+    A device that is not where it was last, or of which no address is known, is looked for in the local
+    network. Nothing is sent there otherwise.
 
     Args:
         target: A device by its name or the start of its id, or HOST:PORT of a known device; None
             for all known devices.
         timeout_s: End after so long, finished or not.
+        discovery: Look for devices in the local network; a service does what it was started with.
         notice: Told what happens, where no service does the work.
 
     Raises:
@@ -121,7 +134,8 @@ def sync_once(
         return msgspec.convert(answer.get("report"), SyncReport)
 
     async def run() -> SyncReport:
-        service = Service(home, phone=True, dials=False, notice=notice)
+        networks = interfaces.present if discovery else None
+        service = Service(home, phone=True, dials=False, notice=notice, networks=networks)
         try:
             return await service.sync(target, timeout_s)
         finally:
@@ -158,6 +172,7 @@ class Service:
         phone: As for `serve`.
         dials: The node tries by itself to reach the devices that it knows.
         notice: Told what happens.
+        networks: Gives the interfaces of this machine, where devices may be looked for; None looks nowhere.
     """
 
     def __init__(
@@ -167,6 +182,7 @@ class Service:
         phone: bool,
         dials: bool = True,
         notice: Callable[[Notice], None] = lambda _: None,
+        networks: Callable[[], Sequence[Interface]] | None = None,
     ):
         self.home = home
         self.port = 0
@@ -177,6 +193,7 @@ class Service:
         self._led: dict[int, DeviceId] = {}
         self._found: set[DeviceId] = set()
         self._dials = dials
+        self._networks = networks
         self._looking: asyncio.Task[None] | None = None
         self._local: LocalServer | None = None
         self._discovery: Discovery | None = None
@@ -222,6 +239,8 @@ class Service:
         Args:
             host: The one address at which it listens; None for all.
         """
+        assert self._networks is not None
+        assert self._discovery is None
         # A tenth of a second of start-up that a single round does not need.
         from mlog.adapters.discovery import Discovery
 
@@ -232,6 +251,7 @@ class Service:
             on_seen=self.seen,
             entropy=SystemEntropy(),
             clock_ms=self.home.now_ms,
+            interfaces=self._networks,
         )
         await self._discovery.start(self.port, None if host is None else [host])
 
@@ -284,6 +304,9 @@ class Service:
         """Discovery found a device."""
         self._found.add(device)
         self.runtime.deliver(Seen(device, addresses))
+        wanted = [current for current in self._rounds if current.found(device)]
+        if wanted and not self._dials:
+            self.runtime.peers.dial(device, addresses)
 
     def _happened(self, event: Event) -> None:
         match event:
@@ -330,14 +353,21 @@ class Service:
     async def _round(
         self, current: Round, chosen: Sequence[PeerRow], address: str, timeout_s: float | None
     ) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                if address:
-                    chosen = [await self._identify(chosen, address)]
-                    current.only(chosen[0].device)
-                else:
-                    self._dial(current, chosen)
-                await current.wait()
+        searching: asyncio.Task[None] | None = None
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    if address:
+                        chosen = [await self._identify(chosen, address)]
+                        current.only(chosen[0].device)
+                    else:
+                        self._dial(current, chosen)
+                        searching = asyncio.ensure_future(self._search(current))
+                    await current.wait()
+        finally:
+            if searching is not None:
+                searching.cancel()
+                await asyncio.gather(searching, return_exceptions=True)
 
     def _dial(self, current: Round, chosen: Sequence[PeerRow]) -> None:
         connected = self.runtime.connected()
@@ -346,10 +376,27 @@ class Service:
         for peer in chosen:
             if peer.device in connected:
                 continue
+            if self._networks is not None:
+                current.seek(peer.device)
             if not peer.addresses and peer.device not in self._found:
                 current.fail(peer.device, "where it is is not known: it has to connect to this device")
             elif not self._dials:
                 self.runtime.peers.dial(peer.device, peer.addresses)
+
+    async def _search(self, current: Round) -> None:
+        """Look in the local network for the devices that are not where they were last."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_HEAD_START_S):
+                await current.lost()
+        try:
+            if self._networks is not None and current.seeks:
+                if self._discovery is None:
+                    await self.discover()
+                assert self._discovery is not None
+                self._discovery.search()
+                await asyncio.sleep(_SEARCH_S)
+        finally:
+            current.give_up()
 
     def _expected(self, device: DeviceId) -> Sequence[int]:
         """The logs that are shared with a device, where the other end of the session compares them."""

@@ -123,16 +123,18 @@ def _print_notice(console: Console, home: Home, told: Notice) -> None:
     metavar="SECONDS",
     help="End after so long, finished or not.",
 )
-def sync(console: Console, target: str | None, timeout: float | None) -> None:
+@click.option("--no-discovery", is_flag=True, help="Do not look for your devices in the local network.")
+def sync(console: Console, target: str | None, timeout: float | None, no_discovery: bool) -> None:
     """Compare once with your other devices, and bring what is missing.
 
-    Without DEVICE with all that are known. Exits 3 if one was not reached, or still differs.
+    Without DEVICE with all that are known; in one network they are found without an address. Exits 3
+    if one was not reached, or still differs.
     """
     from mlog.api.service import sync_once
 
     console.interrupted = "interrupted. What has come is kept; run it again for the rest."
     with console.open_home() as home:
-        report = sync_once(home, target, timeout_s=timeout)
+        report = sync_once(home, target, timeout_s=timeout, discovery=not no_discovery)
     console.exit_code = 0 if report.equal else PeerUnavailable.exit_code
     for device in report.devices:
         if console.json:

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from mlog import limits
+from mlog.adapters.interfaces import loopback
 from mlog.adapters.local_socket import Claim, ask, whereabouts
 from mlog.adapters.runtime import now_ms
 from mlog.api.home import Home
@@ -72,9 +73,10 @@ class Two:
 
     async def sync(self, target: str | None = None, **options: Any) -> SyncReport:
         """One round from the laptop."""
-        service = Service(self.laptop, phone=True, dials=False)
+        timeout_s = options.pop("timeout_s", 20)
+        service = Service(self.laptop, phone=True, dials=False, **options)
         try:
-            return await service.sync(target, options.get("timeout_s", 20))
+            return await service.sync(target, timeout_s)
         finally:
             await service.close()
 
@@ -255,6 +257,39 @@ def test_a_round_ends_when_its_time_is_up(two: Two) -> None:
             report = await two.sync(timeout_s=0.1)
             assert not report.equal
             assert report.duration_ms < 2000
+
+    run(test())
+
+
+@pytest.mark.parametrize("known", ["none", "stale"])
+def test_a_round_finds_a_device_in_the_local_network(two: Two, known: str) -> None:
+    async def test() -> None:
+        async with two.serving(networks=loopback) as desk:
+            await desk.discover(_LOOPBACK)
+            assert desk._discovery is not None
+            if desk._discovery.problem:
+                pytest.skip(f"this machine has no multicast on loopback: {desk._discovery.problem}")
+            addresses = ("127.0.0.1:1",) if known == "stale" else ()
+            trust(two.laptop, peer_of(two.desk, "desk", addresses))
+            report = await two.sync(networks=loopback)
+            assert report.equal, report
+            assert report.devices[0].address == f"{_LOOPBACK}:{desk.port}"
+
+    run(test())
+
+
+def test_a_device_that_is_not_found_is_looked_for_only_for_a_while(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlog.api.service._SEARCH_S", 0.2)
+
+    async def test() -> None:
+        for addresses, words in (((), "is not known"), (("127.0.0.1:1",), "does not run there")):
+            trust(two.laptop, peer_of(two.desk, "desk", addresses))
+            report = await two.sync(networks=loopback)
+            assert words in report.devices[0].reason
+            assert not report.devices[0].reached
+            assert report.duration_ms >= 200
 
     run(test())
 

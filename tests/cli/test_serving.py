@@ -50,7 +50,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> Callable[[SyncReport | Exception]
     def made(outcome: SyncReport | Exception) -> list[tuple[Any, ...]]:
         asked: list[tuple[Any, ...]] = []
 
-        def sync_once(_: Home, target: str | None, *, timeout_s: float | None) -> SyncReport:
+        def sync_once(_: Home, target: str | None, *, timeout_s: float | None, discovery: bool) -> SyncReport:
             asked.append((target, timeout_s))
             if isinstance(outcome, Exception):
                 raise outcome
