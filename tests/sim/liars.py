@@ -72,7 +72,7 @@ class Liar:
     def take(self, receive: Callable[..., Taken], *args: Any) -> Taken:
         """What it does with entries that came: keep them, or only say so."""
         if self.lie == _KEEPS_NOTHING:
-            return Taken(stored=len(args[1]))
+            return Taken(known=len(args[1]))
         return receive(*args)
 
     # -- what it mints -------------------------------------------------------------------------

@@ -415,9 +415,12 @@ class Simulation:
                 network.part(connection.ends[0].machine, connection.ends[1].machine)
         network.reachable.clear()
         for _ in range(2):
-            # Twice: who was admitted meanwhile is known to all others only then.
+            # Twice: who was admitted meanwhile is known to all others only then. And a signature that a
+            # liar kept back is asked for once in each session.
             for one, other in self.links():
-                if not network.connections_of(one, other):
+                if self.liars:
+                    network.part(one, other)
+                if not network.can_reach(one, other) or not network.connections_of(one, other):
                     network.meet(one, other, both=self.random.random() < 0.5)
             network.run_until_quiet(_QUIET_MS, _HEAL_MAX_MS)
 
