@@ -33,6 +33,9 @@ __all__ = ["VERSION", "Exchange"]
 
 VERSION: Final = 1
 
+_SHORT_IDS_MAX_BYTES: Final = 7 * limits.SKETCH_CELLS_MAX
+"""A sketch names fewer ids than it has cells."""
+
 _Handler: TypeAlias = Callable[[Any, Any], Job | None]
 
 
@@ -384,6 +387,8 @@ class Exchange:
         log = link.log_of(message.tag)
         if len(message.ids) % 32 or len(message.ids) > 32 * limits.WANTED_IDS_MAX:
             raise ProtocolViolation("a request for no ids, or for too many")
+        if len(message.shorts) > _SHORT_IDS_MAX_BYTES:
+            raise ProtocolViolation("more short ids than a sketch tells of")
         if message.request in self._serving or not _may_ask(self._serving, _size_of(message)):
             raise ProtocolViolation("more requests than may wait")
         wanted = decode_ranges(message.chains)

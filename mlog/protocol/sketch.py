@@ -15,7 +15,6 @@ All work that grows with a set is cut into slices of a few milliseconds; a metho
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from math import isqrt
 from typing import Final, TypeAlias, TypeVar
 
@@ -381,11 +380,12 @@ def decode_short_ids(encoded: bytes) -> list[int]:
     count, rest = divmod(len(encoded), SHORT_ID_SIZE)
     if rest:
         raise InvalidInput(f"{len(encoded)} bytes are not short ids of {SHORT_ID_SIZE} bytes")
-    pieces = (encoded[SHORT_ID_SIZE * n : SHORT_ID_SIZE * (n + 1)] for n in range(count))
-    short_ids = [int.from_bytes(piece, "big") for piece in pieces]
-    if any(one >= other for one, other in pairwise(short_ids)):
+    words = np.zeros((count, 8), np.uint8)
+    words[:, 8 - SHORT_ID_SIZE :] = np.frombuffer(encoded, np.uint8).reshape(count, SHORT_ID_SIZE)
+    short_ids = words.view(">u8").ravel().astype(np.uint64)
+    if (short_ids[1:] <= short_ids[:-1]).any():
         raise InvalidInput("short ids are not in ascending order")
-    return short_ids
+    return short_ids.tolist()
 
 
 # -- arithmetic, all of it modulo 2^64 -------------------------------------------------------

@@ -529,3 +529,15 @@ def test_ids_that_collide_in_one_session_do_not_in_another():
             pass
         assert len(set(sketcher._shorts.tolist())) == 3000
     assert not set(shorts[0]._shorts.tolist()) & set(shorts[1]._shorts.tolist())
+
+
+def test_a_list_of_short_ids_is_bounded_and_read_in_good_time(victim: Victim):
+    far = attacker(victim)
+    far.say(wire.AskCells(far.tag(3), 1, (1245).to_bytes(2, "big"), 0, 32))
+    shorts = b"".join((n * 5).to_bytes(7, "big") for n in range(limits.SKETCH_CELLS_MAX))
+    far.say(wire.Want(1, far.tag(3), shorts=shorts))
+    victim.rest()
+    assert far.heard[wire.Done].request == 1
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+    far.say(wire.Want(2, far.tag(3), shorts=shorts + b"\xff" * 7))
+    assert far.closed == "more short ids than a sketch tells of"
