@@ -339,7 +339,7 @@ def _verify_entry(
     findings: list[Finding] = []
     if header.incarnation != chain.incarnation or row.log != chain.log:
         findings.append(_of(row, "index", "the entry stands in another chain than it says"))
-    if sorted(set(page.parents.get(row.n, ())) - {header.prev}) != list(header.parents):
+    if sorted(p for p in page.parents.get(row.n, ()) if p != header.prev) != list(header.parents):
         findings.append(_of(row, "index", "the links of the entry do not match it"))
     for parent in header.parents:
         if parent not in page.named and len(seen.named) < limits.GAPS_MAX:

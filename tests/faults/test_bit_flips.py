@@ -31,6 +31,10 @@ SETTINGS = frozenset({("logs", "window_days"), ("logs", "fetch_bodies")})
 """Columns that a person chose: no entry says what they should be."""
 
 
+NO_PART = frozenset({("logs", "window_days"), ("logs", "fetch_bodies")})
+"""Columns of other tables that are what the person chose, and no part of a log."""
+
+
 @dataclass(frozen=True)
 class Value:
     """One stored value. `rest` finds its row: the other columns."""
@@ -110,14 +114,22 @@ def dump(path: Path) -> dict[str, list[tuple[object, ...]]] | None:
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as db:
             db.text_factory = bytes
-            return {table: sorted(db.execute(f'SELECT * FROM "{table}"'), key=repr) for table in tables(db)}
+            return {table: sorted(db.execute(_select(db, table)), key=repr) for table in tables(db)}
     except (sqlite3.Error, UnicodeDecodeError):
         return None
 
 
+def _select(db: sqlite3.Connection, table: str) -> str:
+    columns = [row[1].decode() for row in db.execute(f'PRAGMA table_info("{table}")')]
+    kept = ", ".join(f'"{name}"' for name in columns if (table, name) not in NO_PART)
+    return f'SELECT {kept} FROM "{table}"'
+
+
 def tables(db: sqlite3.Connection) -> list[str]:
-    names = db.execute("SELECT CAST(name AS BLOB) FROM sqlite_master WHERE type = 'table'").fetchall()
-    return [name.decode() for (name,) in names if not name.startswith((b"search", b"sqlite_"))]
+    # Not by its type: SQLite goes by the statement that made a table, and reads it whatever stands there.
+    found = "SELECT CAST(name AS BLOB) FROM sqlite_master WHERE name = tbl_name AND rootpage > 0"
+    names = (name for (name,) in db.execute(found).fetchall())
+    return [name.decode() for name in names if not name.startswith((b"search", b"sqlite_"))]
 
 
 def values(path: Path) -> list[Value]:
@@ -137,7 +149,8 @@ def _all_values(path: Path) -> Iterator[Value]:
             columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
             for row in db.execute(f"SELECT * FROM {table}").fetchall():
                 for column, content in zip(columns, row, strict=True):
-                    yield Value(table, column, row, content)
+                    if (table, column) not in NO_PART:
+                        yield Value(table, column, row, content)
 
 
 def change(path: Path, value: Value, content: object) -> bool:
