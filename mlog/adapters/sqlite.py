@@ -45,6 +45,8 @@ _ENTRY_COLUMNS: Final = (
 )
 _FROM: Final = "FROM entries AS e LEFT JOIN bodies AS b ON b.n = e.n"
 _CONTROL_MAX: Final = 16
+_SORTED_ROWS_MAX: Final = 10 * limits.STORE_ROWS_MAX
+"""A longer log is read in the order of rows: to put 10,000 numbers in order takes 3 ms."""
 
 
 class SqliteStore(ChainTables, PeerTables):
@@ -442,7 +444,10 @@ class SqliteStore(ChainTables, PeerTables):
         return self.meta("search") is not None
 
     def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
-        return self._rows("WHERE e.n > ? AND e.log = ? ORDER BY e.n LIMIT ?", (after_n, log, limit))
+        few = "SELECT count(*) FROM (SELECT 1 FROM entries WHERE log = ? LIMIT ?)"
+        # All rows of a log are put in order for each page, or with the plus those of all logs are passed.
+        plus = "+" if self._one(few, (log, _SORTED_ROWS_MAX)) == _SORTED_ROWS_MAX else ""
+        return self._rows(f"WHERE e.n > ? AND {plus}e.log = ? ORDER BY e.n LIMIT ?", (after_n, log, limit))
 
     def week_arrivals(self, log: int, week: int, after_n: int, limit: int) -> list[EntryRow]:
         return self._rows(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlog import limits
+from mlog.adapters import sqlite
 from mlog.adapters.disk import disk_errors
 from mlog.adapters.locking import ProcessLock
 from mlog.adapters.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
@@ -359,3 +360,35 @@ def test_errors_of_the_system_become_store_errors(path: Path):
     for raised in (OSError(13, "Permission denied"), PermissionError("no")):
         with pytest.raises(StoreError, match=r"mlog\.db"), disk_errors(path):
             raise raised
+
+
+def test_a_page_of_arrivals_costs_the_same_in_a_log_of_any_length(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # What it takes to call a log long is worked out up to this number.
+    monkeypatch.setattr(sqlite, "_SORTED_ROWS_MAX", 40)
+    with opened(path) as store:
+        replica = make_replica(store)
+        log, small = make_log(replica), make_log(replica)
+        costs: list[int] = []
+        for _ in range(4):
+            replica.write(log, [message(f"{at}") for at in range(300)], START_MS)
+            replica.write(small, [message("one")], START_MS)
+            steps = 0
+
+            def count() -> None:
+                nonlocal steps
+                steps += 1
+
+            store._db.set_progress_handler(count, 20)
+            page = store.arrivals(log, 0, 10)
+            store._db.set_progress_handler(None, 0)
+            costs.append(steps)
+            assert [row.n for row in page] == [n for n, in_log in _logs_of(store) if in_log == log][:10]
+        assert max(costs) - min(costs) <= 2, costs
+        of_small = store.arrivals(small, 0, 10)
+        assert [row.n for row in of_small] == [n for n, in_log in _logs_of(store) if in_log == small]
+
+
+def _logs_of(store: SqliteStore) -> list[tuple[int, int]]:
+    return store._db.execute("SELECT n, log FROM entries ORDER BY n").fetchall()
