@@ -13,7 +13,7 @@ from mlog.log import bodies
 from mlog.log.bodies import Kind
 from mlog.log.crypto import hpke_suite, unwrap
 from mlog.log.intake import Taken
-from mlog.log.replica import Draft, Replica
+from mlog.log.replica import Draft
 from mlog.log.store import EntryRow, LogKind
 from mlog.protocol import wire
 from mlog.protocol.events import Close, Closed, Committed, Effect, Event
@@ -253,9 +253,9 @@ def test_an_acknowledgement_before_the_commit_is_seen(monkeypatch: pytest.Monkey
         world.network.run(10_000)
 
 
-def test_an_acknowledgement_of_what_was_not_stored_is_seen(monkeypatch: pytest.MonkeyPatch):
+def test_an_acknowledgement_of_what_was_not_stored_is_seen():
     world = World()
-    _break(monkeypatch, Replica, "receive", lambda self, log, entries, now_ms: Taken())
+    world.machines[1].take = lambda receive, log, entries, now_ms: Taken()
     world.say(world.machines[0])
     with pytest.raises(SimFailure, match="acknowledges 1 entries less 0, and has 0"):
         world.network.run(10_000)
@@ -324,7 +324,7 @@ def test_replicas_that_differ_are_seen():
 def test_an_old_status_and_an_old_receipt_are_seen(monkeypatch: pytest.MonkeyPatch):
     world = World()
     checkers.check_statuses(world.network, *world.machines)
-    _break(monkeypatch, Exchange, "_touch", lambda self, log: None)
+    _break(monkeypatch, Exchange, "_touch", lambda self, log, *, changed=True: None)
     world.say(world.machines[0])
     world.network.run(60_000)
     with pytest.raises(SimFailure, match="old receipt"):
