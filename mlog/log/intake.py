@@ -192,6 +192,20 @@ def _unseal_all(
     return arrivals, refused
 
 
+def _each_once(
+    refused: Sequence[tuple[EntryId, str]], arrivals: Collection[EntryId]
+) -> Iterator[tuple[EntryId, str]]:
+    """What was refused, with one reason for each entry of which only parts were."""
+    parts: dict[EntryId, list[str]] = {}
+    for id_, why in refused:
+        if id_ in arrivals:
+            parts.setdefault(id_, []).append(why)
+        else:
+            yield id_, why
+    for id_, reasons in parts.items():
+        yield id_, "; ".join(dict.fromkeys(reasons))
+
+
 class _Batch:
     """One call's worth of entries, inside its transaction.
 
@@ -229,7 +243,7 @@ class _Batch:
         self._finish([*placed, *self._completed(a for a in arrivals.values() if a.late)])
         self._close_gaps({**arrivals, **{a.id: a for a in placing}})
         stored = len(arrivals) - len(rows)
-        return Taken(stored, completed, len(rows) - completed, tuple(self._refused))
+        return Taken(stored, completed, len(rows) - completed, tuple(_each_once(self._refused, arrivals)))
 
     def reconsider(self, rows: Iterable[EntryRow], *, vouched: bool = False) -> None:
         """Read what is here and was not read, if it can be by now."""

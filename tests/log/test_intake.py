@@ -121,6 +121,16 @@ def test_ids_are_made_from_the_bytes_and_each_entry_is_counted_once():
     assert replica.store.heads(LOG) == [two.id]
 
 
+def test_an_entry_is_refused_once_though_several_parts_of_it_are():
+    writer = Writer()
+    sealed = writer.next()
+    bad = Sealed(NO_ID, sealed.outer, b"another body", bytes(80))
+    short = Sealed(NO_ID, sealed.outer, sealed.body, b"short")
+    [(id_, why)] = take(receiver(writer), bad, short).refused
+    assert id_ == sealed.id
+    assert why == "body does not match its hash; signature of 5 bytes; signature: sealed signature is damaged"
+
+
 def test_more_than_a_call_takes_is_refused_at_once():
     writer = Writer()
     replica = receiver(writer)
