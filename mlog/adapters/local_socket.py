@@ -209,7 +209,7 @@ class LocalServer:
         self._tcp = tcp
         self._token = secrets.token_hex(16) if tcp else ""
         self._server: asyncio.Server | None = None
-        self._talks: set[asyncio.Task[Any]] = set()
+        self._talks: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
 
     async def start(self, listens: int) -> None:
         """Take requests, and write into the home where.
@@ -261,11 +261,18 @@ class LocalServer:
         """Take no more requests, and end those that go on."""
         import asyncio
 
+        from mlog.adapters.listeners import accept_no_more, turn
+
         if self._server is not None:
+            await accept_no_more(self._server.sockets)
             self._server.close()
-        for talk in self._talks:
+        talks = dict(self._talks)
+        for talk, writer in talks.items():
             talk.cancel()
-        await asyncio.gather(*self._talks, return_exceptions=True)
+            # An answer that its asker does not take would keep the socket open.
+            writer.transport.abort()
+        await asyncio.gather(*talks, return_exceptions=True)
+        await turn()
         self._clean_up()
 
     def _clean_up(self) -> None:
@@ -286,7 +293,7 @@ class LocalServer:
 
         task = asyncio.current_task()
         assert task is not None
-        self._talks.add(task)
+        self._talks[task] = writer
         try:
             if len(self._talks) > limits.LOCAL_CLIENTS_MAX:
                 await self._say(writer, _refusal(Busy("too many programs talk to the service. Try later.")))
@@ -297,7 +304,7 @@ class LocalServer:
             # The asker is gone, or the service stops: this task belongs to nobody else.
             return
         finally:
-            self._talks.discard(task)
+            del self._talks[task]
             writer.close()
 
     async def _answer_next(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

@@ -31,6 +31,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 from websockets.frames import CloseCode
 
 from mlog import limits
+from mlog.adapters.listeners import accept_no_more, turn
 from mlog.errors import InvalidInput, UserError
 from mlog.log.ids import DeviceId
 from mlog.protocol.events import Closed, Event, Opened, Received, Unreachable
@@ -322,6 +323,10 @@ class Peers:
 
     def came(self, ws: _Inbound) -> None:
         """A connection was made to us; nothing came over it yet."""
+        if self._stopping:
+            # Accepted just before the end, and in nobody's list.
+            ws.abort("this mlog stops")
+            return
         peer = ws.remote_address
         dropped = self._strangers.admit(ws, network_of(str(peer[0]) if peer else ""), ws.loop.time())
         if dropped is None:
@@ -488,6 +493,7 @@ class Peers:
     async def stop(self) -> None:
         """Close everything, within STOP_TIMEOUT_MS; nothing is delivered any more."""
         self._stopping = True
+        await accept_no_more(sock for server in self._servers for sock in server.sockets)
         for server in self._servers:
             server.close(code=CloseCode.GOING_AWAY)
         talking = {session.ws for session in self._sessions.values()}
@@ -502,6 +508,8 @@ class Peers:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # The loop may end now, and what was aborted is closed in its next turn.
+        await turn()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
