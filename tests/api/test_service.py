@@ -14,6 +14,7 @@ import pytest
 
 from mlog import limits
 from mlog.adapters.interfaces import loopback
+from mlog.adapters.listeners import accept_no_more
 from mlog.adapters.local_socket import Claim, ask, whereabouts
 from mlog.adapters.runtime import now_ms
 from mlog.api.home import Home
@@ -239,6 +240,7 @@ def test_a_round_is_over_when_nothing_moves_any_more(two: Two, monkeypatch: pyte
             trust(two.laptop, peer_of(two.desk, "desk", (f"{_LOOPBACK}:{port}",)))
             report = await two.sync()
             assert report.devices[0].reason == "no answer"
+            await accept_no_more(silent.sockets)
 
     run(test())
 
@@ -257,6 +259,7 @@ def test_a_round_ends_when_its_time_is_up(two: Two) -> None:
             report = await two.sync(timeout_s=0.1)
             assert not report.equal
             assert report.duration_ms < 2000
+            await accept_no_more(silent.sockets)
 
     run(test())
 
