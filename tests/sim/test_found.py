@@ -69,6 +69,14 @@ FOUND = {
             Action("window", 4, 647, 420, 0),
         ),
     ),
+    # A key entry came without its signature, and what vouched for it was sealed under its own epoch.
+    "an epoch behind a key entry that nothing vouches for": Schedule(
+        22_395_555,
+        "newcomers",
+        3,
+        {2: "newcomer"},
+        (Action("say", 1, 682, 166, 0), Action("admit", 0, 529, 108, 0), Action("say", 0, 899, 144, 300)),
+    ),
     # A peer that greets and never acknowledges was dialled again every five seconds, for ever.
     "a peer that never acknowledges": Schedule(
         8,
