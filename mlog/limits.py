@@ -65,6 +65,9 @@ SCRUB_WAIT_MS: Final = 250
 SEARCH_CANDIDATES_MAX: Final = 1000
 """Newest stored hits that a search puts in order: keeps it near 10 ms in 1,000,000 messages."""
 
+SEARCH_TEXT_MAX: Final = 256 * KIB
+"""Characters of a text, once folded, that search finds it by: twice the longest text, or 25 ms."""
+
 SEARCH_CHECK_SIZE: Final = 2 * MIB
 """Characters that the check of the search index takes at once: about 10 MiB, and few sums to add up."""
 

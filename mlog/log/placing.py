@@ -7,7 +7,7 @@ holds these entries, whatever came first; only which row is called the first dif
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypeAlias
 
 import msgspec
@@ -74,6 +74,7 @@ class Chains:
         self._stands: dict[EntryId, int] = {}
         self._next_chain = 0
         self._forks: dict[ChainKey, ForkRow] | None = None
+        self._known_at: dict[tuple[DeviceId, Incarnation, int], set[EntryId]] = {}
         self.taken: dict[tuple[int, int], Arrival] = {}
 
     def load(self, arrivals: Iterable[Arrival]) -> None:
@@ -246,12 +247,13 @@ class Chains:
         known = self._forks.get((h.device, h.incarnation))
         if known is not None and known.seq < h.seq - 1:
             return
-        chains = [*list(self._chains[h.device, h.incarnation])[: limits.BRANCHES_READ_MAX], chain]
         for seq in (h.seq - 1, h.seq):
-            here = self._store.places_at([(n, seq) for n in chains]).values()
-            after = self._store.places_at([(n, seq + 1) for n in chains]).values()
-            headers = [self._header_at(place.n) for place in after]
-            ids = {place.id for place in here} | {header.prev for header in headers if header is not None}
+            key = h.device, h.incarnation, seq
+            if key not in self._known_at:
+                # Once for all entries of a batch: a hostile device makes hundreds for one place.
+                first = list(self._chains[h.device, h.incarnation])[: limits.BRANCHES_READ_MAX]
+                self._known_at[key] = self._ids_at(first, seq)
+            ids = self._known_at[key] | self._ids_at([chain], seq)
             if known is not None and known.seq == seq:
                 ids |= {known.one, known.other}
             if seq >= 0 and len(ids) > 1:
@@ -260,6 +262,13 @@ class Chains:
                 self._forks[h.device, h.incarnation] = fork
                 self._store.put_fork(fork)
                 return
+
+    def _ids_at(self, chains: Collection[int], seq: int) -> set[EntryId]:
+        """Entries at one place of these rows: such as stand there, and such as the next ones name."""
+        here = self._store.places_at([(n, seq) for n in chains]).values()
+        after = self._store.places_at([(n, seq + 1) for n in chains]).values()
+        headers = [self._header_at(place.n) for place in after]
+        return {place.id for place in here} | {header.prev for header in headers if header is not None}
 
 
 def extend_runs(store: Store, chain: int, seqs: Iterable[int]) -> None:

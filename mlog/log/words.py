@@ -12,6 +12,7 @@ import re
 import unicodedata
 from typing import Final
 
+from mlog import limits
 from mlog.errors import UserError
 
 __all__ = ["match_expression", "searchable"]
@@ -37,7 +38,8 @@ def searchable(text: str) -> str:
     if text.isascii():
         return text.replace("\0", " ")
     text = _JOINERS.sub("", unicodedata.normalize("NFKC", text).casefold()).replace("\0", " ")
-    return _SPLIT.sub(_spaced, text)
+    # Some letters fold into 18, and symbols are spelled out: the index stays in proportion to the text.
+    return _SPLIT.sub(_spaced, text[: limits.SEARCH_TEXT_MAX])[: limits.SEARCH_TEXT_MAX]
 
 
 def _spaced(match: re.Match[str]) -> str:

@@ -220,10 +220,20 @@ class Mint:
 
     # -- one ---------------------------------------------------------------------------------
 
-    def entry(self, kind: int, body: bytes, seq: int = 0, prev: EntryId = NO_ENTRY, **fields: Any) -> Sealed:
+    def entry(
+        self,
+        kind: int,
+        body: bytes,
+        seq: int = 0,
+        prev: EntryId = NO_ENTRY,
+        incarnation: Incarnation | None = None,
+        **fields: Any,
+    ) -> Sealed:
         """One that opens, signed, in a chain of its own."""
         chain = self._new_chain(own=True)
         chain.seq, chain.prev = seq, prev
+        if incarnation is not None:
+            chain.incarnation, chain.device, chain.keys = incarnation, self._own[0].id, self._own[0]
         return self._make(chain, kind, body, signed=True, **fields)
 
     def chain(self, count: int, kind: int = Kind.MESSAGE, every: int = 1000, **fields: Any) -> list[Sealed]:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from mlog import limits
-from mlog.log import bodies, crypto, people, receipts
+from mlog.log import bodies, crypto, entry, people, receipts
 from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys, LogKeys, Vault
 from mlog.log.entry import NO_ENTRY, Sealed
@@ -21,6 +21,7 @@ from mlog.log.replica import Replica
 from mlog.log.scope import Scope, bodies_root, entries_root
 from mlog.log.store import LogKind
 from mlog.log.verify import Finding, verify_log
+from mlog.log.words import searchable
 from mlog.protocol import vector, wire
 from mlog.protocol.channel import SECOND_MESSAGE_SIZE
 from mlog.protocol.events import Fetch, Opened
@@ -541,3 +542,31 @@ def test_a_list_of_short_ids_is_bounded_and_read_in_good_time(victim: Victim):
     assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
     far.say(wire.Want(2, far.tag(3), shorts=shorts + b"\xff" * 7))
     assert far.closed == "more short ids than a sketch tells of"
+
+
+def test_texts_that_grow_when_they_are_folded_are_indexed_up_to_a_bound(victim: Victim):
+    grown = searchable("\ufdfa" * 40_000)
+    assert len(grown) == limits.SEARCH_TEXT_MAX
+    assert len(searchable("\U0001f600" * (limits.TEXT_SIZE_MAX_BYTES // 4))) <= limits.SEARCH_TEXT_MAX
+    far, mint = attacker(victim), mint_of(victim, 3)
+    texts = [f'{{"text":"{n} ' + "\ufdfa" * 40_000 + '"}' for n in range(8)]
+    far.send(3, [mint.entry(Kind.MESSAGE, text.encode()) for text in texts])
+    assert victim.store.search('"7"', 3, 10)
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+
+
+def test_hundreds_of_entries_at_one_place_of_a_chain_are_read_in_good_time(victim: Victim):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    incarnation = mint.chain(1)
+    first = incarnation[0]
+    header = entry.open_header(victim.replica.log(3).keys, first.outer)[0]
+    far.send(3, [first])
+    forks = [
+        mint.entry(Kind.MESSAGE, b'{"text":"%d"}' % n, seq=1, prev=first.id, incarnation=header.incarnation)
+        for n in range(300)
+    ]
+    far.send(3, forks)
+    assert not victim.store.scan_unopened(3, 0, 1)
+    (fork,) = victim.store.forks(3)
+    assert [fork.one, fork.other] == sorted(sealed.id for sealed in forks)[:2]
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
