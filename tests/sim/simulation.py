@@ -101,7 +101,7 @@ class Simulation:
             "import": self._import,
             "meet": self._meet,
             "part": self._part,
-            "wait": lambda m, a, b: self.network.run(a % 20 * DAY_MS // 4),
+            "wait": self._wait,
             "kill": lambda m, a, b: self.network.kill(m),
             "kill at": lambda m, a, b: self._fault(m, POINTS[a % len(POINTS)], b % 4, "kill"),
             "fail at": lambda m, a, b: self._fault(m, POINTS[a % 3], b % 4, "fail"),
@@ -340,6 +340,10 @@ class Simulation:
     def _other(self, machine: Machine, number: int) -> Machine:
         others = [other for other in self.machines if other is not machine]
         return others[number % len(others)]
+
+    def _wait(self, machine: Machine, a: int, b: int) -> None:
+        # A liar that dials again each minute fills days with events, and nobody can keep it from that.
+        self.network.run(a % 20 * DAY_MS // (100 if self.liars else 4))
 
     def _meet(self, machine: Machine, a: int, b: int) -> None:
         self.network.meet(machine, self._other(machine, a), both=b % 3 == 0)
