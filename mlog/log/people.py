@@ -497,7 +497,8 @@ def shared_logs(replica: Replica) -> list[LogState]:
 # -- grants ----------------------------------------------------------------------------------
 
 _Secret: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-_Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=limits.SEQ_MAX)]
+_Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=limits.SEQ_MAX)]
+"""Of an epoch; 0 is the one that follows from the log's secret."""
 
 
 class _Granted(msgspec.Struct, frozen=True, array_like=True):

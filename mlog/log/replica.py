@@ -143,6 +143,8 @@ class Replica:
         sealed = next((wrap.sealed for wrap in body.wraps if wrap.device == self.device_id), None)
         stated = bytes.fromhex(body.commitment)
         epochs = state.keys.epochs
+        if body.epoch == 0:
+            return False, "epoch 0 follows from the log's secret and is never given"
         if sealed is None or any(crypto.commitment(epoch.secret) == stated for epoch in epochs):
             return False, ""
         if len(epochs) >= limits.EPOCHS_MAX:

@@ -14,7 +14,7 @@ import msgspec
 
 from mlog import limits
 from mlog.log import crypto, people, receipts
-from mlog.log.crypto import EpochKeys, LogKeys
+from mlog.log.crypto import LogKeys
 from mlog.log.entry import NO_ENTRY, Sealed, to_tail
 from mlog.log.ids import EntryId
 from mlog.log.receipts import Statement
@@ -526,7 +526,3 @@ def _instead_of(rng: Random, value: Any) -> Any:
     if isinstance(value, bytes):
         return rng.choice((value[:-1], value + b"\0", rng.randbytes(len(value)), value * 2, b""))
     return other
-
-
-def epoch_of(rng: Random) -> EpochKeys:
-    return EpochKeys(rng.randrange(9), rng.randbytes(32))

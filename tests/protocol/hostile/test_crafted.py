@@ -570,3 +570,17 @@ def test_hundreds_of_entries_at_one_place_of_a_chain_are_read_in_good_time(victi
     (fork,) = victim.store.forks(3)
     assert [fork.one, fork.other] == sorted(sealed.id for sealed in forks)[:2]
     assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+
+
+def test_nobody_gives_another_epoch_0(victim: Victim):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    keys, replica_ = victim.replica.log(3).keys, victim.replica
+    reader = [(replica_.device_id, replica_.device_keys.hpke_public)]
+    body = people.key_body(Entropy("key"), keys.topic, far.keys.id, reader, 0, secret(1))
+    before = [epoch.secret for epoch in keys.epochs]
+    far.send(3, [mint.entry(Kind.KEY, bodies.encode(body))])
+    assert [gap.part for gap in victim.store.gaps(3)] == ["key"]
+    assert [epoch.secret for epoch in keys.epochs] == before
+    far.say(granted(far, [(keys, [(0, secret(1))])]))
+    assert far.closed is not None
+    assert [epoch.secret for epoch in keys.epochs] == before
