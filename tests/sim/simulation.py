@@ -432,16 +432,14 @@ class Simulation:
         """Who reaches whom at the end: a tree of the honest, sometimes all with all; liars reach all."""
         random = Random(f"links {self.network.seed}")
         honest = self.honest
-        full = [m for m in honest if self.role(m) == "" or self.role(m) == "newcomer"]
-        scoped = [m for m in honest if m not in full]
-        # A newcomer knows the device that admits it, and hears of the others from there.
-        links = [
-            (machine, full[0] if self.role(machine) == "newcomer" else random.choice(full[:at]))
-            for at, machine in enumerate(full)
-            if at
-        ]
-        # A replica that keeps less cannot hand on all.
-        links += [(machine, random.choice(full)) for machine in scoped]
+        full = [m for m in honest if self.role(m) == ""]
+        links = [(machine, random.choice(full[:at])) for at, machine in enumerate(full) if at]
+        # A newcomer knows the device that admits it, and hears of the others from there, as they of it;
+        # and a replica that keeps less cannot hand on all. So both are leaves.
+        for machine in honest:
+            if machine not in full:
+                newcomer = self.role(machine) == "newcomer"
+                links.append((machine, full[0] if newcomer else random.choice(full)))
         if random.random() < 0.5:
             links = [(a, b) for at, a in enumerate(honest) for b in honest[:at]]
         links += [(liar, machine) for liar in self.machines if not liar.honest for machine in honest]
