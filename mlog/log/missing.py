@@ -200,15 +200,15 @@ def lacking(store: Store, row: LogRow, keys: LogKeys | None, limit: int) -> list
         if n not in naming or naming[n].week not in pruned:
             found[id_] = None
     if keys is not None:
-        found.update(dict.fromkeys(_unsigned_ends(store, row.n, keys)))
+        found.update(dict.fromkeys(_unsigned(store, row.n, keys)))
     # Keys, names, erasures are wanted even where texts are not.
     without = frozenset[int]() if row.fetch_bodies else SEARCHED
     found.update(dict.fromkeys(store.unfetched(row.n, limit, without)))
     return list(islice(found, limit))
 
 
-def _unsigned_ends(store: Store, log: int, keys: LogKeys) -> list[EntryId]:
-    """Of the first entries that wait for a signature, those that no waiting entry follows."""
+def _unsigned(store: Store, log: int, keys: LogKeys) -> list[EntryId]:
+    """The first entries that wait for a signature; before all others those that no waiting entry follows."""
     headers: dict[EntryId, Header] = {}
     # An entry is tried with each epoch, 1 us, so of a log with very many fewer are looked at.
     room = limits.STORE_ROWS_MAX // (1 + len(keys.epochs) // 64)
@@ -224,4 +224,5 @@ def _unsigned_ends(store: Store, log: int, keys: LogKeys) -> list[EntryId]:
             if header is not None:
                 headers[row.id] = header
     followed = {header.prev for header in headers.values()}
-    return [id_ for id_ in headers if id_ not in followed]
+    # A signature of an earlier one may be all that there is: its author may keep the last one back.
+    return sorted(headers, key=followed.__contains__)
