@@ -179,7 +179,7 @@ def test_an_unsigned_entry_waits_until_a_later_one_vouches_for_it():
     take(replica, entries[1])
     assert unread(replica) == [entries[2].id, entries[1].id]
     assert reasons(replica) == [("entry", Reason.WAITING)] * 2
-    assert replica.lacking(LOG, 10) == [entries[2].id]
+    assert replica.lacking(LOG, 10) == [entries[2].id, entries[1].id], "the last one first"
     take(replica, entries[3])
     assert [row.id for row in rows_of(replica.store)] == [sealed.id for sealed in entries]
     assert [(run.first, run.last) for run in replica.store.runs(LOG)] == [(0, 3)]
