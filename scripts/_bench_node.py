@@ -39,6 +39,8 @@ from mlog.protocol.node import Node
 HOST: Final = "127.0.0.1"
 PAGE_ROWS: Final = 1000
 WAIT_S: Final = 3600
+HEARD_S: Final = 120
+"""What one end waits for another to say: a session that was lost is not made again."""
 
 Told = dict[str, Any]
 
@@ -57,7 +59,7 @@ class Stamps:
     async def wait(self, count: int) -> list[int]:
         while len(self.stamps_ns) < count:
             self._changed.clear()
-            await asyncio.wait_for(self._changed.wait(), WAIT_S)
+            await asyncio.wait_for(self._changed.wait(), HEARD_S)
         return self.stamps_ns
 
 
@@ -194,7 +196,7 @@ class ClientsEnd(End):
             runtime.peers.dial(desk, (f"{HOST}:{port}",))
             self._runtimes.append(runtime)
             await asyncio.sleep(0.06)
-        await asyncio.wait_for(asyncio.gather(*(rest.wait() for rest in rested)), WAIT_S)
+        await asyncio.wait_for(asyncio.gather(*(rest.wait() for rest in rested)), HEARD_S)
         for stamps in self._stamps:
             stamps.stamps_ns.clear()
         return {"seconds": time.perf_counter() - started}
