@@ -10,7 +10,7 @@ from mlog.log import crypto
 from mlog.log.ids import DeviceId, Topic
 from mlog.log.peers import PeerRow
 from mlog.log.replica import Replica
-from mlog.log.store import LogRow
+from mlog.log.store import LogKind, LogRow
 from mlog.protocol import vector, wire
 from mlog.protocol.events import Effect, Notice
 from mlog.protocol.vector import ChainTag, Held, clip, unite
@@ -103,10 +103,11 @@ class Link:
     def held(self, log: int, first_week: int) -> dict[ChainTag, Held] | None:
         """What is held of each chain, from its first entry in a week that counts.
 
-        None where there are more chains, or holes in them, than are compared one by one.
+        None where nobody can tell, as of a log that is kept blindly, and where there are more chains, or
+        holes in them, than are compared one by one.
         Of a forked chain a number is held if it is in any branch: which one a vector cannot tell.
         """
-        if not self._has_few_chains(log):
+        if self._is_blind(log) or not self._has_few_chains(log):
             return None
         runs: dict[int, list[tuple[int, int]]] = {}
         for run in self.store.runs(log):
@@ -119,3 +120,6 @@ class Link:
                 ranges = unite(clip(tuple(runs[n]), starts[n]) for n in counted)
                 held[tag] = Held(min(starts[n] for n in counted), ranges)
         return held
+
+    def _is_blind(self, log: int) -> bool:
+        return any(row.n == log and row.kind == LogKind.BLIND for row in self.store.logs())
