@@ -112,7 +112,9 @@ def ask(home: Path, request: Mapping[str, Any], *, timeout_s: float | None) -> I
         if where is None:
             raise FileNotFoundError
         with _connected(where, timeout_s) as sock, sock.makefile("rb") as lines:
-            sock.sendall(_line(_signed(request, where)))
+            # A service that refuses may have hung up already: why is still to be read.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                sock.sendall(_line(_signed(request, where)))
             for line in lines:
                 answer = _decoded(line)
                 if not answer.get("ok"):

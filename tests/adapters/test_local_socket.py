@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ import msgspec
 import pytest
 
 from mlog import config, limits
+from mlog.adapters import local_socket
 from mlog.adapters.local_socket import Claim, LocalServer, Whereabouts, ask, poke, whereabouts
 from mlog.errors import Busy, PeerUnavailable, StoreError, UserError
+from tests.adapters.loops import hang_up, run
 
 each_way = pytest.mark.parametrize("tcp", [False, True] if os.name != "nt" else [True])
 unix = pytest.mark.skipif(os.name == "nt", reason="Windows has no Unix sockets")
@@ -94,24 +96,6 @@ async def serving(home: Path, *, tcp: bool = False) -> AsyncGenerator[Asked]:
 
 def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-async def hang_up(writer: asyncio.StreamWriter) -> None:
-    """Close, and wait until the loop has done so."""
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(30):
-            await test
-        # What was closed at the end is gone a few turns of the loop later.
-        for _ in range(10):
-            await asyncio.sleep(0)
-
-    asyncio.run(bounded())
 
 
 async def asking(home: Path, **request: Any) -> list[dict[str, Any]]:
@@ -240,6 +224,19 @@ def test_programs_are_bounded(home: Path, monkeypatch: pytest.MonkeyPatch) -> No
                 await hang_up(writer)
 
     run(test())
+
+
+@unix
+def test_a_refusal_is_told_although_the_service_has_hung_up(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = socket.socketpair()
+    far.sendall(b'{"ok":false,"error":"too many programs","exit_code":5}\n')
+    far.close()
+    monkeypatch.setattr(local_socket, "whereabouts", lambda _: Whereabouts(pid=1, listens=0, socket="x"))
+    monkeypatch.setattr(local_socket, "_connected", lambda *_: near)
+    with pytest.raises(Busy, match="too many programs"):
+        list(ask(home, {"do": "anything"}, timeout_s=10))
 
 
 # -- who may open it -------------------------------------------------------------------------

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from mlog.log import people
 from mlog.log.ids import DeviceId
 from mlog.log.peers import PeerRow, SyncState
 from mlog.protocol.events import Notice
+from tests.adapters.loops import hang_up, run
 
 _LOOPBACK = "127.0.0.1"
 
@@ -91,24 +92,6 @@ def two(tmp_path: Path) -> Iterator[Two]:
     yield made
     made.desk.close()
     made.laptop.close()
-
-
-async def hang_up(writer: asyncio.StreamWriter) -> None:
-    """Close, and wait until the loop has done so."""
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(40):
-            await test
-        # What was closed at the end is gone a few turns of the loop later.
-        for _ in range(10):
-            await asyncio.sleep(0)
-
-    asyncio.run(bounded())
 
 
 async def asking(home: Path, **request: Any) -> list[dict[str, Any]]:
