@@ -88,7 +88,7 @@ def import_(
 def _import_one(
     console: Console, home: Home, file: Path, links: Path | None, *, date: date | None, **options: Any
 ) -> ImportReport:
-    from mlog.formats import Source
+    from mlog.formats import Hints, Source
 
     with ExitStack() as stack:
         stream = stack.enter_context(_opened(console, file))
@@ -96,7 +96,7 @@ def _import_one(
         source = Source(
             stream,
             _name_of(file),
-            date=date,
+            hints=Hints(date=date),
             links=linked,
             links_name=_name_of(links) if links is not None else "links",
         )

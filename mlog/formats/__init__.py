@@ -17,12 +17,13 @@ are first asked, so that starting mlog costs nothing for formats that are not us
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Protocol, cast
 
 from mlog.errors import UserError
-from mlog.formats.record import Chat, ExportRecord, Item, Provenance, Record, Skipped
-from mlog.formats.source import Source
+from mlog.formats.record import Chat, ExportRecord, File, Item, Provenance, Record, Skipped
+from mlog.formats.source import Hints, Source
+from mlog.formats.tree import Tree
 
 __all__ = [
     "EXPORTERS",
@@ -30,12 +31,16 @@ __all__ = [
     "Chat",
     "ExportRecord",
     "Exporter",
+    "File",
+    "Hints",
     "Importer",
     "Item",
     "Provenance",
     "Record",
     "Skipped",
     "Source",
+    "Tree",
+    "TreeImporter",
     "detect",
     "exporter",
     "importer",
@@ -67,6 +72,26 @@ class Importer(Protocol):
             LimitExceeded: Something in it is larger than `mlog.limits` allows.
             UserError: It cannot be read.
             StoreError: There is no room for temporary data.
+        """
+        ...
+
+
+class TreeImporter(Protocol):
+    """Reads a format whose chats are spread over several files of a folder or archive."""
+
+    @property
+    def name(self) -> str:
+        """What `--format` calls it."""
+        ...
+
+    def claim(self, tree: Tree, /) -> Sequence[str]:
+        """Which files of a tree it reads, attachments left out; none if the format is another one."""
+        ...
+
+    def parse(self, tree: Tree, claimed: Sequence[str], hints: Hints, /) -> Iterator[Item]:
+        """Everything in these files, chat by chat; errors as of `Importer.parse`.
+
+        One bad file does not end it: what is wrong with it is yielded as `Skipped`.
         """
         ...
 

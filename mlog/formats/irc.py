@@ -1,7 +1,7 @@
 """IRC logs: every line that is not empty becomes exactly one record, in the order of the file.
 
 How lines are read: mlog/formats/irc_lines.py. Times count as UTC. The date of a line comes from the
-line, else from the last line that names a day, else from `Source.date`, else from the file's
+line, else from the last line that names a day, else from `Hints.date`, else from the file's
 name (2020-01-02, 20200102, 2020_01_02), else it is 1 January 1970.
 
 One file is one chat. Its channel is what the lines near the start say (a stamp that names it, "has
@@ -68,7 +68,7 @@ class IrcImporter:
         """
         yield _chat(source.head(), source.name)
         links = None if source.links is None else Links(source.links, source.links_name)
-        reader = LineReader(source.date or _date_in(source.name) or date(1970, 1, 1))
+        reader = LineReader(source.hints.date or _date_in(source.name) or date(1970, 1, 1))
         occurrences = Occurrences()
         number = 0
         for number, raw in source.lines():

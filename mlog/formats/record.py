@@ -17,7 +17,7 @@ import msgspec
 from mlog.log.bodies import Kind
 from mlog.log.ids import MessageId
 
-__all__ = ["Chat", "ExportRecord", "Item", "Provenance", "Record", "Skipped"]
+__all__ = ["Chat", "ExportRecord", "File", "Item", "Provenance", "Record", "Skipped"]
 
 
 class Chat(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,10 +36,11 @@ class Chat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
-    """The records that follow came from this file originally.
+    """The records that follow came from this file.
 
-    Only mlog's own JSON lines yield it, to hand on where a message came from before it was
-    exported; all other records come from the file that is being read.
+    An importer of a tree yields it for each file that it reads of a chat; mlog's own JSON lines yield it
+    to hand on where a message came from before it was exported. Other records come from the one file
+    that is being read.
 
     Attributes:
         format: Name of the format, as `Importer.name`; "" for messages written in mlog.
@@ -50,6 +51,25 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     file_hash: str = ""
     name: str = ""
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that belongs to a message: an attachment.
+
+    Attributes:
+        name: What the export calls it, for people; never a path on this machine.
+        type: MIME type, or "" where the export does not say.
+        path: Where it lies in the tree that is read (`Tree.open`), or "".
+        data: Its bytes, where they stand in the message itself, as in a mail.
+            With neither `path` nor `data` the export has only its name.
+        size: In bytes, as the export says; 0 where it does not.
+    """
+
+    name: str
+    type: str = ""
+    path: str = ""
+    data: bytes | None = None
+    size: int = 0
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +87,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         to: The messages to which it replies; for EDIT, REACTION and ERASURE the one they change.
         erased: The text was erased where this was exported; only its place is known.
         removed: For REACTION: the emoji is taken back.
+        uid: What the program knows the author by, which stays when the name changes, or "":
+            "telegram:user4815", "tel:+4930123456", "mailto:ann@example.org", "slack:U0123".
+        files: Attachments of a spoken message.
     """
 
     kind: Kind
@@ -78,6 +101,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     to: tuple[MessageId, ...] = ()
     erased: bool = False
     removed: bool = False
+    uid: str = ""
+    files: tuple[File, ...] = ()
 
 
 class ExportRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,10 +121,16 @@ class ExportRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Skipped(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that is not kept, and why. Nothing is dropped without one of these."""
+    """Something that is not kept, and why. Nothing is dropped without one of these.
+
+    Attributes:
+        position: Line number or ordinal from 1; 0 for a file as a whole.
+        file: Name of the file inside a tree, or "" for the file that is being read.
+    """
 
     position: int
     reason: str
+    file: str = ""
 
 
 Item: TypeAlias = Chat | Provenance | Record | Skipped

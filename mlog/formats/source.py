@@ -7,18 +7,36 @@ becomes UTF-8, so that no importer meets either. Specified limits: mlog/limits.p
 from __future__ import annotations
 
 import codecs
+import datetime as dt
 from collections.abc import Iterator
-from datetime import date
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
+import msgspec
 from blake3 import blake3
 
 from mlog.errors import LimitExceeded, UserError
 from mlog.limits import KIB, LINE_SIZE_MAX_BYTES, SNIFF_SIZE_BYTES
 
-__all__ = ["Source"]
+if TYPE_CHECKING:
+    from mlog.formats.tree import Tree
+
+__all__ = ["Hints", "Source"]
 
 _CHUNK_SIZE_BYTES: Final = 64 * KIB
+
+
+class Hints(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file leaves open and the person said.
+
+    Attributes:
+        date: The day on which lines without a date were said.
+        date_order: "dmy", "mdy" or "ymd": in which order dates are written; "" to tell by the file.
+        zone: Of times that say none; without it they are taken as UTC.
+    """
+
+    date: dt.date | None = None
+    date_order: str = ""
+    zone: dt.tzinfo | None = None
 
 
 class Source:
@@ -26,7 +44,9 @@ class Source:
 
     Attributes:
         name: For messages, and for the date or chat in a file name; never a path to open.
-        date: The day on which lines without a date were said, where the person gave one.
+        hints: What the person said of it.
+        tree: The folder or archive that it lies in, for the attachments beside it, or None.
+        path: Its name in the tree, or "".
         links: Reply annotations of the IRC corpus, or None.
         links_name: What to call them in messages.
     """
@@ -36,12 +56,16 @@ class Source:
         stream: BinaryIO,
         name: str,
         *,
-        date: date | None = None,
+        hints: Hints | None = None,
+        tree: Tree | None = None,
+        path: str = "",
         links: BinaryIO | None = None,
         links_name: str = "links",
     ) -> None:
         self.name = name
-        self.date = date
+        self.hints = hints or Hints()
+        self.tree = tree
+        self.path = path
         self.links = links
         self.links_name = links_name
         self._stream = stream

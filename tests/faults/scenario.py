@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mlog import limits
 from mlog.api.home import Home
-from mlog.formats import Source
+from mlog.formats import Hints, Source
 from mlog.log.view import Message
 
 __all__ = [
@@ -158,7 +158,7 @@ def import_irc(
     home: Home, content: bytes, progress: Callable[[int], None] = lambda _: None, *, into: int | None = None
 ) -> tuple[int, int]:
     """Import a generated log; gives the numbers of new and of known records."""
-    source = Source(io.BytesIO(content), "#quay.log", date=date(2020, 5, 4))
+    source = Source(io.BytesIO(content), "#quay.log", hints=Hints(date=date(2020, 5, 4)))
     report = home.import_chat(source, into=into, progress=progress)
     return sum(chat.new for chat in report.chats), sum(chat.known for chat in report.chats)
 

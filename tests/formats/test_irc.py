@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlog.errors import InvalidInput, LimitExceeded
-from mlog.formats import Chat, Item, Record, Skipped, Source, detect
+from mlog.formats import Chat, Hints, Item, Record, Skipped, Source, detect
 from mlog.formats.irc import IrcImporter
 from mlog.limits import REFERENCES_MAX, TEXT_SIZE_MAX_BYTES
 from mlog.log.bodies import Kind
@@ -21,7 +21,9 @@ from mlog.log.bodies import Kind
 
 def items_of(data: str | bytes, name: str = "x.log", *, links: bytes | None = None, day: date | None = None):
     raw = data.encode() if isinstance(data, str) else data
-    source = Source(io.BytesIO(raw), name, date=day, links=None if links is None else io.BytesIO(links))
+    source = Source(
+        io.BytesIO(raw), name, hints=Hints(date=day), links=None if links is None else io.BytesIO(links)
+    )
     return list(IrcImporter().parse(source))
 
 

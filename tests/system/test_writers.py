@@ -23,7 +23,7 @@ from datetime import date
 from pathlib import Path
 from mlog.api.home import Home
 from mlog.errors import Busy
-from mlog.formats import Source
+from mlog.formats import Hints, Source
 
 job, folder, argument = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 
@@ -48,7 +48,8 @@ def read():
 def load():
     content = Path(argument).read_bytes()
     with Home(folder, person="ann") as home:
-        report = home.import_chat(Source(io.BytesIO(content), "#quay.log", date=date(2020, 5, 4)))
+        hints = Hints(date=date(2020, 5, 4))
+        report = home.import_chat(Source(io.BytesIO(content), "#quay.log", hints=hints))
         say(new=sum(c.new for c in report.chats), known=sum(c.known for c in report.chats))
 
 def make():
