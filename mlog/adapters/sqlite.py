@@ -98,6 +98,11 @@ class SqliteStore(ChainTables, PeerTables):
     def next_n(self) -> int:
         return self._one("SELECT coalesce(max(n), 0) + 1 FROM entries")
 
+    def logs_behind(self, n: int) -> set[int]:
+        # By no index but the numbers themselves: SQLite would rather go through a whole one of logs.
+        found = self._all("SELECT DISTINCT log FROM entries NOT INDEXED WHERE n > ?", (n,), "i")
+        return {log for (log,) in found}
+
     def insert(
         self,
         rows: Sequence[EntryRow],
@@ -446,7 +451,8 @@ class SqliteStore(ChainTables, PeerTables):
     def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         few = "SELECT count(*) FROM (SELECT 1 FROM entries WHERE log = ? LIMIT ?)"
         # All rows of a log are put in order for each page, or with the plus those of all logs are passed.
-        plus = "+" if self._one(few, (log, _SORTED_ROWS_MAX)) == _SORTED_ROWS_MAX else ""
+        near = self.next_n() - after_n <= limits.STORE_ROWS_MAX
+        plus = "+" if near or self._one(few, (log, _SORTED_ROWS_MAX)) == _SORTED_ROWS_MAX else ""
         return self._rows(f"WHERE e.n > ? AND {plus}e.log = ? ORDER BY e.n LIMIT ?", (after_n, log, limit))
 
     def week_arrivals(self, log: int, week: int, after_n: int, limit: int) -> list[EntryRow]:

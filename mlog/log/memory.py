@@ -133,6 +133,10 @@ class MemoryStore(PeerMemory):
     def next_n(self) -> int:
         return self._t.flags.get("n", 0) + 1
 
+    def logs_behind(self, n: int) -> set[int]:
+        entries = self._t.entries
+        return {entries[at].log for at in range(n + 1, self.next_n()) if at in entries}
+
     def insert(
         self,
         rows: Sequence[EntryRow],

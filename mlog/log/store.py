@@ -386,6 +386,9 @@ class Store(PeerStore, Protocol):
     # -- entries -----------------------------------------------------------------------------
 
     def next_n(self) -> int: ...
+    def logs_behind(self, n: int) -> set[int]:
+        """The logs that have entries with a higher number; costs as much as there are of these."""
+        ...
 
     def insert(
         self,

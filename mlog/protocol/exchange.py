@@ -78,6 +78,7 @@ class Exchange:
         self._peer_compares_only = False
         self._settled_topics: set[Topic] | None = None
         self._owed: set[Topic] | None = None
+        self._relisted = False
         self._scopes = _scopes_of(link)
         self._asked: set[EntryId] = set()
         self._asked_again: dict[int, int] = {}
@@ -113,11 +114,21 @@ class Exchange:
         """One slice of work; False if there is nothing to do before something happens."""
         return self._sender.step() or (self._leader is not None and self._leader.step())
 
-    def committed(self) -> None:
-        """Something was committed here."""
-        if not self._compare_only:
-            self._sender.committed()
-            self._share_changed_logs()
+    def committed(self, logs: Collection[int], *, relisted: bool) -> bool:
+        """Something was committed here; whether that gives work.
+
+        Args:
+            logs: Those that have new entries.
+            relisted: A log is new, or is wanted otherwise.
+        """
+        if self._compare_only:
+            return False
+        self._relisted = self._relisted or relisted
+        works = self._sender.committed(logs)
+        if not self._relisted and self._owed is None:
+            return works
+        self._share_changed_logs()
+        return True
 
     def _share_changed_logs(self) -> None:
         """Give and compare what was started, learned of, or wanted otherwise, since all were compared."""
@@ -126,6 +137,7 @@ class Exchange:
         settled = self._settled_topics
         if settled is None:
             return
+        self._relisted = False
         rows = self._link.shared().values()
         scopes = _scopes_of(self._link)
         if any(self._scopes.get(n, scope) != scope for n, scope in scopes.items()):

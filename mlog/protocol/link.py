@@ -13,6 +13,7 @@ from mlog.log.replica import Replica
 from mlog.log.store import LogKind, LogRow
 from mlog.protocol import vector, wire
 from mlog.protocol.events import Effect, Notice
+from mlog.protocol.feed import Feed
 from mlog.protocol.vector import ChainTag, Held, clip, unite
 
 __all__ = ["Job", "Link"]
@@ -32,6 +33,7 @@ class Link:
         binding: 32 bytes that both ends know, and that differ in every session.
         send: Sends one message; on the wire once the event is handled.
         emit: Takes effects that are not messages.
+        feed: What is new in the store, read once for all sessions; of its own, if it has none.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Link:
         now_ms: int,
         send: Callable[[wire.Message], None],
         emit: Callable[[Effect], None],
+        feed: Feed | None = None,
     ):
         self.replica = replica
         self.store = replica.store
@@ -53,9 +56,11 @@ class Link:
         self.leader = leader
         self.send = send
         self.emit = emit
+        self.feed = feed or Feed(replica)
         self.now_ms = now_ms
         self.round_trips = 0
         self._logs: dict[bytes, int] = {}
+        self._tags: dict[Topic, bytes] = {}
 
     def tell(self, what: str, log: int = 0, count: int = 0, detail: str = "") -> None:
         """Say what happened with this peer (`Notice`)."""
@@ -72,7 +77,10 @@ class Link:
 
     def tag_of(self, topic: Topic) -> bytes:
         """Name of a log in this session."""
-        return crypto.keyed_hash(self.binding, _LOG + topic, wire.TAG_SIZE)
+        tag = self._tags.get(topic)
+        if tag is None:
+            tag = self._tags[topic] = crypto.keyed_hash(self.binding, _LOG + topic, wire.TAG_SIZE)
+        return tag
 
     def shared(self) -> dict[bytes, LogRow]:
         """The logs that this peer may have, by tag: of a device of one's own, all; of another, none."""

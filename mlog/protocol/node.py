@@ -7,13 +7,11 @@ event takes long and all sessions have their turn. What an effect acknowledges i
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
-from mlog import limits
 from mlog.errors import Busy, InvalidInput, ProtocolViolation
 from mlog.log.crypto import Entropy
 from mlog.log.ids import DeviceId, EntryId
@@ -21,6 +19,7 @@ from mlog.log.peers import PeerRow
 from mlog.log.replica import Replica
 from mlog.protocol.channel import Channel
 from mlog.protocol.comparing import Inspect
+from mlog.protocol.dialling import Dialling
 from mlog.protocol.events import (
     Ask,
     Close,
@@ -41,27 +40,15 @@ from mlog.protocol.events import (
     Unreachable,
     WakeAt,
 )
+from mlog.protocol.feed import Feed
 from mlog.protocol.session import Session
+from mlog.protocol.turns import Alarms, Turns
 
 __all__ = ["Node"]
 
 _KEY_SIZE: Final = 32
 _UNKNOWN: Final = "the device is not known any more"
 _ANOTHER: Final = "there is another connection to the same device"
-
-
-class _Dialling(msgspec.Struct):
-    """How one device is reached.
-
-    Attributes:
-        addresses: Where it was seen last, best first.
-        at_ms: When to try next; None while a connection is being made or is there.
-        failures: In a row.
-    """
-
-    addresses: tuple[str, ...] = ()
-    at_ms: int | None = None
-    failures: int = 0
 
 
 class Node:
@@ -81,8 +68,10 @@ class Node:
         self._dials = dials
         self._inspect = inspect
         self._sessions: dict[int, Session] = {}
-        self._turns: deque[int] = deque()
-        self._dialling: dict[DeviceId, _Dialling] = {}
+        self._turns: Turns[int] = Turns()
+        self._alarms: Alarms[int] = Alarms()
+        self._feed = Feed(replica)
+        self._dialling = Dialling()
         self._effects: list[Effect] = []
         self._unsettled: list[int] = []
         self._now_ms = 0
@@ -123,7 +112,7 @@ class Node:
                 for session in self._established():
                     assert session.exchange is not None
                     session.exchange.fetch(event.log, event.ids)
-                    session.wake()
+                    self._wake(session)
             case Ask():
                 self._ask(event)
         self._work()
@@ -142,11 +131,10 @@ class Node:
         return effects
 
     def _wake_ms(self) -> int | None:
-        if self._unsettled or any(session.busy for session in self._sessions.values()):
+        if self._unsettled or self._turns:
             return self._now_ms
-        times = [session.wake_ms for session in self._sessions.values()]
-        if self._dials:
-            times += [dialling.at_ms for dialling in self._dialling.values()]
+        self._feed.forget()
+        times = (self._alarms.next_ms, self._dialling.wake_ms if self._dials else None)
         return min((at_ms for at_ms in times if at_ms is not None), default=None)
 
     # -- sessions ----------------------------------------------------------------------------
@@ -172,19 +160,20 @@ class Node:
             if peer is None
             else Channel.initiate(keys.noise_seed, peer.noise, ephemeral)
         )
-        self._sessions[event.session] = Session(
+        session = self._sessions[event.session] = Session(
             event.session,
             self._replica,
             channel,
             peer,
             known=self._known,
             emit=self._emit,
+            feed=self._feed,
             stored=self._committed,
             vouched=lambda log, ids: self._vouched(event.session, log, ids),
             now_ms=self._now_ms,
             inspect=self._inspect,
         )
-        self._turns.append(event.session)
+        self._note(session)
 
     def _emit(self, effect: Effect) -> None:
         self._effects.append(effect)
@@ -209,7 +198,18 @@ class Node:
             self._greeted(session)
         if number in self._sessions:
             self._tell_rest(session)
+            self._note(session)
         return bool(did)
+
+    def _note(self, session: Session) -> None:
+        """Whether it has work, and when its time comes, may be other than it was."""
+        if session.busy:
+            self._turns.add(session.number)
+        self._alarms.set(session.number, session.wake_ms)
+
+    def _wake(self, session: Session) -> None:
+        session.wake()
+        self._turns.add(session.number)
 
     def _greeted(self, session: Session) -> None:
         """A peer is there: of two sessions with it one stays, the same one at both ends."""
@@ -226,8 +226,7 @@ class Node:
             if loser is session:
                 return
         self._emit(Established(session.number, device))
-        dialling = self._dialling.setdefault(device, _Dialling())
-        dialling.at_ms = None
+        self._dialling.connected(device)
         with self._replica.store.transaction():
             peer = self._known(session.peer.noise)
             if peer is not None:
@@ -241,16 +240,13 @@ class Node:
             device = session.peer.device
             self._effects.append(Notice(what="disconnected", device=device, detail=reason))
         if session.leads or session.greeted:
-            if not session.leads:
-                # Whoever dialled before does so again, and first; but our own address may have changed.
-                dialling = self._dialling.setdefault(session.peer.device, _Dialling())
-                dialling.failures = max(dialling.failures, 1)
-            self._failed(session.peer.device, reason, quiet=session.greeted)
+            # Whoever dialled before does so again, and first; but our own address may have changed.
+            self._failed(session.peer.device, reason, quiet=session.greeted, second=not session.leads)
 
     def _drop(self, number: int) -> Session | None:
         session = self._sessions.pop(number, None)
-        if number in self._turns:
-            self._turns.remove(number)
+        self._turns.remove(number)
+        self._alarms.set(number, None)
         if session is not None and session.exchange is not None:
             session.exchange.closed()
         return session
@@ -261,10 +257,8 @@ class Node:
     def _work(self) -> None:
         """One slice for the next session that has something to do."""
         for _ in range(len(self._turns)):
-            number = self._turns[0]
-            self._turns.rotate(-1)
-            session = self._sessions[number]
-            if session.busy and self._guarded(number, lambda session: session.step(self._now_ms)):
+            number = self._turns.next()
+            if number is not None and self._guarded(number, lambda session: session.step(self._now_ms)):
                 return
         if self._unsettled and not self._replica.settle(self._unsettled[-1], self._now_ms):
             self._unsettled.pop()
@@ -276,14 +270,14 @@ class Node:
             self._emit(Notice(what="rested", device=session.peer.device))
             if session.leads:
                 # Not when it greets: one that then breaks the rules would be dialled every few seconds.
-                self._dialling.setdefault(session.peer.device, _Dialling()).failures = 0
+                self._dialling.compared(session.peer.device)
         session.rested = rested
 
     def _committed(self) -> None:
+        logs, relisted = self._feed.look()
         for session in self._sessions.values():
-            if session.exchange is not None:
-                session.exchange.committed()
-                session.wake()
+            if session.exchange is not None and session.exchange.committed(logs, relisted=relisted):
+                self._wake(session)
         self._learn_peers()
 
     def _vouched(self, number: int, log: int, ids: Sequence[EntryId]) -> None:
@@ -292,7 +286,7 @@ class Node:
             if session.number != number:
                 assert session.exchange is not None
                 session.exchange.pass_on(log, ids)
-                session.wake()
+                self._wake(session)
 
     def _end_untrusted(self) -> None:
         """End the sessions of devices that may not connect any more, or not as what they did."""
@@ -307,10 +301,8 @@ class Node:
         for session in self._established():
             assert session.exchange is not None
             session.exchange.compare_all()
-            session.wake()
-        for dialling in self._dialling.values():
-            if dialling.at_ms is not None:
-                dialling.at_ms = self._now_ms
+            self._wake(session)
+        self._dialling.hurry(self._now_ms)
         self._dial_due()
 
     def _ask(self, event: Ask) -> None:
@@ -318,53 +310,37 @@ class Node:
             if session.peer is not None and session.peer.device == event.device:
                 assert session.exchange is not None
                 session.exchange.ask(event)
-                session.wake()
+                self._wake(session)
                 return
         self._emit(Paged(number=event.number, end=True, error="there is no connection to the device"))
 
     def _tick(self) -> None:
-        for number, session in list(self._sessions.items()):
-            if session.wake_ms is not None and session.wake_ms <= self._now_ms:
-                self._guarded(number, lambda session: session.tick(self._now_ms))
+        for number in list(self._alarms.take(self._now_ms)):
+            self._guarded(number, lambda session: session.tick(self._now_ms))
         self._dial_due()
 
     # -- dialling ----------------------------------------------------------------------------
 
     def _learn_peers(self) -> None:
         """Devices that were trusted since are dialled too."""
-        if not self._dials:
-            return
-        for peer in self._replica.store.peers():
-            if peer.device not in self._dialling and peer.addresses:
-                self._dialling[peer.device] = _Dialling(peer.addresses, self._now_ms)
-        self._dial_due()
+        if self._dials:
+            self._dialling.learn(self._replica.store.peers(), self._now_ms)
+            self._dial_due()
 
     def _seen(self, event: Seen) -> None:
-        dialling = self._dialling.setdefault(event.device, _Dialling())
-        dialling.addresses = tuple(dict.fromkeys((*event.addresses, *dialling.addresses)))[
-            : limits.PEER_ADDRESSES_MAX
-        ]
-        dialling.failures = 0
         connected = any(s.peer is not None and s.peer.device == event.device for s in self._sessions.values())
-        if not connected:
-            dialling.at_ms = self._now_ms
+        self._dialling.seen(event.device, event.addresses, None if connected else self._now_ms)
         self._dial_due()
 
-    def _failed(self, device: DeviceId, reason: str, *, quiet: bool = False) -> None:
-        dialling = self._dialling.setdefault(device, _Dialling())
+    def _failed(self, device: DeviceId, reason: str, *, quiet: bool = False, second: bool = False) -> None:
         if not quiet:
             self._effects.append(Notice(what="unreachable", device=device, detail=reason))
-        wait_ms = min(limits.REDIAL_MIN_MS << min(dialling.failures, 16), limits.REDIAL_MAX_MS)
-        dialling.failures += 1
-        dialling.at_ms = self._now_ms + wait_ms if dialling.addresses else None
+        self._dialling.failed(device, self._now_ms, second=second)
 
     def _dial_due(self) -> None:
-        if not self._dials:
+        due_ms = self._dialling.wake_ms
+        if not self._dials or due_ms is None or due_ms > self._now_ms:
             return
         known = {peer.device for peer in self._replica.store.peers()}
-        for device, dialling in list(self._dialling.items()):
-            if device not in known:
-                del self._dialling[device]
-            elif dialling.at_ms is not None and dialling.at_ms <= self._now_ms and dialling.addresses:
-                dialling.at_ms = None
-                self._effects.append(Dial(device, dialling.addresses))
+        for device, addresses in self._dialling.due(known, self._now_ms):
+            self._effects.append(Dial(device, addresses))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
@@ -136,7 +137,7 @@ class Sender:
         self._link = link
         self._streams: deque[Stream] = deque()
         self._live: dict[int, _Live] = {}
-        self._live_due = False
+        self._live_due: dict[int, None] = {}
         self._serial = 0
         self._next: tuple[wire.Entries, _Flying] | None = None
         self._flying: _Flying | None = None
@@ -169,15 +170,17 @@ class Sender:
         live = self._live.setdefault(log, _Live(tag, cursor))
         if equal:
             live.cursor = max(live.cursor, cursor)
-        self._live_due = True
+        self._live_due[log] = None
 
     def is_live(self, log: int) -> bool:
         """Whether what is committed of a log is pushed."""
         return log in self._live
 
-    def committed(self) -> None:
-        """Something was committed: see whether there is something to send."""
-        self._live_due = True
+    def committed(self, logs: Iterable[int]) -> bool:
+        """These logs have new entries; whether there may be something to send."""
+        due = [log for log in logs if log in self._live]
+        self._live_due.update(dict.fromkeys(due))
+        return bool(due)
 
     def received(self, log: int, ids: Collection[EntryId], before_n: int, after_n: int) -> None:
         """The peer sent these; they are the rows behind `before_n` up to `after_n`."""
@@ -220,7 +223,7 @@ class Sender:
 
     def _prepare(self) -> bool:
         if not self._streams:
-            return self._live_due and self._prepare_live()
+            return bool(self._live_due) and self._prepare_live()
         stream = self._streams[0]
         rows = stream.take()
         if rows is None:
@@ -233,11 +236,14 @@ class Sender:
         return True
 
     def _prepare_live(self) -> bool:
-        for log, live in self._live.items():
-            rows = self._link.store.arrivals(log, live.cursor, live.page.rows)
+        while self._live_due:
+            log = next(iter(self._live_due))
+            live = self._live[log]
+            rows = self._link.feed.page(log, live.cursor, live.page.rows)
             live.page.note(rows)
             if not rows:
                 live.theirs.clear()
+                del self._live_due[log]
                 continue
             mine = Stream(log, live.tag, iter([[r for r in rows if r.id not in live.theirs]]), bodies=True)
             sent = mine.take()
@@ -247,21 +253,25 @@ class Sender:
             else:
                 live.cursor = rows[-1].n
             return True
-        self._live_due = False
         return False
 
     def _pack(
         self, log: int, tag: bytes, rows: Sequence[EntryRow], stream: Stream | None, *, bodies: bool
     ) -> None:
-        unneeded = _vouched_for(rows)
-        packed = tuple(
-            wire.Packed(to_tail(sealed), sealed.body, None if sealed.id in unneeded else sealed.signature)
-            for sealed in self._link.replica.sealed_of(log, rows, bodies=bodies)
-        )
+        pack = partial(self._packed, log, rows, bodies=bodies)
+        # What is pushed live goes to other sessions too.
+        packed = pack() if stream is not None else self._link.feed.packed(log, rows, pack)
         if packed:
             self._serial += 1
             bundle = wire.Entries(self._serial, tag, packed)
             self._next = bundle, _Flying(self._serial, log, len(packed), stream)
+
+    def _packed(self, log: int, rows: Sequence[EntryRow], *, bodies: bool) -> tuple[wire.Packed, ...]:
+        unneeded = _vouched_for(rows)
+        return tuple(
+            wire.Packed(to_tail(sealed), sealed.body, None if sealed.id in unneeded else sealed.signature)
+            for sealed in self._link.replica.sealed_of(log, rows, bodies=bodies)
+        )
 
 
 def _vouched_for(rows: Sequence[EntryRow]) -> set[EntryId]:

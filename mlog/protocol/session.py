@@ -21,6 +21,7 @@ from mlog.protocol.channel import Channel
 from mlog.protocol.comparing import Inspect
 from mlog.protocol.events import Effect, Send
 from mlog.protocol.exchange import Exchange
+from mlog.protocol.feed import Feed
 from mlog.protocol.link import Job, Link
 
 __all__ = ["Session"]
@@ -34,6 +35,7 @@ class Session:
         peer: Whom we dialled; None where we were dialled.
         known: Finds the device with a Noise key, or None; asked where we were dialled.
         emit: Takes effects, in order.
+        feed: As `Link` takes it.
         stored, vouched: As `Exchange` takes them.
         inspect: Compare only, and say what differs.
     """
@@ -47,6 +49,7 @@ class Session:
         *,
         known: Callable[[bytes], PeerRow | None],
         emit: Callable[[Effect], None],
+        feed: Feed,
         stored: Callable[[], None],
         vouched: Callable[[int, Sequence[EntryId]], None],
         now_ms: int,
@@ -62,6 +65,7 @@ class Session:
         self._channel = channel
         self._known = known
         self._emit = emit
+        self._feed = feed
         self._stored = stored
         self._vouched = vouched
         self._inspect = inspect
@@ -132,6 +136,7 @@ class Session:
             now_ms=self._now_ms,
             send=self._send,
             emit=self._emit,
+            feed=self._feed,
         )
         self.exchange = Exchange(
             self._link, stored=self._stored, vouched=self._vouched, inspect=self._inspect

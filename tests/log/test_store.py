@@ -362,6 +362,13 @@ def test_n_counts_over_all_logs(store: Store):
     assert store.next_n() == 8
 
 
+def test_logs_behind_a_number_are_those_with_later_entries(store: Store):
+    put(store, row(1), row(2, log=2), row(3))
+    assert store.logs_behind(0) == {1, 2}
+    assert store.logs_behind(2) == {1}
+    assert store.logs_behind(3) == set()
+
+
 def test_find_looks_in_one_log(store: Store):
     # Ids that differ only after the bytes that an index holds.
     twin = EntryId(id_of(1)[:31] + b"\0")

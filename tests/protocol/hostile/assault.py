@@ -122,8 +122,10 @@ class Assault:
             self.largest = max(self.largest, size)
             assert size < SESSION_SIZE_MAX_BYTES, f"a session holds {size:,} bytes"
         assert len(node._effects) == 0
-        assert len(node._dialling) <= 8
-        assert len(node._turns) == len(node._sessions)
+        assert len(node._dialling._reached) <= 8
+        assert len(node._turns) <= len(node._sessions)
+        assert len(node._alarms._heap) <= 2 * len(node._sessions) + 64
+        assert sum(map(len, node._feed._pages.values())) <= limits.BUNDLE_ENTRIES_MAX
 
     def check_guests(self) -> None:
         """Nothing of a log was said to a device that may not have it; and to a stranger nothing at all."""
