@@ -460,7 +460,7 @@ class Simulation:
         for one, other in self.links():
             if one.honest and other.honest:
                 checkers.check_statuses(network, one, other)
-        if ledger.refused and not self.liars:
+        if ledger.refused:
             raise SimFailure(ledger.refused[0])
 
     def idle(self) -> None:
