@@ -14,12 +14,13 @@ import msgspec
 
 from mlog import limits
 from mlog.errors import InvalidInput
-from mlog.log import entry
-from mlog.log.crypto import LogKeys
+from mlog.log import bodies, crypto, entry
+from mlog.log.bodies import Kind
+from mlog.log.crypto import EpochKeys, LogKeys
 from mlog.log.entry import Header
 from mlog.log.ids import DeviceId, EntryId, Incarnation
-from mlog.log.store import ChainRow, EntryRow, LogRow, Reason, RunRow, Store
-from mlog.log.stored import SEARCHED
+from mlog.log.store import ChainRow, EntryRow, LogRow, Reason, RunRow, Store, TimelineQuery
+from mlog.log.stored import SEARCHED, readable_body
 
 __all__ = ["Missing", "fork_detail", "lacking", "missing"]
 
@@ -34,7 +35,7 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         part: "entry", "body", "signature", "key" (an epoch secret) or "chain".
         id: The entry, where it is known.
-        chain: `ChainRow.n`, or 0; then `first` to `last` are numbers in it.
+        chain: `ChainRow.n`, or 0; then `first` to `last` are numbers in it, or of an epoch.
         device, incarnation: Of the chain, where it is known.
         since_ms: When it was noticed; 0 where nobody wrote it down.
         detail: In plain words.
@@ -99,6 +100,16 @@ def _all_missing(store: Store, row: LogRow, keys: LogKeys | None, limit: int) ->
         for id_ in store.unfetched(log, limit):
             yield Missing(log=log, part="body", reason=Reason.NOT_FETCHED, id=id_, detail="its text")
     if keys is not None:
+        for epoch in _unstated(store, log, keys):
+            detail = f"the key entry of epoch {epoch.number}, whose secret another device gave"
+            yield Missing(
+                log=log,
+                part="key",
+                reason=Reason.WAITING,
+                first=epoch.number,
+                last=epoch.number,
+                detail=detail,
+            )
         for unread in store.scan_unopened(log, 0, min(limit, limits.STORE_ROWS_MAX)):
             reason, detail, header = _why_unread(keys, unread)
             yield Missing(
@@ -112,6 +123,26 @@ def _all_missing(store: Store, row: LogRow, keys: LogKeys | None, limit: int) ->
                 last=header.seq if header is not None else 0,
                 detail=detail,
             )
+
+
+def _unstated(store: Store, log: int, keys: LogKeys) -> list[EpochKeys]:
+    """The epochs whose secrets were granted, and that no key entry here states."""
+    unstated = {crypto.commitment(epoch.secret).hex(): epoch for epoch in keys.epochs[1:]}
+    after = None
+    while unstated:
+        rows = store.timeline(
+            TimelineQuery(
+                log=log, limit=limits.STORE_ROWS_MAX, kinds=frozenset({Kind.KEY}), hidden=True, after=after
+            )
+        )
+        if not rows:
+            break
+        after = rows[-1].position
+        for row in rows:
+            body = readable_body(row.kind, row.body)
+            if isinstance(body, bodies.Key):
+                unstated.pop(body.commitment, None)
+    return list(unstated.values())
 
 
 def _holes(store: Store, row: LogRow) -> Iterator[Missing]:

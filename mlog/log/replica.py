@@ -88,7 +88,7 @@ class Replica:
         self.people = People(store, device.id)
         self._logs: dict[int, LogState] = {}
         self._fold = Fold(store, lambda log: self.log(log).keys, self.authors, self._device_rows)
-        self._intake = Intake(store, self._fold, self._learn, self._refresh)
+        self._intake = Intake(store, self._fold, self._learn, self.refresh)
 
     # -- logs --------------------------------------------------------------------------------
 
@@ -127,8 +127,8 @@ class Replica:
             raise StoreError("the record of a log is damaged. Restore a backup: 'mlog restore FILE'.")
         return LogState(row.n, row.kind, keys)
 
-    def _refresh(self, state: LogState) -> bool:
-        """Read the epochs of a log again: another process may have learned more."""
+    def refresh(self, state: LogState) -> bool:
+        """Read the epochs of a log again, since another process may have learned more; whether there are."""
         before, rows = len(state.keys.epochs), self.store.epochs(state.n)
         if len(rows) < before:
             # All of them, and the one that is derived. Opening a thousand takes 20 ms, and this is asked
@@ -140,24 +140,38 @@ class Replica:
 
     def _learn(self, state: LogState, author: DeviceId, body: bodies.Key) -> tuple[bool, str]:
         """Take the epoch that a key entry wraps for this device, if it does."""
+        try:
+            epoch = self.epoch_in(state, author, body)
+        except InvalidInput as error:
+            return False, str(error)
+        if epoch is None:
+            return False, ""
+        self._add_epoch(state, epoch)
+        return True, ""
+
+    def epoch_in(self, state: LogState, author: DeviceId, body: bodies.Key) -> EpochKeys | None:
+        """The epoch that a key entry wraps for this device; None for no such one, or one that is known.
+
+        Raises:
+            InvalidInput: It is refused; says why.
+        """
         sealed = next((wrap.sealed for wrap in body.wraps if wrap.device == self.device_id), None)
         stated = bytes.fromhex(body.commitment)
         epochs = state.keys.epochs
         if body.epoch == 0:
-            return False, "epoch 0 follows from the log's secret and is never given"
+            raise InvalidInput("epoch 0 follows from the log's secret and is never given")
         if sealed is None or any(crypto.commitment(epoch.secret) == stated for epoch in epochs):
-            return False, ""
+            return None
         if len(epochs) >= limits.EPOCHS_MAX:
-            return False, f"more than {limits.EPOCHS_MAX:,} epochs"
+            raise InvalidInput(f"more than {limits.EPOCHS_MAX:,} epochs")
         try:
             info = wrap_info(state.keys.topic, author, body.epoch, self.device_id)
             secret = crypto.unwrap(self.device_keys, sealed, info)
         except InvalidInput:
-            return False, "the secret that it has for this device does not open"
+            raise InvalidInput("the secret that it has for this device does not open") from None
         if crypto.commitment(secret) != stated:
-            return False, "the secret that it has for this device is not the one that it states"
-        self._add_epoch(state, EpochKeys(body.epoch, secret))
-        return True, ""
+            raise InvalidInput("the secret that it has for this device is not the one that it states")
+        return EpochKeys(body.epoch, secret)
 
     def add_blind_log(self, topic: Topic) -> int:
         """Keep a log for others without being able to read it; gives its number, also of a known one."""
@@ -225,7 +239,7 @@ class Replica:
         if readers is None:
             return state.keys.current
         found = self.people.epoch(state, readers)
-        if found is None and self._refresh(state):
+        if found is None and self.refresh(state):
             found = self.people.epoch(state, readers)
         return found or self._begin_epoch(state, readers, now_ms)
 
@@ -257,7 +271,7 @@ class Replica:
         """Take epoch secrets that were granted; whether any was new. What waits for them is read later."""
         with self.transaction():
             state = self.log(log)
-            self._refresh(state)
+            self.refresh(state)
             known = {epoch.secret for epoch in state.keys.epochs}
             new = [epoch for epoch in epochs if epoch.secret not in known]
             for epoch in new[: limits.EPOCHS_MAX - len(known)]:

@@ -137,6 +137,7 @@ def verify_log(replica: Replica, log: int, *, signatures: bool = False) -> Itera
         signatures: Also verify every signature there is, about 60 us each.
     """
     store, state = replica.store, replica.log(log)
+    replica.refresh(state)
     chains = store.chains(log)
     runs: dict[int, list[RunRow]] = {chain.n: [] for chain in chains}
     for run in store.runs(log):
@@ -189,7 +190,7 @@ def _verify_chain(
         after = rows[-1].seq
         page = _Page(replica, state, chain, rows)
         for row in rows:
-            header, finding = _verify_entry(state, chain, row, page, seen)
+            header, finding = _verify_entry(replica, state, chain, row, page, seen)
             yield from walk.step(row, header, page)
             yield from finding
             if header is not None:
@@ -331,7 +332,7 @@ def _hole(
 
 
 def _verify_entry(
-    state: LogState, chain: ChainRow, row: EntryRow, page: _Page, seen: _Seen
+    replica: Replica, state: LogState, chain: ChainRow, row: EntryRow, page: _Page, seen: _Seen
 ) -> tuple[Header | None, list[Finding]]:
     header = page.headers[row.n]
     if isinstance(header, InvalidInput):
@@ -364,9 +365,24 @@ def _verify_entry(
             if isinstance(body, bodies.Key):
                 seen.epochs.add((body.epoch, body.commitment))
                 seen.kinds.add(body.log)
+                findings += _verify_wrap(replica, state, chain, row, body)
     if sorted(page.references.get(row.n, [])) != sorted(targets):
         findings.append(_of(row, "index", "the references of the entry do not match its text"))
     return header, findings
+
+
+def _verify_wrap(
+    replica: Replica, state: LogState, chain: ChainRow, row: EntryRow, body: bodies.Key
+) -> Iterator[Finding]:
+    """Check that the secret which a key entry has for this device is known here, unless it was refused."""
+    try:
+        unknown = replica.epoch_in(state, chain.device, body)
+    except InvalidInput:
+        return
+    if unknown is not None:
+        yield _of(
+            row, "index", f"the secret of epoch {body.epoch} that the entry has for this device is not here"
+        )
 
 
 def _verify_fold(row: EntryRow, header: Header, before: EntryRow | None, page: _Page) -> Iterator[Finding]:
@@ -523,14 +539,14 @@ def _verify_records(replica: Replica, state: LogState, seen: _Seen) -> Iterator[
     if not seen.weeks and not store.chains(state.n):
         # Its secrets were granted, and nothing of it has come yet.
         return
-    # Where secrets were granted by another device, the key entries may still have to come.
     if seen.kinds - {""} and state.kind not in seen.kinds:
         yield _of_log(state.n, "the log is not of the kind that its key entry states")
     for epoch in state.keys.epochs[1:]:
         stated = crypto.commitment(epoch.secret).hex()
         numbers = {number for number, commitment in seen.epochs if commitment == stated}
+        # One that none states was granted by another device, and its key entry may still come: `missing`.
         if numbers and epoch.number not in numbers:
-            yield _of_log(state.n, f"no key entry states the secret of epoch {epoch.number}")
+            yield _of_log(state.n, f"the key entries state another secret of epoch {epoch.number}")
     if any(row.n == state.n and row.title != latest_title(store, state.n) for row in store.logs()):
         yield _of_log(state.n, "the conversation's name is not that of its latest title")
     if state.kind == LogKind.PERSON:

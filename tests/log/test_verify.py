@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from mlog.adapters.keystore import SystemEntropy
 from mlog.adapters.sqlite import SqliteStore
 from mlog.errors import StoreError
 from mlog.log import bodies, verify
 from mlog.log.bodies import Kind
+from mlog.log.crypto import EpochKeys
 from mlog.log.ids import Incarnation
 from mlog.log.memory import MemoryStore
 from mlog.log.merkle import refresh_digests
 from mlog.log.replica import Draft, Replica
-from mlog.log.store import BodyState, EntryRow, LogKind, Reason, Store
+from mlog.log.store import BodyState, EntryRow, EpochRow, LogKind, Reason, Store
 from mlog.log.verify import Finding, Progress
 
 from .support import (
@@ -25,6 +27,7 @@ from .support import (
     LOG,
     START_MS,
     History,
+    SeededEntropy,
     deliver,
     device_keys,
     findings,
@@ -354,3 +357,35 @@ def test_what_is_said_of_an_entry_becomes_a_gap():
     [finding] = [f for f in findings(replica) if f.part == "entry"]
     gap = verify.gap_of(finding, since_ms=77)
     assert (gap.id, gap.seq, gap.reason, gap.since_ms) == (rows[2].id, 2, Reason.LOST, 77)
+
+
+def test_a_granted_epoch_waits_for_its_key_entry_and_is_no_damage():
+    replica = full(MemoryStore())
+    keys = replica.log(LOG).keys
+    replica.learn_epochs(LOG, [EpochKeys(keys.current.number + 1, b"granted".ljust(32))])
+    assert {finding.reason for finding in findings(replica)} == {Reason.FORKED}
+    waiting = [m for m in replica.missing(LOG, 1000) if m.part == "key"]
+    assert [(m.reason, m.first) for m in waiting] == [(Reason.WAITING, keys.current.number)]
+    assert not [m for m in replica.missing(LOG + 1, 1000) if m.part == "key"]
+
+
+class _Wrapping(SeededEntropy):
+    """Wraps for real: what is wrapped here is opened again."""
+
+    def wrap(self, recipient: bytes, secret: bytes, info: bytes) -> bytes:
+        return SystemEntropy().wrap(recipient, secret, info)
+
+
+@pytest.mark.parametrize("number", [1, 7])
+def test_another_secret_than_a_key_entry_has_for_this_device_is_found(number: int):
+    store = MemoryStore()
+    replica = make_replica(store)
+    replica.entropy = _Wrapping("")
+    log = make_log(replica)
+    assert findings(replica) == []
+    (row,) = store.epochs(log)
+    del store._t.epochs[row]
+    store.add_epoch(EpochRow(log, number, replica._vault.seal("epoch", b"wrong".ljust(32))))
+    (found,) = findings(make_replica(store))
+    assert (found.part, found.reason) == ("index", Reason.CORRUPT)
+    assert "the secret of epoch 1" in found.detail

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from mlog import limits
 from mlog.errors import InvalidInput
@@ -53,6 +54,14 @@ def _require(holds: object, claim: str) -> None:
         raise SimFailure(claim)
 
 
+class _Bundle(NamedTuple):
+    """Entries on their way; `unopened` are those that their sender cannot open."""
+
+    topic: Topic
+    ids: list[EntryId]
+    unopened: set[EntryId]
+
+
 class Ledger(Observer):
     """Who wrote what, and who promised to keep what."""
 
@@ -60,7 +69,8 @@ class Ledger(Observer):
         self._network = network
         self._seen_n: dict[int, int] = {}
         self._places: dict[tuple[Topic, DeviceId, Incarnation, int], EntryId] = {}
-        self._bundles: dict[tuple[bytes, int, int], tuple[Topic, list[EntryId]]] = {}
+        self._bundles: dict[tuple[bytes, int, int], _Bundle] = {}
+        self._refusals: dict[int, dict[EntryId, str]] = {}
         self._owed: list[tuple[Machine, Topic, list[EntryId], int]] = []
         self.refused: list[str] = []
         self.written: dict[DeviceId, set[EntryId]] = {}
@@ -70,6 +80,8 @@ class Ledger(Observer):
         for machine in network.machines:
             written = self.written[machine.device] = set()
             machine.wrote = lambda rows, written=written: written.update(row.id for row in rows)
+            refusals = self._refusals[machine.index] = {}
+            machine.took = lambda taken, refusals=refusals: refusals.update(taken.refused)
 
     def begin(self, machine: Machine) -> None:
         """What is there when the run begins was written by who signed it, and is to be kept."""
@@ -97,7 +109,8 @@ class Ledger(Observer):
             row = next((row for row in link.store.logs() if row.n == log), None)
             if row is not None:
                 key = link.binding, machine.index, message.serial
-                self._bundles[key] = row.topic, _ids_of(row.topic, message.entries)
+                ids = _ids_of(row.topic, message.entries)
+                self._bundles[key] = _Bundle(row.topic, ids, _unopened(machine, row, ids))
         if not machine.honest:
             return
         if isinstance(message, wire.Ack):
@@ -114,7 +127,7 @@ class Ledger(Observer):
         if bundle is None:
             _require(not sender.honest, f"{machine} acknowledges what {sender} never sent")
             return
-        topic, ids = bundle
+        topic, ids, unopened = bundle
         assert machine.store is not None
         n = machine.log_n(topic)
         assert n is not None
@@ -124,13 +137,13 @@ class Ledger(Observer):
             f"{machine} acknowledges {len(ids)} entries less {ack.refused}, and has {len(here)}",
         )
         machine.held.setdefault(topic, set()).update(here)
-        if ack.refused and sender.honest and not self._is_blind(sender, topic):
-            self.refused.append(f"{machine} refused {ack.refused} entries of {sender}")
-
-    @staticmethod
-    def _is_blind(machine: Machine, topic: Topic) -> bool:
-        assert machine.store is not None
-        return any(row.topic == topic and row.kind == LogKind.BLIND for row in machine.store.logs())
+        if ack.refused and sender.honest:
+            # Who cannot open an entry cannot check its signature either, and passes on what came with it.
+            whys = {id_: why for id_ in ids if (why := self._refusals[machine.index].get(id_)) is not None}
+            excused = {id_ for id_, why in whys.items() if id_ in unopened and why.startswith("signature: ")}
+            if ack.refused > len(excused):
+                reasons = ", ".join(sorted({why for id_, why in whys.items() if id_ not in excused}))
+                self.refused.append(f"{machine} refused {ack.refused} entries of {sender}: {reasons}")
 
     # -- after every event -------------------------------------------------------------------
 
@@ -187,6 +200,19 @@ class Ledger(Observer):
             _require(known == row.id, f"the honest {author} wrote two entries at seq {row.seq} of one chain")
 
 
+def _unopened(machine: Machine, log: LogRow, ids: Sequence[EntryId]) -> set[EntryId]:
+    assert machine.replica is not None
+    rows = machine.replica.store.find(log.n, ids)
+    if log.kind == LogKind.BLIND:
+        return set(rows)
+    keys = machine.replica.log(log.n).keys
+    return {
+        row.id
+        for row in rows.values()
+        if not row.chain and entry.unseal(keys, row.outer, None).header is None
+    }
+
+
 def _ids_of(topic: Topic, entries: Iterable[wire.Packed]) -> list[EntryId]:
     ids: list[EntryId] = []
     for packed in entries:
@@ -209,20 +235,14 @@ def check_held(machine: Machine) -> None:
             _require(not lost, f"{machine} lost {len(lost)} entries that it had acknowledged")
 
 
-def check_stores(machine: Machine, *, trusting: bool) -> None:
-    """`mlog verify --signatures` finds no damage; a fork that a dishonest device made is shown.
-
-    Args:
-        trusting: There is no member that gives epochs away and keeps their key entries back.
-    """
+def check_stores(machine: Machine) -> None:
+    """`mlog verify --signatures` finds no damage; a fork that a dishonest device made is shown."""
     assert machine.replica is not None
     for row in machine.replica.store.logs():
         if row.kind == LogKind.BLIND:
             continue
         for found in verify_log(machine.replica, row.n, signatures=True):
-            if not isinstance(found, Finding) or found.reason in _SHOWN:
-                continue
-            if trusting or not found.detail.startswith("no key entry states"):
+            if isinstance(found, Finding) and found.reason not in _SHOWN:
                 raise SimFailure(f"{machine}, log {row.n}: {found.part} {found.reason}: {found.detail}")
 
 

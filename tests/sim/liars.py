@@ -48,6 +48,7 @@ FORGERIES: Final = (
     "64 parents that nobody has",
     "a header that breaks the rules",
     "a message from the year 200,000",
+    "an epoch that no key entry states",
 )
 
 
@@ -179,6 +180,11 @@ class Liar:
             case "a header that breaks the rules":
                 damaged = mint(own)
                 minted = [self._resealed(damaged, state.keys.mac, lambda o: o[:-1] + bytes([o[-1] ^ 1]))]
+            case "an epoch that no key entry states":
+                # Its number is that of another: so it is granted to everybody.
+                replica.learn_epochs(
+                    row.n, [EpochKeys(state.keys.current.number, self._random.randbytes(32))]
+                )
             case _:
                 minted = [mint(replace(own, time_ms=6_000_000_000_000_000), signed=True)]
         replica.receive(row.n, minted, now_ms)

@@ -16,6 +16,7 @@ from mlog.adapters.marker import Marker
 from mlog.log import bodies
 from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys, Vault
+from mlog.log.entry import Sealed
 from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
 from mlog.log.intake import Taken
 from mlog.log.peers import PeerRow
@@ -63,6 +64,7 @@ class Machine:
         skew_ms: How far its clock is ahead.
         replica, node: Of the process; None while it does not run.
         wrote: Told of entries made here, by a person or by the node, before they are committed.
+        took: Told what became of entries that came.
         take: Does, with the replica's own `receive`, what this machine does with entries that came.
         held: By topic, what it has acknowledged, or written itself: it must never lose that.
     """
@@ -89,6 +91,7 @@ class Machine:
         self.snapshots: list[Any] = []
         self.make_node: Callable[[Replica, SeededEntropy], Node] = Node
         self.wrote: Callable[[list[EntryRow]], None] = lambda _: None
+        self.took: Callable[[Taken], None] = lambda _: None
         self.take: Callable[..., Taken] = lambda receive, *args: receive(*args)
         self._seed = seed
         self._vault = Vault(identity.storage_key)
@@ -151,8 +154,14 @@ class Machine:
             return rows
 
         receive = replica.receive
+
+        def received(log: int, entries: Sequence[Sealed], now_ms: int) -> Taken:
+            taken = self.take(receive, log, entries, now_ms)
+            self.took(taken)
+            return taken
+
         replica._write = watched
-        replica.receive = lambda log, entries, now_ms: self.take(receive, log, entries, now_ms)
+        replica.receive = received
         return replica
 
     def _here(self, store: SimStore) -> Marker:

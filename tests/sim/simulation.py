@@ -456,11 +456,11 @@ class Simulation:
             for machine in honest:
                 checkers.check_wanted_bodies(machine, honest, topic)
         for machine in honest:
-            checkers.check_stores(machine, trusting=not self.liars)
+            checkers.check_stores(machine)
         for one, other in self.links():
             if one.honest and other.honest:
                 checkers.check_statuses(network, one, other)
-        if ledger.refused and not self.liars:
+        if ledger.refused:
             raise SimFailure(ledger.refused[0])
 
     def idle(self) -> None:

@@ -77,6 +77,19 @@ FOUND = {
         {2: "newcomer"},
         (Action("say", 1, 682, 166, 0), Action("admit", 0, 529, 108, 0), Action("say", 0, 899, 144, 300)),
     ),
+    # What the liar said under a new epoch came to one who had not that epoch, with a bad signature.
+    "a bad signature that the one who passes it on cannot check": Schedule(
+        201,
+        "everything",
+        6,
+        {5: "liar", 4: "window", 3: "newcomer"},
+        (
+            Action("lie", 0, 856, 63, 10_000),
+            Action("admit", 5, 205, 989, 30),
+            # An unknown kind, of 14.
+            Action("forge", 5, 292, 609, 0),
+        ),
+    ),
     # A peer that greets and never acknowledges was dialled again every five seconds, for ever.
     "a peer that never acknowledges": Schedule(
         8,

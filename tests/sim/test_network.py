@@ -12,10 +12,11 @@ from mlog.errors import InvalidInput, StoreError
 from mlog.log import bodies
 from mlog.log.bodies import Kind
 from mlog.log.crypto import hpke_suite, unwrap
+from mlog.log.entry import Sealed
 from mlog.log.intake import Taken
 from mlog.log.replica import Draft
 from mlog.log.store import EntryRow, LogKind
-from mlog.protocol import wire
+from mlog.protocol import sending, wire
 from mlog.protocol.events import Close, Closed, Committed, Effect, Event
 from mlog.protocol.exchange import Exchange
 from mlog.protocol.node import Node
@@ -329,6 +330,21 @@ def test_an_old_status_and_an_old_receipt_are_seen(monkeypatch: pytest.MonkeyPat
     world.network.run(60_000)
     with pytest.raises(SimFailure, match="old receipt"):
         checkers.check_statuses(world.network, *world.machines)
+
+
+def test_a_bad_part_that_an_honest_device_passes_on_is_seen(monkeypatch: pytest.MonkeyPatch):
+    world = World()
+    pack = sending.to_tail
+
+    def damaged(sealed: Sealed) -> bytes:
+        tail = bytearray(pack(sealed))
+        tail[-1] ^= 1
+        return bytes(tail)
+
+    monkeypatch.setattr(sending, "to_tail", damaged)
+    world.say(world.machines[0])
+    world.network.run(60_000)
+    assert "refused 1 entries" in world.ledger.refused[0]
 
 
 def test_a_livelock_is_seen(monkeypatch: pytest.MonkeyPatch):

@@ -89,7 +89,7 @@ def replay(path: Path, seed: int) -> Counter[str]:
     network.run_until_quiet(_QUIET_MS, _HEAL_MAX_MS)
     for machine in machines:
         checkers.check_held(machine)
-        checkers.check_stores(machine, trusting=True)
+        checkers.check_stores(machine)
         checkers.check_authentic(network, ledger, machine)
     checkers.check_equal(network, machines, topic)
     assert machines[0].replica is not None
