@@ -151,6 +151,10 @@ class Leader:
             if changed:
                 self._changed.add(log)
 
+    def shift(self, by_ms: int) -> None:
+        """All times are other ones by this, since the clock was set."""
+        self._settles = {log: at_ms + by_ms for log, at_ms in self._settles.items()}
+
     def tick(self) -> None:
         """Compare again what has come to rest, and with it, in one offer, what soon will have."""
         now_ms = self._link.now_ms

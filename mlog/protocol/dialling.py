@@ -95,6 +95,10 @@ class Dialling:
         for device in self._due.waiting:
             self._due.set(device, now_ms)
 
+    def shift(self, by_ms: int) -> None:
+        """All times are other ones by this, since the clock was set."""
+        self._due.shift(by_ms)
+
     def due(self, known: Collection[DeviceId], now_ms: int) -> Iterator[tuple[DeviceId, tuple[str, ...]]]:
         """The devices to dial now, and where; those that are not known any more are forgotten."""
         for device in self._due.take(now_ms):

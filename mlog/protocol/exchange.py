@@ -105,6 +105,11 @@ class Exchange:
         """When `tick` is to be called next."""
         return self._leader.wake_ms if self._leader is not None else None
 
+    def shift(self, by_ms: int) -> None:
+        """All times are other ones by this, since the clock was set."""
+        if self._leader is not None:
+            self._leader.shift(by_ms)
+
     def tick(self) -> None:
         """Compare again what has come to rest."""
         if self._leader is not None:

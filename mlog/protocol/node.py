@@ -89,6 +89,8 @@ class Node:
         Raises:
             StoreError: The disk is at fault; nothing that was not durable was acknowledged.
         """
+        if now_ms < self._now_ms:
+            self._set_back(self._now_ms - now_ms)
         self._now_ms = now_ms
         match event:
             case Opened():
@@ -117,6 +119,13 @@ class Node:
                 self._ask(event)
         self._work()
         return self._finish()
+
+    def _set_back(self, by_ms: int) -> None:
+        """The clock was put back: what was due in five seconds still is, and not in ten years."""
+        self._alarms.shift(-by_ms)
+        self._dialling.shift(-by_ms)
+        for session in self._sessions.values():
+            session.shift(-by_ms)
 
     @property
     def idle(self) -> bool:

@@ -182,6 +182,13 @@ class Session:
         """Something happened that may give work."""
         self._has_turn = True
 
+    def shift(self, by_ms: int) -> None:
+        """All times are other ones by this, since the clock was set."""
+        if self._deadline_ms is not None:
+            self._deadline_ms += by_ms
+        if self.exchange is not None:
+            self.exchange.shift(by_ms)
+
     def tick(self, now_ms: int) -> None:
         """See whether the time for something has come.
 

@@ -82,6 +82,12 @@ class Alarms(Generic[_K]):
                 self._heap = [(time, next(self._order), known) for known, time in self._times.items()]
                 heapify(self._heap)
 
+    def shift(self, by_ms: int) -> None:
+        """All times come later by this, or earlier if it is negative."""
+        self._times = {key: at_ms + by_ms for key, at_ms in self._times.items()}
+        self._heap = [(at_ms, next(self._order), key) for key, at_ms in self._times.items()]
+        heapify(self._heap)
+
     def take(self, now_ms: int) -> Iterator[_K]:
         """Those whose time has come, earliest first; it is over then."""
         while (at_ms := self.next_ms) is not None and at_ms <= now_ms:

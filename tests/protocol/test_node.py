@@ -412,6 +412,17 @@ def test_a_device_that_is_not_there_is_dialled_ever_less_often():
     assert waits == expected
 
 
+def test_a_clock_that_is_put_back_keeps_nothing_waiting():
+    dialler = Dialler()
+    dialler.take(dialler.node.start(START_MS))
+    dialler.event(Unreachable(dialler.device, "refused"))
+    dialler.now_ms -= 10 * 365 * 86_400_000
+    dialler.event(Tick())
+    dialler.wait()
+    assert dialler.dials[1][0] == dialler.now_ms
+    assert dialler.dials[1][0] < START_MS
+
+
 def test_a_device_that_is_seen_is_dialled_at_once_and_its_addresses_are_tried_first():
     dialler = Dialler()
     dialler.take(dialler.node.start(START_MS))

@@ -352,13 +352,18 @@ def _log_row(machine: Machine, topic: Topic) -> LogRow | None:
     return next((row for row in machine.store.logs() if row.topic == topic), None)
 
 
-def check_wanted_bodies(machine: Machine, others: Iterable[Machine], topic: Topic) -> None:
-    """A replica that fetches bodies lacks none that somebody has."""
+def check_wanted_bodies(machine: Machine, others: Iterable[Machine], topic: Topic, now_ms: int) -> None:
+    """A replica that fetches bodies lacks none that somebody has, from the first week of its window on.
+
+    What was pushed to it of earlier weeks by a device that has no texts it asks for in the next session.
+    """
     row = _log_row(machine, topic)
     if row is None or not row.fetch_bodies or row.kind == LogKind.BLIND:
         return
     assert machine.replica is not None
-    lacking = [r.id for r in rows_of(machine.replica, row.n) if r.state == BodyState.NOT_FETCHED]
+    first_week = scope_of(row, now_ms).first_week
+    rows = [r for r in rows_of(machine.replica, row.n) if r.week >= first_week]
+    lacking = [r.id for r in rows if r.state == BodyState.NOT_FETCHED]
     for other in others:
         there = _log_row(other, topic)
         if there is not None and other.store is not None:

@@ -454,7 +454,7 @@ class Simulation:
         for topic in self.topics:
             checkers.check_equal(network, honest, topic)
             for machine in honest:
-                checkers.check_wanted_bodies(machine, honest, topic)
+                checkers.check_wanted_bodies(machine, honest, topic, network.local_ms(machine))
         for machine in honest:
             checkers.check_stores(machine)
         for one, other in self.links():

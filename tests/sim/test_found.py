@@ -56,6 +56,38 @@ FOUND = {
             Action("meet", 3, 705, 887, 300),
         ),
     ),
+    # The clock was put back ten years, and with it what was due in five seconds.
+    "a clock that was put back": Schedule(
+        1000654,
+        "network",
+        2,
+        {},
+        (
+            Action("stall", 0, 638, 494, 0),
+            Action("import", 1, 835, 54, 2000),
+            Action("say", 1, 594, 862, 30),
+            Action("meet", 0, 922, 27, 300),
+            Action("say", 0, 126, 479, 0),
+            Action("wait", 0, 246, 67, 2000),
+            Action("say", 1, 895, 504, 300),
+            Action("skew", 0, 526, 494, 3),
+        ),
+    ),
+    # Live push brought an entry from before a window, without its text, by a device that keeps none.
+    "a text from before a window": Schedule(
+        1000710,
+        "scopes",
+        4,
+        {3: "window", 2: "headers"},
+        (
+            Action("meet", 3, 751, 205, 2000),
+            Action("wait", 1, 517, 785, 10000),
+            Action("meet", 2, 411, 99, 0),
+            Action("import", 0, 224, 921, 30),
+            Action("wait", 3, 318, 662, 90000),
+            Action("meet", 2, 454, 379, 90000),
+        ),
+    ),
     # A window was made wider while a session was live.
     "a wider window": Schedule(
         107,
