@@ -12,6 +12,7 @@ from contextlib import suppress
 from mlog import limits
 from mlog.errors import InvalidInput
 from mlog.log import entry, receipts
+from mlog.log.bodies import SPOKEN
 from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
 from mlog.log.merkle import refresh_digests
 from mlog.log.peers import SyncState
@@ -146,7 +147,7 @@ class Ledger(Observer):
                 self.refused.append(f"{machine} refused {ack.refused} entries of {sender}: {reasons}")
 
     def _unchecked(self, machine: Machine, topic: Topic, ids: Sequence[EntryId]) -> set[EntryId]:
-        """Of these the ones that a machine could not open when they came, and has not read with a signature."""
+        """Those that could not be opened when they came, and are not read with a signature now."""
         log = _log_row(machine, topic)
         assert log is not None
         assert machine.store is not None
@@ -358,13 +359,18 @@ def _log_row(machine: Machine, topic: Topic) -> LogRow | None:
     return next((row for row in machine.store.logs() if row.topic == topic), None)
 
 
-def check_wanted_bodies(machine: Machine, others: Iterable[Machine], topic: Topic) -> None:
-    """A replica that fetches bodies lacks none that somebody has."""
+def check_wanted_bodies(machine: Machine, others: Iterable[Machine], topic: Topic, now_ms: int) -> None:
+    """A replica that fetches bodies lacks none of its window that somebody has."""
     row = _log_row(machine, topic)
     if row is None or not row.fetch_bodies or row.kind == LogKind.BLIND:
         return
     assert machine.replica is not None
-    lacking = [r.id for r in rows_of(machine.replica, row.n) if r.state == BodyState.NOT_FETCHED]
+    first_week = scope_of(row, now_ms).first_week
+    lacking = [
+        r.id
+        for r in rows_of(machine.replica, row.n)
+        if r.state == BodyState.NOT_FETCHED and r.week >= first_week
+    ]
     for other in others:
         there = _log_row(other, topic)
         if there is not None and other.store is not None:
@@ -432,7 +438,10 @@ def check_nothing_is_lost(ledger: Ledger, machines: Sequence[Machine], topic: To
         for row in machine.store.arrivals(log.n, 0, 1_000_000):
             author = ledger.by_device.get(chains.get(row.chain, DeviceId(b"")))
             if author is not None and author.honest:
-                rows.setdefault(row.id, set()).add(row.state)
+                rows.setdefault(row.id, set())
+                # Of an edit that was erased before it came nobody can tell whose message it is about.
+                if row.kind in SPOKEN:
+                    rows[row.id].add(row.state)
     without = [id_ for id_, states in rows.items() if states == {BodyState.NOT_FETCHED}]
     _require(not without, f"{len(without)} texts are known of that nobody has any more")
     known = set().union(*(ledger.written[machine.device] for machine in machines))

@@ -487,7 +487,7 @@ class Simulation:
         for topic in self.topics:
             checkers.check_equal(network, honest, topic)
             for machine in honest:
-                checkers.check_wanted_bodies(machine, honest, topic)
+                checkers.check_wanted_bodies(machine, honest, topic, network.local_ms(machine))
             if not self.liars and "restore" not in PROFILES[self.schedule.profile].weights:
                 checkers.check_nothing_is_lost(ledger, honest, topic)
         for machine in honest:
