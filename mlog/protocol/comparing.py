@@ -151,6 +151,10 @@ class Leader:
             if changed:
                 self._changed.add(log)
 
+    def set_back(self, by_ms: int) -> None:
+        """The clock was set back by so much."""
+        self._settles = {log: at_ms - by_ms for log, at_ms in self._settles.items()}
+
     def tick(self) -> None:
         """Compare again what has come to rest, and with it, in one offer, what soon will have."""
         now_ms = self._link.now_ms

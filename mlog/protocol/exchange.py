@@ -104,6 +104,11 @@ class Exchange:
         """When `tick` is to be called next."""
         return self._leader.wake_ms if self._leader is not None else None
 
+    def set_back(self, by_ms: int) -> None:
+        """The clock was set back by so much."""
+        if self._leader is not None:
+            self._leader.set_back(by_ms)
+
     def tick(self) -> None:
         """Compare again what has come to rest."""
         if self._leader is not None:

@@ -100,6 +100,8 @@ class Node:
         Raises:
             StoreError: The disk is at fault; nothing that was not durable was acknowledged.
         """
+        if now_ms < self._now_ms:
+            self._set_back(self._now_ms - now_ms)
         self._now_ms = now_ms
         match event:
             case Opened():
@@ -327,6 +329,14 @@ class Node:
             if session.wake_ms is not None and session.wake_ms <= self._now_ms:
                 self._guarded(number, lambda session: session.tick(self._now_ms))
         self._dial_due()
+
+    def _set_back(self, by_ms: int) -> None:
+        """The clock was set back: nothing waits longer than it was to."""
+        for session in self._sessions.values():
+            session.set_back(by_ms)
+        for dialling in self._dialling.values():
+            if dialling.at_ms is not None:
+                dialling.at_ms -= by_ms
 
     # -- dialling ----------------------------------------------------------------------------
 

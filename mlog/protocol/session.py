@@ -177,6 +177,13 @@ class Session:
         """Something happened that may give work."""
         self._has_turn = True
 
+    def set_back(self, by_ms: int) -> None:
+        """The clock was set back by so much: what is due is due as much earlier."""
+        if self._deadline_ms is not None:
+            self._deadline_ms -= by_ms
+        if self.exchange is not None:
+            self.exchange.set_back(by_ms)
+
     def tick(self, now_ms: int) -> None:
         """See whether the time for something has come.
 

@@ -412,6 +412,22 @@ def test_a_device_that_is_not_there_is_dialled_ever_less_often():
     assert waits == expected
 
 
+def test_a_clock_that_is_set_back_makes_nothing_wait_longer():
+    dialler = Dialler()
+    dialler.take(dialler.node.start(START_MS))
+    dialler.event(Unreachable(dialler.device, "refused"))
+    back_ms = 10 * 365 * 24 * HOUR_MS
+    effects = dialler.node.handle(Opened(session=1), START_MS - back_ms)
+    assert effects == [WakeAt(START_MS - back_ms + limits.HANDSHAKE_TIMEOUT_MS)]
+    back_ms += 1_000
+    assert dialler.node.handle(Committed(), START_MS - back_ms) == [
+        WakeAt(START_MS - back_ms + min(limits.REDIAL_MIN_MS, limits.HANDSHAKE_TIMEOUT_MS))
+    ]
+    effects = dialler.node.handle(Tick(), START_MS - back_ms + limits.HANDSHAKE_TIMEOUT_MS)
+    assert Close(1, "it did not answer in time") in effects
+    assert Dial(dialler.device, ("host:1",)) in effects
+
+
 def test_a_device_that_is_seen_is_dialled_at_once_and_its_addresses_are_tried_first():
     dialler = Dialler()
     dialler.take(dialler.node.start(START_MS))
