@@ -59,7 +59,13 @@ __all__ = ["Intake", "Taken", "extend_runs"]
 _SIGNATURE_SIZE: Final = 80
 _SETTLED_FIRST: Final = 64
 _SETTLED_EACH: Final = 8
+_WALK_FIRST: Final = 16
 _WALK_PAGE: Final = 200
+_READ_SHARE: Final = 32
+"""To read an entry from the disk takes so much less than to open and place it."""
+_WALK_SIZE: Final = limits.MIB
+"""Of entries that are here and not read so many are read from the disk at once: first few, since they may be
+of the longest, then as many as make a MiB if they go on like that."""
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -133,19 +139,54 @@ class Intake:
     def _settle(self, state: LogState, budget: int, now_ms: int) -> None:
         store, log = self.store, state.n
         for after, _ in store.unsettled(log, Task.OPEN, 1):
-            rows = store.scan_unopened(log, after, budget)
-            more = [(rows[-1].n, 0)] if len(rows) == budget else []
+            rows = list(_as_cost(lambda last, most: store.scan_unopened(log, last, most), after, budget))
+            budget -= sum(map(_cost_of, rows))
+            more = [(rows[-1].n, 0)] if rows and store.scan_unopened(log, rows[-1].n, 1) else []
             store.change_unsettled(log, Task.OPEN, more, [after])
             _Batch(self, log, state, now_ms).reconsider(rows)
-            budget -= len(rows)
         waiting = [n for n, _ in store.unsettled(log, Task.PLACE, budget)] if budget > 0 else []
         if waiting:
-            store.change_unsettled(log, Task.PLACE, [], waiting)
-            rows = [row for row in store.rows(waiting).values() if not row.chain]
-            _Batch(self, log, state, now_ms).reconsider(rows, vouched=True)
-            budget -= len(waiting)
+
+            def of_waiting(last: int, most: int) -> list[EntryRow]:
+                return sorted(
+                    store.rows([n for n in waiting if n > last][:most]).values(), key=lambda row: row.n
+                )
+
+            rows = list(_as_cost(of_waiting, 0, budget))
+            taken = [n for n in waiting if n <= rows[-1].n] if rows else waiting
+            store.change_unsettled(log, Task.PLACE, [], taken)
+            _Batch(self, log, state, now_ms).reconsider([r for r in rows if not r.chain], vouched=True)
+            budget -= sum(map(_cost_of, rows))
         if budget > 0:
             self.fold.settle_ranks(state, budget)
+
+
+def _cost_of(row: EntryRow) -> int:
+    """What it takes to open and place an entry; unit and rates of RECEIVED_SLICE_COST."""
+    return 1 + max(0, len(row.outer) - 256) // 64 + len(row.body or b"") // 512
+
+
+def _as_cost(read: Callable[[int, int], list[EntryRow]], after: int, budget: int) -> Iterator[EntryRow]:
+    """Rows behind a number until their cost is as much, however long they are; at least one.
+
+    Args:
+        read: Gives rows behind a number, at most so many.
+    """
+    most = _WALK_FIRST
+    while budget > 0 and (rows := read(after, min(most, budget))):
+        most = _rows_like(rows)
+        for row in rows:
+            if budget <= 0:
+                return
+            budget -= _cost_of(row)
+            after = row.n
+            yield row
+
+
+def _rows_like(rows: Sequence[EntryRow]) -> int:
+    """How many to read at once, if they are as long as these."""
+    size = sum(len(row.outer) + len(row.body or b"") for row in rows)
+    return min(max(_WALK_SIZE * len(rows) // size, 1), _WALK_PAGE)
 
 
 def _require_few(entries: Sequence[Sealed]) -> None:
@@ -224,6 +265,7 @@ class _Batch:
         self._chains = Chains(self._store, log, state and state.keys, self._places)
         self._changed: dict[EntryId, EntryRow] = {}
         self._unsigned: dict[EntryId, Arrival] = {}
+        self._walk_cost = 0
 
     # -- entry points ------------------------------------------------------------------------
 
@@ -403,16 +445,18 @@ class _Batch:
         """Add the entries that are here and become authentic by these: from each, those before."""
         unread: dict[EntryId, EntryRow] = {}
         walked: list[Arrival] = []
+        self._walk_cost = 0
         while frontier:
             reached: list[Arrival] = []
             for later in frontier:
                 assert later.header is not None
-                before = by_id.get(later.header.prev) or self._unread(later.header.prev, unread, len(walked))
+                before = by_id.get(later.header.prev) or self._unread(later.header.prev, unread)
                 if before is None or before.vouched or not is_next(before.header, later.header):
                     continue
                 if before.id not in by_id:
                     by_id[before.id] = before
                     walked.append(before)
+                    self._walk_cost += 0 if before.row is None else _cost_of(before.row)
                 before.vouched = True
                 self._check_seal(before)
                 reached.append(before)
@@ -421,23 +465,27 @@ class _Batch:
             self._look_up(walked, ())
             self._chains.load(walked)
 
-    def _unread(self, id_: EntryId, unread: dict[EntryId, EntryRow], walked: int) -> Arrival | None:
+    def _unread(self, id_: EntryId, unread: dict[EntryId, EntryRow]) -> Arrival | None:
         """An entry that is here and not read; with it those that came right before are read from the disk.
 
         Args:
             unread: What was read from the disk so far.
         """
+        if self._walk_cost > limits.STORE_ROWS_MAX:
+            for place in self._store.places(self._log, [id_]).values():
+                if not place.chain:
+                    self._store.change_unsettled(self._log, Task.PLACE, [(place.n, 0)], ())
+            return None
         if id_ not in unread:
-            if walked and id_ not in self._places:
+            if self._walk_cost and id_ not in self._places:
                 self._places.update(self._store.places(self._log, [id_]))
             place = self._places.get(id_)
             if place is None or place.chain:
                 return None
-            if walked > limits.STORE_ROWS_MAX:
-                self._store.change_unsettled(self._log, Task.PLACE, [(place.n, 0)], ())
-                return None
-            page = self._store.scan_unopened(self._log, place.n - _WALK_PAGE, _WALK_PAGE)
+            rows = _rows_like(list(unread.values())) if unread else _WALK_FIRST
+            page = self._store.scan_unopened(self._log, place.n - rows, rows)
             unread.update((row.id, row) for row in page)
+            self._walk_cost += 1 + sum(map(_cost_of, page)) // _READ_SHARE
         return self._of_row(unread[id_]) if id_ in unread else None
 
     # -- placing -----------------------------------------------------------------------------

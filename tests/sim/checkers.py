@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from mlog import limits
 from mlog.errors import InvalidInput
 from mlog.log import entry, receipts
+from mlog.log.bodies import SPOKEN
 from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
 from mlog.log.merkle import refresh_digests
 from mlog.log.peers import SyncState
@@ -33,6 +33,8 @@ __all__ = [
     "check_authentic",
     "check_equal",
     "check_held",
+    "check_nothing_is_lost",
+    "check_pruned",
     "check_statuses",
     "check_stores",
     "check_wanted_bodies",
@@ -54,14 +56,6 @@ def _require(holds: object, claim: str) -> None:
         raise SimFailure(claim)
 
 
-class _Bundle(NamedTuple):
-    """Entries on their way; `unopened` are those that their sender cannot open."""
-
-    topic: Topic
-    ids: list[EntryId]
-    unopened: set[EntryId]
-
-
 class Ledger(Observer):
     """Who wrote what, and who promised to keep what."""
 
@@ -69,10 +63,15 @@ class Ledger(Observer):
         self._network = network
         self._seen_n: dict[int, int] = {}
         self._places: dict[tuple[Topic, DeviceId, Incarnation, int], EntryId] = {}
-        self._bundles: dict[tuple[bytes, int, int], _Bundle] = {}
+        self._bundles: dict[tuple[bytes, int, int], tuple[Topic, list[EntryId]]] = {}
         self._refusals: dict[int, dict[EntryId, str]] = {}
+        self._unopened: dict[int, set[EntryId]] = {}
         self._owed: list[tuple[Machine, Topic, list[EntryId], int]] = []
         self.refused: list[str] = []
+        self.kept: dict[DeviceId, set[EntryId]] = {machine.device: set() for machine in network.machines}
+        """By device, what an honest one stored at any time."""
+        self.pruned: dict[Topic, set[EntryId]] = {}
+        """What was dropped on purpose anywhere."""
         self.written: dict[DeviceId, set[EntryId]] = {}
         """By device, what it made; what was undone again too."""
         self.by_device = {machine.device: machine for machine in network.machines}
@@ -81,6 +80,7 @@ class Ledger(Observer):
             written = self.written[machine.device] = set()
             machine.wrote = lambda rows, written=written: written.update(row.id for row in rows)
             refusals = self._refusals[machine.index] = {}
+            self._unopened[machine.index] = set()
             machine.took = lambda taken, refusals=refusals: refusals.update(taken.refused)
 
     def begin(self, machine: Machine) -> None:
@@ -92,6 +92,7 @@ class Ledger(Observer):
         for row in store.rows(range(1, store.next_n())).values():
             if row.chain:
                 self.written[authors[row.chain]].add(row.id)
+            self.kept[machine.device].add(row.id)
             machine.held.setdefault(topic_of[row.log], set()).add(row.id)
 
     def restored(self, machine: Machine) -> None:
@@ -109,8 +110,7 @@ class Ledger(Observer):
             row = next((row for row in link.store.logs() if row.n == log), None)
             if row is not None:
                 key = link.binding, machine.index, message.serial
-                ids = _ids_of(row.topic, message.entries)
-                self._bundles[key] = _Bundle(row.topic, ids, _unopened(machine, row, ids))
+                self._bundles[key] = row.topic, _ids_of(row.topic, message.entries)
         if not machine.honest:
             return
         if isinstance(message, wire.Ack):
@@ -127,7 +127,7 @@ class Ledger(Observer):
         if bundle is None:
             _require(not sender.honest, f"{machine} acknowledges what {sender} never sent")
             return
-        topic, ids, unopened = bundle
+        topic, ids = bundle
         assert machine.store is not None
         n = machine.log_n(topic)
         assert n is not None
@@ -140,10 +140,20 @@ class Ledger(Observer):
         if ack.refused and sender.honest:
             # Who cannot open an entry cannot check its signature either, and passes on what came with it.
             whys = {id_: why for id_ in ids if (why := self._refusals[machine.index].get(id_)) is not None}
-            excused = {id_ for id_, why in whys.items() if id_ in unopened and why.startswith("signature: ")}
+            signatures = [id_ for id_, why in whys.items() if why.startswith("signature: ")]
+            excused = self._unchecked(sender, topic, signatures)
             if ack.refused > len(excused):
                 reasons = ", ".join(sorted({why for id_, why in whys.items() if id_ not in excused}))
                 self.refused.append(f"{machine} refused {ack.refused} entries of {sender}: {reasons}")
+
+    def _unchecked(self, machine: Machine, topic: Topic, ids: Sequence[EntryId]) -> set[EntryId]:
+        """Those that could not be opened when they came, and are not read with a signature now."""
+        log = _log_row(machine, topic)
+        assert log is not None
+        assert machine.store is not None
+        found = machine.store.find(log.n, ids).values()
+        kept = {row.id for row in found if row.signature is not None and row.chain}
+        return self._unopened[machine.index].intersection(ids) - kept
 
     # -- after every event -------------------------------------------------------------------
 
@@ -182,9 +192,12 @@ class Ledger(Observer):
         logs = {row.n: row for row in machine.store.logs()}
         chains = {chain.n: chain for log in logs for chain in machine.store.chains(log)}
         for row in rows:
+            self.kept[machine.device].add(row.id)
             _require(entry.entry_id(row.outer) == row.id, f"{machine} stored an entry under a wrong id")
             chain = chains.get(row.chain)
             if chain is None:
+                if not _opens(machine, logs[row.log], row):
+                    self._unopened[machine.index].add(row.id)
                 continue
             author = self.by_device.get(chain.device)
             if author is None or not author.honest:
@@ -200,17 +213,11 @@ class Ledger(Observer):
             _require(known == row.id, f"the honest {author} wrote two entries at seq {row.seq} of one chain")
 
 
-def _unopened(machine: Machine, log: LogRow, ids: Sequence[EntryId]) -> set[EntryId]:
+def _opens(machine: Machine, log: LogRow, row: EntryRow) -> bool:
     assert machine.replica is not None
-    rows = machine.replica.store.find(log.n, ids)
     if log.kind == LogKind.BLIND:
-        return set(rows)
-    keys = machine.replica.log(log.n).keys
-    return {
-        row.id
-        for row in rows.values()
-        if not row.chain and entry.unseal(keys, row.outer, None).header is None
-    }
+        return False
+    return entry.unseal(machine.replica.log(log.n).keys, row.outer, None).header is not None
 
 
 def _ids_of(topic: Topic, entries: Iterable[wire.Packed]) -> list[EntryId]:
@@ -370,6 +377,76 @@ def check_wanted_bodies(machine: Machine, others: Iterable[Machine], topic: Topi
             found = other.store.find(there.n, lacking).values()
             held = [r for r in found if r.state in (BodyState.OPENED, BodyState.SEALED)]
             _require(not held, f"{machine} lacks {len(held)} bodies that {other} has")
+
+
+def check_pruned(
+    ledger: Ledger, machine: Machine, row: LogRow, before: Sequence[EntryRow], now_ms: int
+) -> None:
+    """What a pruning took away others have signed for, and had; it is marked, and nothing else is harmed.
+
+    Args:
+        before: All entries of the log before it.
+    """
+    store, replica = machine.store, machine.replica
+    assert store is not None
+    assert replica is not None
+    here = store.find(row.n, [r.id for r in before])
+    gone = [r for r in before if r.id not in here]
+    ledger.pruned.setdefault(row.topic, set()).update(r.id for r in gone)
+    trusted = {peer.device for peer in store.peers()} - {machine.device}
+    holders: list[tuple[Machine, receipts.Statement]] = []
+    for kept in (*store.receipts(row.n), *store.old_receipts(row.n)):
+        device, statement = receipts.check_receipt(kept.proof)
+        if device in trusted and statement.topic == row.topic and statement.expires_ms > now_ms:
+            holders.append((ledger.by_device[device], statement))
+    marked = {dropped.week for dropped in store.pruned(row.n)}
+    first_week = scope_of(row, now_ms).first_week
+    for dropped in gone:
+        held_by = [
+            holder
+            for holder, statement in holders
+            if statement.first_week <= dropped.week
+            and (not holder.honest or dropped.id in ledger.kept[holder.device])
+        ]
+        _require(held_by, f"{machine} dropped an entry that nobody has signed for")
+        _require(dropped.week < first_week, f"{machine} dropped an entry of its window")
+        _require(dropped.week in marked, f"{machine} dropped an entry of a week that is not marked as pruned")
+        if dropped.state in (BodyState.OPENED, BodyState.SEALED):
+            lacking = [holder for holder in held_by if _lacks_body(holder, row.topic, dropped.id)]
+            _require(len(lacking) < len(held_by), f"{machine} dropped a text that no holder has")
+    wanted = {id_ for id_, _ in store.absent(row.n, limits.GAPS_MAX)} & {r.id for r in gone}
+    _require(not wanted, f"{machine} wants {len(wanted)} entries back that it dropped")
+    check_stores(machine)
+
+
+def _lacks_body(machine: Machine, topic: Topic, id_: EntryId) -> bool:
+    row = _log_row(machine, topic) if machine.honest and machine.store is not None else None
+    if row is None or machine.store is None:
+        return False
+    found = machine.store.find(row.n, [id_]).get(id_)
+    return found is not None and found.state == BodyState.NOT_FETCHED
+
+
+def check_nothing_is_lost(ledger: Ledger, machines: Sequence[Machine], topic: Topic) -> None:
+    """What was dropped somewhere somebody else has; and somebody has the text of each known message."""
+    rows: dict[EntryId, set[BodyState]] = {}
+    for machine in machines:
+        log = _log_row(machine, topic)
+        if log is None or machine.store is None:
+            continue
+        chains = {chain.n: chain.device for chain in machine.store.chains(log.n)}
+        for row in machine.store.arrivals(log.n, 0, 1_000_000):
+            author = ledger.by_device.get(chains.get(row.chain, DeviceId(b"")))
+            if author is not None and author.honest:
+                rows.setdefault(row.id, set())
+                # Of an edit that was erased before it came nobody can tell whose message it is about.
+                if row.kind in SPOKEN:
+                    rows[row.id].add(row.state)
+    without = [id_ for id_, states in rows.items() if states == {BodyState.NOT_FETCHED}]
+    _require(not without, f"{len(without)} texts are known of that nobody has any more")
+    known = set().union(*(ledger.written[machine.device] for machine in machines))
+    lost = (ledger.pruned.get(topic, set()) & known) - rows.keys()
+    _require(not lost, f"{len(lost)} entries were dropped that nobody else has")
 
 
 def check_statuses(network: Network, one: Machine, other: Machine) -> None:

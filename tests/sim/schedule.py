@@ -76,7 +76,7 @@ PROFILES: Final[dict[str, Profile]] = {
     "network": Profile({**_LIFE, "stall": 3, "skew": 2, "slow": 2, "bad transport": 3, "sync now": 1}),
     "writers": Profile({**_LIFE, "beside": 10, "kill at": 2, "boot": 3}),
     "scopes": Profile(
-        {**_LIFE, "import": 5, "fetch": 4, "window": 2, "wait": 5}, roles=("window", "headers")
+        {**_LIFE, "import": 5, "fetch": 4, "window": 3, "prune": 4, "wait": 5}, roles=("window", "headers")
     ),
     "newcomers": Profile({**_LIFE, "admit": 2, "new log": 2, "kill at": 1, "boot": 2}, roles=("newcomer",)),
     "liars": Profile({**_LIFE, **_LIES}, roles=("liar",)),
@@ -94,6 +94,8 @@ PROFILES: Final[dict[str, Profile]] = {
             "skew": 1,
             "bad transport": 1,
             "fetch": 1,
+            "window": 1,
+            "prune": 2,
             "new log": 1,
             "admit": 1,
             "junk": 1,

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from blake3 import blake3
 
-from mlog.log import bodies, people
+from mlog.log import bodies, people, window
 from mlog.log.bodies import Body, Kind
 from mlog.log.ids import MessageId, Topic
 from mlog.log.replica import Draft
@@ -38,6 +38,7 @@ _HEAL_MAX_MS: Final = 24 * 3600_000
 _NUMBERS: Final = re.compile(r"\bm\d+\b|[0-9a-f]{8,}|\d+")
 _IDLE_MS: Final = 3600_000
 _WINDOW_DAYS: Final = 30
+_ROWS_MAX: Final = 1_000_000
 
 
 def run_schedule(schedule: Schedule, *, keep_trace: bool = False) -> Simulation:
@@ -117,6 +118,7 @@ class Simulation:
             "bad transport": self._bad_transport,
             "sync now": lambda m, a, b: self.network.post(m, SyncNow()),
             "window": self._window,
+            "prune": self._prune,
             "fetch": self._fetch,
             "new log": lambda m, a, b: self._new_log(m),
             "admit": lambda m, a, b: self._admit(m),
@@ -320,10 +322,41 @@ class Simulation:
 
         def change() -> None:
             assert machine.store is not None
-            with machine.store.transaction():
-                machine.store.set_window(n, (0, _WINDOW_DAYS, 60)[a % 3], fetch_bodies=b % 2 == 0)
+            days, now_ms = (0, _WINDOW_DAYS, 60)[a % 3], self.network.local_ms(machine)
+            window.set_window(machine.store, n, days, fetch_bodies=b % 2 == 0, now_ms=now_ms)
 
         self._person(machine, change)
+
+    def _prune(self, machine: Machine, a: int, b: int) -> None:
+        """As `mlog prune` does at one that keeps a window, mostly after a shorter one was chosen."""
+        machine = next((m for m in self.machines if self.role(m) == "window"), machine)
+        store, replica, n = machine.store, machine.replica, None
+        if self.role(machine) == "window" and store is not None:
+            n = machine.log_n(self.topics[2])
+        if n is None or store is None or replica is None:
+            return
+        now_ms = self.network.local_ms(machine)
+        row = next(row for row in store.logs() if row.n == n)
+        before = store.arrivals(n, 0, _ROWS_MAX)
+        ended = False
+
+        def prune() -> None:
+            nonlocal ended
+            window.set_window(
+                store, n, (7, _WINDOW_DAYS, 60, row.window_days)[a % 4], fetch_bodies=b % 4 > 0, now_ms=now_ms
+            )
+            for _ in window.prune(replica, window.plan(replica, n, now_ms), now_ms):
+                pass
+            ended = True
+
+        # Where the process is killed amid it, nobody knows how much is gone.
+        held = machine.held.setdefault(row.topic, set())
+        held.difference_update(r.id for r in before if r.kind >= bodies.Kind.MESSAGE)
+        self._person(machine, prune)
+        if ended and machine.store is store:
+            row = next(row for row in store.logs() if row.n == n)
+            held.update(store.find(n, [r.id for r in before]))
+            checkers.check_pruned(self.ledger, machine, row, before, now_ms)
 
     def _fetch(self, machine: Machine, a: int, b: int) -> None:
         topic = self._topic(machine, a)
@@ -455,6 +488,8 @@ class Simulation:
             checkers.check_equal(network, honest, topic)
             for machine in honest:
                 checkers.check_wanted_bodies(machine, honest, topic, network.local_ms(machine))
+            if not self.liars and "restore" not in PROFILES[self.schedule.profile].weights:
+                checkers.check_nothing_is_lost(ledger, honest, topic)
         for machine in honest:
             checkers.check_stores(machine)
         for one, other in self.links():

@@ -122,6 +122,20 @@ FOUND = {
             Action("forge", 5, 292, 609, 0),
         ),
     ),
+    # A clock was set back by ten years: roots were compared again only when it showed the old time.
+    "a clock that is set back while roots are about to be compared": Schedule(
+        1_000_417,
+        "network",
+        4,
+        {},
+        (
+            Action("meet", 2, 162, 834, 0),
+            Action("meet", 2, 527, 293, 2_000),
+            Action("say", 3, 806, 297, 0),
+            Action("meet", 3, 448, 365, 300),
+            Action("skew", 2, 191, 635, 10_000),
+        ),
+    ),
     # A peer that greets and never acknowledges was dialled again every five seconds, for ever.
     "a peer that never acknowledges": Schedule(
         8,

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from mlog.errors import InvalidInput, StoreError
-from mlog.log import bodies
+from mlog.log import bodies, window
 from mlog.log.bodies import Kind
 from mlog.log.crypto import hpke_suite, unwrap
 from mlog.log.entry import Sealed
 from mlog.log.intake import Taken
 from mlog.log.replica import Draft
-from mlog.log.store import EntryRow, LogKind
+from mlog.log.store import BodyState, EntryRow, LogKind
 from mlog.protocol import sending, wire
 from mlog.protocol.events import Close, Closed, Committed, Effect, Event
 from mlog.protocol.exchange import Exchange
@@ -345,6 +345,33 @@ def test_a_bad_part_that_an_honest_device_passes_on_is_seen(monkeypatch: pytest.
     world.say(world.machines[0])
     world.network.run(60_000)
     assert "refused 1 entries" in world.ledger.refused[0]
+
+
+def test_a_pruning_without_proof_is_seen(monkeypatch: pytest.MonkeyPatch):
+    simulation = Simulation(Schedule(1, "scopes", 4, {3: "window", 2: "headers"}, ()))
+    simulation.set_up()
+    pruning = Action("prune", 3, 0, 1, 0)
+    for action in (Action("import", 3, 0, 39, 1_000), pruning):
+        simulation.act(action)
+    monkeypatch.setattr(window, "_proven_by_any", lambda replica, row, now_ms: set(range(2_000)))
+    with pytest.raises(SimFailure, match="nobody has signed for"):
+        simulation.act(pruning)
+
+
+def test_a_text_that_is_gone_everywhere_is_seen():
+    world = World()
+    rows = world.say(world.machines[0])
+    world.network.run(60_000)
+    checkers.check_nothing_is_lost(world.ledger, world.machines, world.topic)
+    for machine in world.machines:
+        store, n = machine.store, machine.log_n(world.topic)
+        assert store is not None
+        assert n is not None
+        (row,) = store.find(n, [rows[0].id]).values()
+        row.body, row.state = None, BodyState.NOT_FETCHED
+        store.update([row], [], [], [])
+    with pytest.raises(SimFailure, match="1 texts are known of"):
+        checkers.check_nothing_is_lost(world.ledger, world.machines, world.topic)
 
 
 def test_a_livelock_is_seen(monkeypatch: pytest.MonkeyPatch):

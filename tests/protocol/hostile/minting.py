@@ -236,12 +236,15 @@ class Mint:
             chain.incarnation, chain.device, chain.keys = incarnation, self._own[0].id, self._own[0]
         return self._make(chain, kind, body, signed=True, **fields)
 
-    def chain(self, count: int, kind: int = Kind.MESSAGE, every: int = 1000, **fields: Any) -> list[Sealed]:
+    def chain(
+        self, count: int, kind: int = Kind.MESSAGE, every: int = 1000, words: str = "", **fields: Any
+    ) -> list[Sealed]:
         """A chain of entries that differ, with a signature at its end and at each so many."""
         chain = _Chain(self._own[0].id, self._own[0], Incarnation(self._rng.randbytes(8)))
         signed = [n % every == every - 1 or n + 1 == count for n in range(count)]
         return [
-            self._make(chain, kind, b'{"text":"%d"}' % n, signed=signed[n], **fields) for n in range(count)
+            self._make(chain, kind, b'{"text":"%d%s"}' % (n, words.encode()), signed=signed[n], **fields)
+            for n in range(count)
         ]
 
     def _any(self, chain: _Chain) -> Sealed:

@@ -555,6 +555,24 @@ def test_texts_that_grow_when_they_are_folded_are_indexed_up_to_a_bound(victim: 
     assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
 
 
+def test_hundreds_of_the_longest_entries_that_one_late_signature_vouches_for_are_read_in_slices(
+    victim: Victim,
+):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    words = " ".join(f"word{n}" for n in range(20_000))
+    chain = mint.chain(120, words=words)
+    for at in range(0, 119, 4):
+        far.send(
+            3, [msgspec.structs.replace(sealed, signature=None) for sealed in chain[at : at + 4][: 119 - at]]
+        )
+    assert len(victim.store.scan_unopened(3, 0, 1000)) == 119
+    victim.worst = 0.0
+    far.send(3, chain[119:])
+    victim.rest()
+    assert not victim.store.scan_unopened(3, 0, 1)
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+
+
 def test_hundreds_of_entries_at_one_place_of_a_chain_are_read_in_good_time(victim: Victim):
     far, mint = attacker(victim), mint_of(victim, 3)
     incarnation = mint.chain(1)
