@@ -12,7 +12,7 @@ from mlog.log.store import LogKind, LogRow
 from mlog.protocol import wire
 from mlog.protocol.keeping import Keeper
 from mlog.protocol.link import Job, Link
-from mlog.protocol.segments import encode_segments
+from mlog.protocol.marks import encode_marks, mark_key, marks_of
 from mlog.protocol.sending import Sender
 from mlog.protocol.sketching import Sketched, decode_weeks
 from mlog.protocol.standing import SLICE_LOGS, Standing, stand
@@ -103,14 +103,15 @@ class Follower:
             self._keeper.heard(log, decode_vector(message.vector))
 
     def weeks(self, question: wire.AskWeeks) -> Job:
-        """Say the digests of segments."""
+        """Say the marks of segments."""
         link = self._link
         row = link.shared().get(question.tag)
         if row is None:
             raise ProtocolViolation("a question about a log that is not shared")
         standing = yield from stand(link.store, row, link.now_ms)
-        segments = encode_segments(d for d in standing.digests if d.week >= question.first_week)
-        link.send(wire.Weeks(question.tag, segments))
+        digests = [d for d in standing.digests if d.week >= question.first_week]
+        marks = encode_marks(marks_of(mark_key(link.binding, question.attempt), digests))
+        link.send(wire.Weeks(question.tag, question.attempt, sum(d.entries for d in digests), marks))
 
     def cells(self, question: wire.AskCells) -> Job:
         """Say cells of a sketch; that of the last attempt is kept."""
