@@ -33,7 +33,7 @@ class Follower:
         self._sender = sender
         self._keeper = keeper
         self._unknown = unknown
-        self._sketched: Sketched | None = None
+        self._sketched: dict[int, Sketched] = {}
 
     def offer(self, offer: wire.Offer) -> Generator[None, None, tuple[list[int], list[int]]]:
         """Answer an offer; gives the logs that both hold, and those of them that differ.
@@ -69,6 +69,7 @@ class Follower:
             if same:
                 equal[index // 8] |= 1 << index % 8
                 found.append((standing, scope))
+                self._sketched.pop(row.n, None)
             else:
                 differing.append(row.n)
                 differs.append(self._differs(index, row, standing, scope, room))
@@ -114,7 +115,10 @@ class Follower:
         link.send(wire.Weeks(question.tag, question.attempt, sum(d.entries for d in digests), marks))
 
     def cells(self, question: wire.AskCells) -> Job:
-        """Say cells of a sketch; that of the last attempt is kept."""
+        """Say cells of a sketch; of each log that of the last attempt is kept until it is equal.
+
+        A leader sketches several logs side by side: 12 bytes for each id of them.
+        """
         from mlog.protocol.sketch import SKETCH_CELLS_MAX
 
         link, log = self._link, self._link.log_of(question.tag)
@@ -122,13 +126,13 @@ class Follower:
             raise ProtocolViolation("a question about a log that is not shared, or about no cells")
         if question.stop - question.start > limits.ASKED_CELLS_MAX:
             raise ProtocolViolation("more cells than fit into a message")
-        sketched = self._sketched
+        sketched = self._sketched.get(log)
         if question.weeks:
             weeks = decode_weeks(question.weeks)
             sketched = Sketched(link.store, log, weeks, link.binding, question.attempt)
-            self._sketched = sketched
+            self._sketched[log] = sketched
             yield from sketched.fill()
-        if sketched is None or (sketched.log, sketched.attempt) != (log, question.attempt):
+        if sketched is None or sketched.attempt != question.attempt:
             raise ProtocolViolation("cells of a sketch that was not begun")
         yield from sketched.sketcher.extend(question.stop)
         cells = sketched.sketcher.encoded(question.start, question.stop)
@@ -136,11 +140,11 @@ class Follower:
         link.send(wire.Cells(question.tag, question.attempt, count, question.start, cells))
 
     def find(self, log: int, shorts: bytes) -> Generator[None, None, list[EntryId]]:
-        """The entries that have these short ids of the last sketch."""
+        """The entries that have these short ids of the last sketch of their log."""
         from mlog.protocol.sketch import decode_short_ids
 
-        sketched = self._sketched
-        if sketched is None or sketched.log != log:
+        sketched = self._sketched.get(log)
+        if sketched is None:
             raise ProtocolViolation("short ids of no sketch")
         try:
             wanted = decode_short_ids(shorts)

@@ -197,7 +197,7 @@ def test_entries_are_found_by_their_short_ids():
     questioner.say(wire.AskCells(questioner.tag, 1, encode_weeks([week]), 0, 8))
     exchange: Any = questioner.session.exchange
     ids = sorted(ids_of(questioner.replica.store))
-    sketcher = exchange._follower._sketched.sketcher
+    sketcher = exchange._follower._sketched[LOG].sketcher
     shorts = sketcher._short(b"".join(ids)).tolist()
     said = questioner.say(wire.Want(1, questioner.tag, shorts=encode_short_ids(shorts[:2])))
     (bundle,) = said

@@ -199,6 +199,23 @@ def test_a_large_sketch_is_asked_for_in_parts(no_vectors: None, monkeypatch: pyt
     assert [start for start, _ in spans[1:]] == [stop for _, stop in spans[:-1]]
 
 
+def test_several_logs_are_sketched_side_by_side(no_vectors: None):
+    pair = pair_of_logs(3)
+    for log in (1, 2, 3):
+        pair.a.replica.write(log, drafts(*map(str, range(300))), START_MS)
+        give(pair.a.replica, pair.b.replica, log)
+        for end in pair.ends:
+            end.replica.write(log, drafts(*map(str, range(40))), START_MS)
+    pair.connect()
+    pair.run(20_000)
+    assert not pair.b.closed
+    for log in (1, 2, 3):
+        assert ids_of(pair.a.store, log) == ids_of(pair.b.store, log)
+        assert len(ids_of(pair.a.store, log)) > 300
+    assert len(pair.a.said(wire.AskCells)) >= 3
+    assert not pair.a.said(wire.AskIds)
+
+
 def test_weeks_that_are_equal_are_neither_sketched_nor_listed(no_vectors: None, no_sketches: None):
     pair = pair_of_logs()
     for week in range(5):
