@@ -15,6 +15,13 @@ from mlog.log.store import ChainRow, Digest, ForkRow, GapRow, Reason, RunRow, Ta
 
 __all__ = ["ChainTables"]
 
+_ID_SIZE: Final = 32
+_SEGMENT: Final = "SELECT e.id, e.state < 2 FROM entries AS e WHERE e.log = ? AND e.week = ?"
+_SEGMENT_BUT_GAPS: Final = (
+    "SELECT e.id, e.state < 2 AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log "
+    "AND m.id = e.id AND m.part = 'body') FROM entries AS e WHERE e.log = ? AND e.week = ? "
+    "AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log AND m.id = e.id AND m.part = 'entry')"
+)
 _CHAINS: Final = "SELECT n, log, device, incarnation, seq, id, week, branch FROM chains"
 
 
@@ -181,16 +188,20 @@ class ChainTables(Database):
         ]
 
     def segment(self, log: int, week: int) -> Iterator[tuple[EntryId, bool]]:
+        select = _SEGMENT_BUT_GAPS if self._has_gaps(log) else _SEGMENT
         with disk_errors(self.path):
-            found = self._db.execute(
-                "SELECT e.id, e.state < 2 AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log "
-                "AND m.id = e.id AND m.part = 'body') FROM entries AS e WHERE e.log = ? AND e.week = ? "
-                "AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log AND m.id = e.id "
-                "AND m.part = 'entry') ORDER BY e.id",
-                (log, week),
-            )
-            for id_, held in found:
+            for id_, held in self._db.execute(f"{select} ORDER BY e.id", (log, week)):
                 yield EntryId(id_ if isinstance(id_, bytes) else b""), bool(held)
+
+    def segment_ids(self, log: int, week: int) -> bytes:
+        if self._has_gaps(log):
+            return b"".join(id_ for id_, _ in self.segment(log, week) if len(id_) == _ID_SIZE)
+        rows = self._all("SELECT id FROM entries WHERE log = ? AND week = ?", (log, week))
+        # A flipped bit may have made another type of an id.
+        return b"".join([id_ for (id_,) in rows if type(id_) is bytes and len(id_) == _ID_SIZE])
+
+    def _has_gaps(self, log: int) -> bool:
+        return bool(self._all("SELECT log FROM missing WHERE log = ? LIMIT 1", (log,), "i"))
 
     def put_digest(self, log: int, digest: Digest) -> None:
         self._run(
@@ -210,7 +221,7 @@ class ChainTables(Database):
         return self._gaps("WHERE log = coalesce(?, log) ORDER BY log, time_ms, seq", (log,))
 
     def find_gaps(self, log: int, ids: Collection[bytes]) -> list[GapRow]:
-        if not self._all("SELECT log FROM missing WHERE log = ? LIMIT 1", (log,), "i"):
+        if not self._has_gaps(log):
             return []
         return [
             gap

@@ -451,7 +451,7 @@ class SqliteStore(ChainTables, PeerTables):
     def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         few = "SELECT count(*) FROM (SELECT 1 FROM entries WHERE log = ? LIMIT ?)"
         # All rows of a log are put in order for each page, or with the plus those of all logs are passed.
-        near = self.next_n() - after_n <= limits.STORE_ROWS_MAX
+        near = self.next_n() - after_n <= limit
         plus = "+" if near or self._one(few, (log, _SORTED_ROWS_MAX)) == _SORTED_ROWS_MAX else ""
         return self._rows(f"WHERE e.n > ? AND {plus}e.log = ? ORDER BY e.n LIMIT ?", (after_n, log, limit))
 

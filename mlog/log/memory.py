@@ -482,6 +482,9 @@ class MemoryStore(PeerMemory):
             if (row.id, "entry") not in absent
         )
 
+    def segment_ids(self, log: int, week: int) -> bytes:
+        return b"".join(id_ for id_, _ in self.segment(log, week))
+
     def put_digest(self, log: int, digest: Digest) -> None:
         self._put(self._t.digests, (log, digest.week), digest)
         self._drop(self._t.stale, (log, digest.week))

@@ -33,9 +33,10 @@ def segment_digest(week: int, ids: Iterable[tuple[EntryId, bool]]) -> Digest:
     entry_count = body_count = 0
     remaining = iter(ids)
     while part := list(islice(remaining, limits.STORE_ROWS_MAX)):
+        joined = b"".join([id_ for id_, _ in part])
+        entries.update(joined)
         held = [id_ for id_, has_body in part if has_body]
-        entries.update(b"".join(id_ for id_, _ in part))
-        bodies.update(b"".join(held))
+        bodies.update(joined if len(held) == len(part) else b"".join(held))
         entry_count += len(part)
         body_count += len(held)
     return Digest(week, entry_count, body_count, entries.digest(), bodies.digest())

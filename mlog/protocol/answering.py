@@ -12,7 +12,7 @@ from mlog.log.store import LogKind, LogRow
 from mlog.protocol import wire
 from mlog.protocol.keeping import Keeper
 from mlog.protocol.link import Job, Link
-from mlog.protocol.segments import encode_segments
+from mlog.protocol.marks import encode_marks, mark_key, marks_of
 from mlog.protocol.sending import Sender
 from mlog.protocol.sketching import Sketched, decode_weeks
 from mlog.protocol.standing import SLICE_LOGS, Standing, stand
@@ -33,7 +33,7 @@ class Follower:
         self._sender = sender
         self._keeper = keeper
         self._unknown = unknown
-        self._sketched: Sketched | None = None
+        self._sketched: dict[int, Sketched] = {}
 
     def offer(self, offer: wire.Offer) -> Generator[None, None, tuple[list[int], list[int]]]:
         """Answer an offer; gives the logs that both hold, and those of them that differ.
@@ -69,6 +69,7 @@ class Follower:
             if same:
                 equal[index // 8] |= 1 << index % 8
                 found.append((standing, scope))
+                self._sketched.pop(row.n, None)
             else:
                 differing.append(row.n)
                 differs.append(self._differs(index, row, standing, scope, room))
@@ -103,17 +104,21 @@ class Follower:
             self._keeper.heard(log, decode_vector(message.vector))
 
     def weeks(self, question: wire.AskWeeks) -> Job:
-        """Say the digests of segments."""
+        """Say the marks of segments."""
         link = self._link
         row = link.shared().get(question.tag)
         if row is None:
             raise ProtocolViolation("a question about a log that is not shared")
         standing = yield from stand(link.store, row, link.now_ms)
-        segments = encode_segments(d for d in standing.digests if d.week >= question.first_week)
-        link.send(wire.Weeks(question.tag, segments))
+        digests = [d for d in standing.digests if d.week >= question.first_week]
+        marks = encode_marks(marks_of(mark_key(link.binding, question.attempt), digests))
+        link.send(wire.Weeks(question.tag, question.attempt, sum(d.entries for d in digests), marks))
 
     def cells(self, question: wire.AskCells) -> Job:
-        """Say cells of a sketch; that of the last attempt is kept."""
+        """Say cells of a sketch; of each log that of the last attempt is kept until it is equal.
+
+        A leader sketches several logs side by side: 12 bytes for each id of them.
+        """
         from mlog.protocol.sketch import SKETCH_CELLS_MAX
 
         link, log = self._link, self._link.log_of(question.tag)
@@ -121,13 +126,13 @@ class Follower:
             raise ProtocolViolation("a question about a log that is not shared, or about no cells")
         if question.stop - question.start > limits.ASKED_CELLS_MAX:
             raise ProtocolViolation("more cells than fit into a message")
-        sketched = self._sketched
+        sketched = self._sketched.get(log)
         if question.weeks:
             weeks = decode_weeks(question.weeks)
             sketched = Sketched(link.store, log, weeks, link.binding, question.attempt)
-            self._sketched = sketched
+            self._sketched[log] = sketched
             yield from sketched.fill()
-        if sketched is None or (sketched.log, sketched.attempt) != (log, question.attempt):
+        if sketched is None or sketched.attempt != question.attempt:
             raise ProtocolViolation("cells of a sketch that was not begun")
         yield from sketched.sketcher.extend(question.stop)
         cells = sketched.sketcher.encoded(question.start, question.stop)
@@ -135,11 +140,11 @@ class Follower:
         link.send(wire.Cells(question.tag, question.attempt, count, question.start, cells))
 
     def find(self, log: int, shorts: bytes) -> Generator[None, None, list[EntryId]]:
-        """The entries that have these short ids of the last sketch."""
+        """The entries that have these short ids of the last sketch of their log."""
         from mlog.protocol.sketch import decode_short_ids
 
-        sketched = self._sketched
-        if sketched is None or sketched.log != log:
+        sketched = self._sketched.get(log)
+        if sketched is None:
             raise ProtocolViolation("short ids of no sketch")
         try:
             wanted = decode_short_ids(shorts)

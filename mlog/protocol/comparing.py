@@ -2,7 +2,7 @@
 
     offer -> equal: proven, live
           -> differs -> pass 1: chain vectors; where they explain nothing, as pass 2
-                        pass 2: digests of segments, a sketch of those that differ
+                        pass 2: marks of segments, a sketch of those that differ
                         pass 3: the ids of those that differ
              each pass transfers what either side lacks; then roots are compared again
           -> differs after the last pass: marked as differing, until either side changes
@@ -27,7 +27,7 @@ from mlog.log.scope import Scope
 from mlog.protocol import wire
 from mlog.protocol.keeping import Keeper
 from mlog.protocol.link import Link
-from mlog.protocol.segments import decode_segments, differing_weeks
+from mlog.protocol.marks import decode_marks, differing_weeks, mark_key, marks_of
 from mlog.protocol.sending import Pages, Sender, Stream, by_id, by_ranges
 from mlog.protocol.sketching import Sketched, encode_weeks
 from mlog.protocol.standing import SLICE_LOGS, Standing, stand
@@ -335,15 +335,20 @@ class Leader:
             # Each side asks by itself for the bodies that it lacks; then roots are compared again.
             self._due.add(log)
             return
-        link.send(wire.AskWeeks(compared.tag, scope.first_week))
+        self._attempt += 1
+        attempt = self._attempt
+        link.send(wire.AskWeeks(compared.tag, scope.first_week, attempt))
         reply = yield True
-        if not isinstance(reply, wire.Weeks):
+        if not isinstance(reply, wire.Weeks) or reply.attempt != attempt:
             raise ProtocolViolation("not the segments that were asked for")
-        theirs = decode_segments(reply.segments)
-        weeks, _ = differing_weeks(standing.digests, theirs, scope.first_week)
+        digests = [digest for digest in standing.digests if digest.week >= scope.first_week]
+        mine = marks_of(mark_key(link.binding, attempt), digests)
+        theirs = {w: mark for w, mark in decode_marks(reply.marks).items() if w >= scope.first_week}
+        weeks = differing_weeks(mine, theirs)
         if compared.passes < _PASSES and self._inspect is None:
-            counts = sum(theirs[week].entries for week in weeks if week in theirs)
-            if (yield from self._by_sketch(compared, weeks, counts, bodies=differs.bodies)):
+            # What does not differ has as many entries on both sides.
+            surplus = reply.entries - sum(digest.entries for digest in digests)
+            if (yield from self._by_sketch(compared, weeks, surplus, attempt, bodies=differs.bodies)):
                 return
         here, there = yield from self._by_ids(compared, weeks)
         if self._inspect is not None:
@@ -394,17 +399,22 @@ class Leader:
         return True
 
     def _by_sketch(
-        self, compared: _Compared, weeks: Sequence[int], count_there: int, *, bodies: bool
+        self, compared: _Compared, weeks: Sequence[int], surplus: int, attempt: int, *, bodies: bool
     ) -> Generator[bool, wire.Message | None, bool]:
-        """Transfer what a sketch of these segments tells; False where a list of ids is shorter."""
+        """Transfer what a sketch of these segments tells; False where a list of ids is shorter.
+
+        Args:
+            surplus: How many entries more the follower has in them.
+        """
         link, log = self._link, compared.log
-        count_here = sum(d.entries for d in compared.standing.digests if d.week in weeks)
+        chosen = set(weeks)
+        count_here = sum(d.entries for d in compared.standing.digests if d.week in chosen)
+        count_there = count_here + surplus
         if min(count_here, count_there) < limits.SKETCHED_IDS_MIN:
             return False
         from mlog.protocol import sketch
 
-        self._attempt += 1
-        sketched = Sketched(link.store, log, weeks, link.binding, self._attempt)
+        sketched = Sketched(link.store, log, weeks, link.binding, attempt)
         for _ in sketched.fill():
             yield False
         peeler = sketch.Peeler(sketched.sketcher)
@@ -412,9 +422,9 @@ class Leader:
         while stop and not peeler.decoded:
             asked = encode_weeks(weeks) if start == 0 else b""
             end = min(stop, start + limits.ASKED_CELLS_MAX)
-            link.send(wire.AskCells(compared.tag, self._attempt, asked, start, end))
+            link.send(wire.AskCells(compared.tag, attempt, asked, start, end))
             reply = yield True
-            if not isinstance(reply, wire.Cells) or (reply.attempt, reply.start) != (self._attempt, start):
+            if not isinstance(reply, wire.Cells) or (reply.attempt, reply.start) != (attempt, start):
                 raise ProtocolViolation("not the cells that were asked for")
             if len(reply.cells) != (end - start) * sketch.CELL_SIZE:
                 raise ProtocolViolation("fewer cells than were asked for, or more")

@@ -1,4 +1,7 @@
-"""Digests of segments on the wire: week, entries, bodies, and 16 bytes of either hash."""
+"""Digests of segments on the wire: week, entries, bodies, and 16 bytes of either hash.
+
+They prove the pages of a query. Where two replicas are compared, marks are shorter: mlog/protocol/marks.py.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from mlog.errors import ProtocolViolation
 from mlog.log.store import Digest
 from mlog.protocol.wire import ROOT_SIZE
 
-__all__ = ["Segment", "decode_segments", "differing_weeks", "encode_segments"]
+__all__ = ["Segment", "decode_segments", "encode_segments"]
 
 _SEGMENT: Final = Struct(f">HII{ROOT_SIZE}s{ROOT_SIZE}s")
 
@@ -49,21 +52,3 @@ def decode_segments(data: bytes) -> dict[int, Segment]:
     if any(a >= b for a, b in pairwise(weeks)) or (weeks and weeks[-1] > limits.WEEK_MAX):
         raise ProtocolViolation("digests of weeks out of order")
     return {segment.week: segment for segment in segments}
-
-
-def differing_weeks(
-    mine: Iterable[Digest], theirs: dict[int, Segment], first_week: int
-) -> tuple[list[int], list[int]]:
-    """Weeks whose entries differ; and of the others those whose bodies do. Newest first."""
-    ours = decode_segments(encode_segments(mine))
-    entries: list[int] = []
-    bodies: list[int] = []
-    for week in sorted(ours.keys() | theirs.keys(), reverse=True):
-        here, there = ours.get(week), theirs.get(week)
-        if week < first_week or here == there:
-            continue
-        if here is not None and there is not None and here.entries_hash == there.entries_hash:
-            bodies.append(week)
-        else:
-            entries.append(week)
-    return entries, bodies

@@ -33,7 +33,7 @@ class Sketched:
     def __init__(self, store: Store, log: int, weeks: Sequence[int], binding: bytes, attempt: int):
         from mlog.protocol.sketch import Sketcher
 
-        self.log = log
+        self._log = log
         self.attempt = attempt
         key = crypto.keyed_hash(binding, b"sketch" + pack(">Q", attempt))
         self.sketcher: Sketcher = Sketcher(key)
@@ -57,7 +57,7 @@ class Sketched:
 
     def _slices(self) -> Iterator[bytes]:
         for week in self._weeks:
-            ids = b"".join(id_ for id_, _ in self._store.segment(self.log, week))
+            ids = self._store.segment_ids(self._log, week)
             for at in range(0, len(ids), 32 * _SLICE_IDS):
                 yield ids[at : at + 32 * _SLICE_IDS]
 

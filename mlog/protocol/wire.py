@@ -221,24 +221,31 @@ class Again(_Array, frozen=True, tag=11):
 
 
 class AskWeeks(_Array, frozen=True, tag=12):
-    """Leader: the digests of all segments from a week on, please."""
+    """Leader: marks of all segments from a week on, please.
+
+    Attributes:
+        attempt: Grows with each question of a session; keys the marks.
+    """
 
     tag: _Tag
     first_week: _Week
+    attempt: _Count
 
 
 class Weeks(_Array, frozen=True, tag=13):
-    """For each segment: week, entries, bodies, first 16 bytes of both hashes; 42 bytes each."""
+    """Marks of those segments (mlog/protocol/marks.py), and how many entries they have in all."""
 
     tag: _Tag
-    segments: bytes
+    attempt: _Count
+    entries: _Count
+    marks: bytes
 
 
 class AskCells(_Array, frozen=True, tag=14):
     """Leader: cells `start` to `stop` of a sketch of some segments (mlog/protocol/sketch.py).
 
     Attributes:
-        attempt: Grows with each sketch of a session; salts the short ids.
+        attempt: That of the marks; salts the short ids.
         weeks: Two bytes each.
     """
 
@@ -301,8 +308,8 @@ class Page(_Array, frozen=True, tag=19):
     Attributes:
         week, after: The cursor behind this page.
         end: Nothing comes behind it.
-        segments: Digests of the segments that the page touches, as in `Weeks`: ids of a whole
-            segment hash to its digest, which proves that the pages left nothing out.
+        segments: Digests of the segments that the page touches (mlog/protocol/segments.py): ids of a
+            whole segment hash to its digest, which proves that the pages left nothing out.
     """
 
     request: _Count

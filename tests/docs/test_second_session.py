@@ -125,8 +125,8 @@ KINDS: dict[int, tuple[str, list[tuple[str, Any]], int]] = {
     9: ("Receipt", [("serial", COUNT), ("time_ms", COUNT), ("expires_ms", COUNT), ("signature", 64)], 4),
     10: ("Grant", [("sealed", BYTES)], 1),
     11: ("Again", [], 0),
-    12: ("AskWeeks", [("tag", 6), ("first_week", WEEK)], 2),
-    13: ("Weeks", [("tag", 6), ("segments", BYTES)], 2),
+    12: ("AskWeeks", [("tag", 6), ("first_week", WEEK), ("attempt", COUNT)], 3),
+    13: ("Weeks", [("tag", 6), ("attempt", COUNT), ("entries", COUNT), ("marks", BYTES)], 4),
     14: (
         "AskCells",
         [("tag", 6), ("attempt", COUNT), ("weeks", BYTES), ("start", COUNT), ("stop", COUNT)],
@@ -295,6 +295,25 @@ def segments_of(data: bytes) -> dict[int, tuple[int, int, bytes, bytes]]:
     return found
 
 
+def marks_of(data: bytes) -> dict[int, bytes]:
+    """14.2"""
+    found: dict[int, bytes] = {}
+    while data:
+        first, weeks = int.from_bytes(data[:2], "big"), int.from_bytes(data[2:4], "big")
+        run, data = data[4 : 4 + 4 * weeks], data[4 + 4 * weeks :]
+        if not weeks or len(run) < 4 * weeks or first + weeks > 8192 or (found and first <= max(found) + 1):
+            raise Refused("marks cut off or out of order")
+        for n in range(weeks):
+            found[first + n] = run[4 * n : 4 * n + 4]
+    return found
+
+
+def mark(binding: bytes, attempt: int, week: int, entries: int, entries_hash: bytes) -> bytes:
+    """14.2"""
+    key = keyed(binding, b"weeks" + attempt.to_bytes(8, "big"), 32)
+    return keyed(key, week.to_bytes(2, "big") + entries.to_bytes(8, "big") + entries_hash, 4)
+
+
 # -- 4.5, 7, 16 ------------------------------------------------------------------------------
 
 
@@ -407,7 +426,7 @@ class Follows:
         self.equal: dict[str, list[tuple[Log, int]]] = {}
         self.flying: dict[str, tuple[int, list[bytes]] | None] = {"leader": None, "follower": None}
         self.wanted: list[int] = []
-        self.weeks_asked: tuple[bytes, int] | None = None
+        self.weeks_asked: tuple[bytes, int, int] | None = None
         self.ids_asked: dict[str, Any] | None = None
         self.heard: list[str] = []
         self.proofs = 0
@@ -520,20 +539,19 @@ class Follows:
         assert said == {"request": self.wanted.pop(0), "lacking": 0}
 
     def hear_askweeks(self, _: str, said: dict[str, Any]) -> None:
-        self.weeks_asked = said["tag"], said["first_week"]
+        self.weeks_asked = said["tag"], said["first_week"], said["attempt"]
 
     def hear_weeks(self, side: str, said: dict[str, Any]) -> None:
         assert self.weeks_asked is not None
-        tag, first = self.weeks_asked
-        assert said["tag"] == tag
-        assert segments_of(said["segments"]) == {
-            week: (
-                len(entries),
-                len(bodies),
-                derive("segment entries", b"".join(entries))[:16],
-                derive("segment bodies", b"".join(bodies))[:16],
+        tag, first, attempt = self.weeks_asked
+        assert (said["tag"], said["attempt"]) == (tag, attempt)
+        segments = self.sides[side][tag].segments(first)
+        assert said["entries"] == sum(len(entries) for entries, _ in segments.values())
+        assert marks_of(said["marks"]) == {
+            week: mark(
+                self.binding, attempt, week, len(entries), derive("segment entries", b"".join(entries))
             )
-            for week, (entries, bodies) in self.sides[side][tag].segments(first).items()
+            for week, (entries, _) in segments.items()
         }
 
     def hear_askids(self, _: str, said: dict[str, Any]) -> None:
@@ -649,6 +667,20 @@ def test_vectors_and_ranges(name: str, vector: bool) -> None:
     for case in _WIRE[name]["invalid"]:
         with pytest.raises(Refused):
             chains_of(bytes.fromhex(case["bytes"]), vector=vector)
+
+
+def test_marks() -> None:
+    for case in _WIRE["marks"]["valid"]:
+        binding = bytes.fromhex(case["binding"])
+        assert marks_of(bytes.fromhex(case["bytes"])) == {
+            s["week"]: mark(
+                binding, case["attempt"], s["week"], s["entries"], bytes.fromhex(s["entries_hash"])
+            )
+            for s in case["segments"]
+        }
+    for case in _WIRE["marks"]["invalid"]:
+        with pytest.raises(Refused):
+            marks_of(bytes.fromhex(case["bytes"]))
 
 
 def test_segments() -> None:

@@ -24,9 +24,9 @@ from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.merkle import log_root, segment_digest
 from mlog.log.receipts import Statement
 from mlog.log.replica import Replica
-from mlog.log.store import TimelineQuery
+from mlog.log.store import Digest, TimelineQuery
 from mlog.log.verify import Progress, verify_log
-from mlog.protocol import segments, wire
+from mlog.protocol import marks, segments, wire
 from mlog.protocol.sketch import CELL_SIZE, Peeler, Sketcher, decode_short_ids, encode_short_ids
 from mlog.protocol.vector import chain_tag, decode_ranges, decode_vector, encode_ranges, encode_vector
 
@@ -557,6 +557,25 @@ def test_segments_are_read(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", _cases("wire.json", "segments", "invalid"))
 def test_segments_are_refused(case: dict[str, Any]) -> None:
     _violates(case, segments.decode_segments)
+
+
+@pytest.mark.parametrize("case", _cases("wire.json", "marks", "valid"))
+def test_marks_are_made_and_read(case: dict[str, Any]) -> None:
+    key = marks.mark_key(bytes.fromhex(case["binding"]), case["attempt"])
+    made = marks.marks_of(
+        key,
+        [
+            Digest(s["week"], s["entries"], 0, bytes.fromhex(s["entries_hash"]), bytes(32))
+            for s in case["segments"]
+        ],
+    )
+    assert marks.encode_marks(made).hex() == case["bytes"]
+    assert marks.decode_marks(bytes.fromhex(case["bytes"])) == made
+
+
+@pytest.mark.parametrize("case", _cases("wire.json", "marks", "invalid"))
+def test_marks_are_refused(case: dict[str, Any]) -> None:
+    _violates(case, marks.decode_marks)
 
 
 def test_the_worked_bytes_of_a_vector_stand_in_the_protocol() -> None:

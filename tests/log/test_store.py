@@ -836,6 +836,20 @@ def test_segments_are_the_weeks_of_a_log(store: Store):
     assert store.stale_weeks(2) == [5]
 
 
+def test_the_ids_of_a_segment_are_those_that_its_digest_has(store: Store):
+    put(store, row(2, week=5), row(1, week=5, body=None, state=BodyState.NOT_FETCHED), row(3, week=6))
+    put(store, row(4, week=5, log=2))
+
+    def ids(week: int) -> list[bytes]:
+        joined = store.segment_ids(1, week)
+        return sorted(joined[at : at + 32] for at in range(0, len(joined), 32))
+
+    assert (ids(5), ids(6), ids(7)) == ([id_of(1), id_of(2)], [id_of(3)], [])
+    with store.transaction():
+        store.replace_gaps(1, [gap(id_of(1), "entry"), gap(id_of(2))])
+    assert (ids(5), ids(6)) == ([id_of(2)], [id_of(3)])
+
+
 def test_a_digest_is_fresh_until_its_week_changes(store: Store):
     put(store, row(1, week=5), row(2, week=6))
     digests = [Digest(6, 1, 1, b"e" * 32, b"b" * 32), Digest(5, 1, 0, b"\0" * 32, b"b" * 32)]

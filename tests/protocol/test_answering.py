@@ -14,7 +14,7 @@ from mlog.log.replica import Replica
 from mlog.log.scope import bodies_root, entries_root
 from mlog.log.store import LogKind
 from mlog.protocol import wire
-from mlog.protocol.segments import encode_segments
+from mlog.protocol.marks import encode_marks, mark_key, marks_of
 from mlog.protocol.sketch import encode_short_ids
 from mlog.protocol.sketching import decode_weeks, encode_weeks
 from mlog.protocol.vector import Held, chain_tag, decode_vector, encode_vector
@@ -124,9 +124,10 @@ def test_segments_are_those_from_a_week_on():
     questioner = Questioner(real)
     digests = refresh_digests(real.store, LOG)
     for first in (0, digests[1].week, digests[-1].week + 1):
-        (weeks,) = questioner.say(wire.AskWeeks(questioner.tag, first))
-        expected = encode_segments(digest for digest in digests if digest.week >= first)
-        assert weeks == wire.Weeks(questioner.tag, expected)
+        (weeks,) = questioner.say(wire.AskWeeks(questioner.tag, first, 5))
+        chosen = [digest for digest in digests if digest.week >= first]
+        marks = encode_marks(marks_of(mark_key(questioner.binding, 5), chosen))
+        assert weeks == wire.Weeks(questioner.tag, 5, sum(digest.entries for digest in chosen), marks)
 
 
 def test_ids_come_in_order_and_in_pages(monkeypatch: pytest.MonkeyPatch):
@@ -196,7 +197,7 @@ def test_entries_are_found_by_their_short_ids():
     questioner.say(wire.AskCells(questioner.tag, 1, encode_weeks([week]), 0, 8))
     exchange: Any = questioner.session.exchange
     ids = sorted(ids_of(questioner.replica.store))
-    sketcher = exchange._follower._sketched.sketcher
+    sketcher = exchange._follower._sketched[LOG].sketcher
     shorts = sketcher._short(b"".join(ids)).tolist()
     said = questioner.say(wire.Want(1, questioner.tag, shorts=encode_short_ids(shorts[:2])))
     (bundle,) = said
@@ -217,7 +218,7 @@ def test_a_question_is_answered_with_what_is_here_now():
 
 def test_the_same_question_twice_has_the_same_answer():
     questioner = Questioner()
-    one = questioner.say(wire.AskWeeks(questioner.tag, 0))
-    assert questioner.say(wire.AskWeeks(questioner.tag, 0)) == one
+    one = questioner.say(wire.AskWeeks(questioner.tag, 0, 1))
+    assert questioner.say(wire.AskWeeks(questioner.tag, 0, 1)) == one
     wanted = wire.Want(1, questioner.tag, ids=EntryId(b"x" * 32))
     assert questioner.say(wanted) == questioner.say(wanted) == [wire.Done(1, 1)]

@@ -20,6 +20,7 @@ from mlog.log.scope import bodies_root, entries_root
 from mlog.log.store import LogKind
 from mlog.protocol import answering, sketch, wire
 from mlog.protocol.events import Committed, SyncNow
+from mlog.protocol.marks import encode_marks
 from mlog.protocol.vector import Held, chain_tag, encode_vector
 from tests.log.support import START_MS, message
 
@@ -196,6 +197,23 @@ def test_a_large_sketch_is_asked_for_in_parts(no_vectors: None, monkeypatch: pyt
     spans = [(ask.start, ask.stop) for ask in pair.a.said(wire.AskCells)]
     assert all(stop - start <= 16 for start, stop in spans)
     assert [start for start, _ in spans[1:]] == [stop for _, stop in spans[:-1]]
+
+
+def test_several_logs_are_sketched_side_by_side(no_vectors: None):
+    pair = pair_of_logs(3)
+    for log in (1, 2, 3):
+        pair.a.replica.write(log, drafts(*map(str, range(300))), START_MS)
+        give(pair.a.replica, pair.b.replica, log)
+        for end in pair.ends:
+            end.replica.write(log, drafts(*map(str, range(40))), START_MS)
+    pair.connect()
+    pair.run(20_000)
+    assert not pair.b.closed
+    for log in (1, 2, 3):
+        assert ids_of(pair.a.store, log) == ids_of(pair.b.store, log)
+        assert len(ids_of(pair.a.store, log)) > 300
+    assert len(pair.a.said(wire.AskCells)) >= 3
+    assert not pair.a.said(wire.AskIds)
 
 
 def test_weeks_that_are_equal_are_neither_sketched_nor_listed(no_vectors: None, no_sketches: None):
@@ -714,7 +732,7 @@ def lying_replies(liar: Liar, **fields: Any) -> Callable[[wire.Message], wire.Me
             case wire.Want():
                 return wire.Done(heard.request, 1)
             case wire.AskWeeks():
-                return wire.Weeks(heard.tag, b"")
+                return wire.Weeks(heard.tag, heard.attempt, 0, b"")
             case wire.AskIds():
                 return wire.Ids(heard.tag, heard.week, heard.after, b"", more=False)
             case wire.AskCells():
@@ -776,13 +794,14 @@ def test_a_follower_that_narrows_what_is_compared_for_ever_is_given_up():
 @pytest.mark.parametrize(
     "false",
     [
-        lambda ask: wire.Weeks(ask.tag, b"x"),
-        lambda ask: wire.Weeks(ask.tag, bytes(84)),
-        lambda ask: wire.Weeks(bytes(6), b""),
+        lambda ask: wire.Weeks(ask.tag, ask.attempt, 0, b"x"),
+        lambda ask: wire.Weeks(ask.tag, ask.attempt, 0, bytes.fromhex("0000000100000000") * 2),
+        lambda ask: wire.Weeks(bytes(6), ask.attempt, 0, b""),
+        lambda ask: wire.Weeks(ask.tag, ask.attempt + 1, 0, b""),
         lambda ask: wire.Ids(ask.tag, 0, bytes(32), b"", more=False),
         lambda ask: wire.Cells(ask.tag, 1, 0, 0, b""),
     ],
-    ids=["cut off", "week twice", "another log", "ids", "cells"],
+    ids=["cut off", "week twice", "another log", "another attempt", "ids", "cells"],
 )
 def test_segments_that_cannot_be_close_the_session(false: Callable[[wire.AskWeeks], wire.Message]):
     liar = Liar()
@@ -806,7 +825,7 @@ def test_segments_that_cannot_be_close_the_session(false: Callable[[wire.AskWeek
 def test_ids_that_cannot_be_close_the_session(false: Callable[[wire.AskIds], wire.Message]):
     liar = Liar()
     liar.answer(liar.differs())
-    liar.say(wire.Weeks(liar.tag, b""))
+    liar.say(wire.Weeks(liar.tag, 1, 0, b""))
     liar.say(false(liar.take(wire.AskIds)))
     assert len(liar.closed) == 1
 
@@ -815,7 +834,7 @@ def test_a_segment_without_end_closes_the_session(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(limits, "SEGMENT_IDS_MAX", 50)
     liar = Liar()
     liar.answer(liar.differs())
-    liar.say(wire.Weeks(liar.tag, b""))
+    liar.say(wire.Weeks(liar.tag, 1, 0, b""))
     for start in range(1, 200, 10):
         ask = liar.take(wire.AskIds)
         ids = b"".join(number.to_bytes(32, "big") for number in range(start, start + 10))
@@ -828,8 +847,7 @@ def test_a_segment_without_end_closes_the_session(monkeypatch: pytest.MonkeyPatc
 def sketching(liar: Liar) -> wire.AskCells:
     liar.answer(liar.differs())
     week = liar.replica.store.digests(LOG)[0].week
-    segment = week.to_bytes(2, "big") + (200).to_bytes(4, "big") * 2 + bytes(32)
-    liar.say(wire.Weeks(liar.tag, segment))
+    liar.say(wire.Weeks(liar.tag, 1, 200, encode_marks({week: bytes(4)})))
     return liar.take(wire.AskCells)
 
 
@@ -867,7 +885,7 @@ def test_random_cells_and_counts_lead_to_lists_of_ids(count: int):
 @pytest.mark.parametrize(
     "unasked",
     [
-        wire.Weeks(bytes(6), b""),
+        wire.Weeks(bytes(6), 1, 0, b""),
         wire.Cells(bytes(6), 1, 0, 0, b""),
         wire.Ids(bytes(6), 0, bytes(32), b"", more=False),
         wire.Done(1),

@@ -60,9 +60,9 @@ def plain(kind: type[Any], tag: bytes = bytes(6)) -> Any:
         case "Again":
             return wire.Again()
         case "AskWeeks":
-            return wire.AskWeeks(tag, 0)
+            return wire.AskWeeks(tag, 0, 1)
         case "Weeks":
-            return wire.Weeks(tag, b"")
+            return wire.Weeks(tag, 1, 0, b"")
         case "AskCells":
             return wire.AskCells(tag, 1, b"\0\1", 0, 1)
         case "Cells":
@@ -180,7 +180,7 @@ def test_logs_that_are_not_held_are_neither_equal_nor_different():
 @pytest.mark.parametrize(
     "question",
     [
-        lambda tag: wire.AskWeeks(b"unknow", 0),
+        lambda tag: wire.AskWeeks(b"unknow", 0, 1),
         lambda tag: wire.AskIds(b"unknow", 0, bytes(32)),
         lambda tag: wire.AskCells(b"unknow", 1, b"\0\1", 0, 1),
         lambda tag: wire.AskCells(tag, 1, b"\0\1", 1, 1),

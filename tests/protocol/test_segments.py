@@ -1,4 +1,4 @@
-"""Digests of segments on the wire: exact, ordered, and only what differs is looked at."""
+"""Digests of segments on the wire: exact, and ordered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mlog.errors import ProtocolViolation
 from mlog.log.store import Digest
-from mlog.protocol.segments import decode_segments, differing_weeks, encode_segments
+from mlog.protocol.segments import decode_segments, encode_segments
 
 _hashes = st.sampled_from([bytes([n]) * 32 for n in range(3)])
 _digests = st.dictionaries(
@@ -56,21 +56,3 @@ def test_any_bytes_are_kept_or_refused(data: bytes):
     except ProtocolViolation:
         return
     assert len(found) * 42 == len(data)
-
-
-@given(_digests, _digests, st.integers(0, 8191))
-def test_differing_weeks_are_those_whose_entries_or_bodies_differ_newest_first(
-    mine: list[Digest], theirs: list[Digest], first_week: int
-):
-    entries, bodies = differing_weeks(mine, decode_segments(encode_segments(theirs)), first_week)
-    here, there = ({d.week: d for d in of if d.entries} for of in (mine, theirs))
-    for week in here.keys() | there.keys():
-        one_side, other = here.get(week), there.get(week)
-        if one_side == other or week < first_week:
-            assert week not in entries + bodies
-        elif one_side is None or other is None or one_side.entries_hash != other.entries_hash:
-            assert week in entries
-        else:
-            assert week in bodies
-    assert entries == sorted(entries, reverse=True)
-    assert bodies == sorted(bodies, reverse=True)

@@ -270,7 +270,7 @@ def _shorter(random: Random, vector: bytes) -> bytes:
 
 def _segments(random: Random, message: wire.Message) -> Iterable[wire.Message]:
     if isinstance(message, wire.Weeks):
-        return _replace(message, segments=_flipped(random, message.segments))
+        return _replace(message, marks=_flipped(random, message.marks))
     return (message,)
 
 

@@ -19,6 +19,7 @@ from mlog.log.entry import NO_ENTRY, Sealed, to_tail
 from mlog.log.ids import EntryId
 from mlog.log.receipts import Statement
 from mlog.protocol import vector, wire
+from mlog.protocol.marks import encode_marks
 from mlog.protocol.vector import Held
 from tests.protocol.hostile.minting import Mint
 from tests.protocol.hostile.world import Entropy, Far, Victim
@@ -247,6 +248,12 @@ class Attacker:
             for week in weeks
         )
 
+    def _marks(self) -> bytes:
+        rng = self._rng
+        count = rng.choice((0, 1, 5, 5, 100, limits.WEEK_MAX + 1)) if rng.random() < 0.3 else 2
+        weeks = sorted(rng.sample(range(limits.WEEK_MAX + 1), count))
+        return self._maybe_cut(encode_marks({week: rng.randbytes(4) for week in weeks}))
+
     def _packed(self, entries: Sequence[Sealed]) -> tuple[wire.Packed, ...]:
         rng = self._rng
         packed: list[wire.Packed] = []
@@ -391,7 +398,11 @@ class Attacker:
         return wire.Have(self._tag(), self._vector())
 
     def _ask_weeks(self) -> wire.Message:
-        return wire.AskWeeks(self._tag(), self._rng.choice((0, 1, 1245, limits.WEEK_MAX)))
+        return wire.AskWeeks(
+            self._tag(),
+            self._rng.choice((0, 1, 1245, limits.WEEK_MAX)),
+            self._rng.choice((0, 1, 2, limits.SEQ_MAX)),
+        )
 
     def _ask_cells(self) -> wire.Message:
         rng = self._rng
@@ -446,7 +457,8 @@ class Attacker:
             case wire.Offer():
                 return self._answer_offer(asked)
             case wire.AskWeeks():
-                return wire.Weeks(asked.tag, self._segments())
+                entries = rng.choice((0, 1, 300, 10**6, limits.SEQ_MAX))
+                return wire.Weeks(asked.tag, asked.attempt, entries, self._marks())
             case wire.AskCells():
                 size = (asked.stop - asked.start) * 9
                 cells = rng.choice((bytes(size), rng.randbytes(size), (b"\0" * 7 + b"\1\1") * (size // 9)))

@@ -25,6 +25,7 @@ from mlog.log.words import searchable
 from mlog.protocol import vector, wire
 from mlog.protocol.channel import SECOND_MESSAGE_SIZE
 from mlog.protocol.events import Fetch, Opened
+from mlog.protocol.marks import encode_marks
 from mlog.protocol.sketch import Sketcher
 from mlog.protocol.standing import Standing, stand
 from mlog.protocol.vector import Held
@@ -327,8 +328,8 @@ def test_two_thousand_idle_strangers_cost_little_and_leave_nothing(victim: Victi
     for number in range(10_000, 12_000):
         victim.handle(Opened(session=number))
     assert sum(footprint(session) for session in victim.node._sessions.values()) < 40 * limits.MIB
-    friend.say(wire.AskWeeks(friend.tag(3), 0))
-    assert friend.heard[wire.Weeks].segments
+    friend.say(wire.AskWeeks(friend.tag(3), 0, 1))
+    assert friend.heard[wire.Weeks].marks
     victim.pass_time(limits.HANDSHAKE_TIMEOUT_MS)
     assert list(victim.node._sessions) == [friend.number]
     assert victim.closed["it did not answer in time"] == 2000
@@ -463,8 +464,7 @@ def lying_sketch(victim: Victim, cells: Callable[[wire.AskCells], bytes]) -> Far
                 )
                 far.say(wire.Answer(offer.serial, bytes((count + 7) // 8), (differs,) if differs else ()))
             case wire.AskWeeks() as asked:
-                week = (1245).to_bytes(2, "big") + (300).to_bytes(4, "big") * 2 + bytes(32)
-                far.say(wire.Weeks(asked.tag, week))
+                far.say(wire.Weeks(asked.tag, asked.attempt, 300, encode_marks({1245: bytes(4)})))
             case wire.AskCells() as asked:
                 far.say(wire.Cells(asked.tag, asked.attempt, 300, asked.start, cells(asked)))
             case wire.AskIds() as asked:
