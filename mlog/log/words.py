@@ -30,6 +30,9 @@ _UNSPACED: Final = (
     "\u2190-\u2bff"  # arrows, mathematics, technical, dingbats: symbols are words
 )
 _SPLIT: Final = re.compile(f"([{_UNSPACED}])|([\U00010000-\U0010ffff])")
+_FOLDED_AT_FIRST: Final = 16_384
+_FOLDED_SLACK: Final = 1_024
+"""Characters behind the bound that may be other ones, where a text was cut amid an accented letter."""
 _JOINERS: Final = re.compile("[\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]")
 
 
@@ -37,9 +40,23 @@ def searchable(text: str) -> str:
     """The text as the index takes it: folded, one script-independent word after the other."""
     if text.isascii():
         return text.replace("\0", " ")
-    text = _JOINERS.sub("", unicodedata.normalize("NFKC", text).casefold()).replace("\0", " ")
+    text = _folded(text)
     # Some letters fold into 18, and symbols are spelled out: the index stays in proportion to the text.
     return _SPLIT.sub(_spaced, text[: limits.SEARCH_TEXT_MAX])[: limits.SEARCH_TEXT_MAX]
+
+
+def _folded(text: str) -> str:
+    """As much of a text, folded, as the index takes, and a little more.
+
+    A letter may fold into 18: of a long text only as much is folded as may be needed.
+    """
+    taken = _FOLDED_AT_FIRST
+    while True:
+        folded = unicodedata.normalize("NFKC", text[:taken]).casefold()
+        folded = _JOINERS.sub("", folded).replace("\0", " ")
+        if taken >= len(text) or len(folded) >= limits.SEARCH_TEXT_MAX + _FOLDED_SLACK:
+            return folded
+        taken *= 4
 
 
 def _spaced(match: re.Match[str]) -> str:

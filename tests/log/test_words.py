@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlog import limits
 from mlog.errors import UserError
-from mlog.log.words import match_expression, searchable
+from mlog.log.words import _JOINERS, _SPLIT, _spaced, match_expression, searchable
 
 TOKENIZER = "unicode61 remove_diacritics 2"
 
@@ -108,3 +109,11 @@ def test_any_word_is_found_in_itself_and_among_others(word: str):
 def test_composed_and_decomposed_text_search_alike(text: str):
     composed, decomposed = (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
     assert searchable(composed) == searchable(decomposed) or text.isascii()
+
+
+@pytest.mark.parametrize("piece", ["\ufdfa", "caf\u00e9 \u1e9e ", "e\u0301x", "\U0001f600\u200d", "中 a"])
+def test_a_long_text_is_folded_as_a_short_one_up_to_the_bound(piece: str):
+    text = piece * (60_000 // len(piece))
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    whole = _SPLIT.sub(_spaced, _JOINERS.sub("", folded)[: limits.SEARCH_TEXT_MAX])
+    assert searchable(text) == whole[: limits.SEARCH_TEXT_MAX]
