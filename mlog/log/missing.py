@@ -15,6 +15,7 @@ import msgspec
 from mlog import limits
 from mlog.errors import InvalidInput
 from mlog.log import entry
+from mlog.log.bodies import Kind
 from mlog.log.crypto import LogKeys
 from mlog.log.entry import Header
 from mlog.log.ids import DeviceId, EntryId, Incarnation
@@ -202,7 +203,7 @@ def lacking(store: Store, row: LogRow, keys: LogKeys | None, limit: int) -> list
     if keys is not None:
         found.update(dict.fromkeys(_unsigned(store, row.n, keys)))
     # Keys, names, erasures are wanted even where texts are not.
-    without = frozenset[int]() if row.fetch_bodies else SEARCHED
+    without = frozenset[int]() if row.fetch_bodies else SEARCHED | {Kind.CHUNK}
     found.update(dict.fromkeys(store.unfetched(row.n, limit, without)))
     return list(islice(found, limit))
 

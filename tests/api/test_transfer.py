@@ -11,7 +11,7 @@ import pytest
 
 from mlog.adapters.keystore import SystemEntropy, make_keys
 from mlog.api.home import Home
-from mlog.api.transfer import import_chat
+from mlog.api.importing import import_chat
 from mlog.errors import InvalidInput
 from mlog.formats import Source
 from mlog.limits import LINE_SIZE_MAX_BYTES

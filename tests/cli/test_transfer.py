@@ -65,10 +65,12 @@ def test_date_is_the_day_of_lines_without_one(run, tmp_path):
     assert run("import", log, "--date", "2021-02-29").code == 2
 
 
-def test_a_folder_is_refused_with_what_works(run, tmp_path):
-    result = run("import", tmp_path)
+def test_a_folder_without_chats_is_refused_with_what_works(run, tmp_path):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    result = run("import", folder)
     assert result.code == 1
-    assert "result.json" in result.err
+    assert "docs/formats.md" in result.err
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\x01\x02" * 100])

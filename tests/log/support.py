@@ -246,7 +246,16 @@ def any_body(kind: Kind) -> st.SearchStrategy[Body]:
                 of=_hex16,
                 name=short_texts,
                 size=counts,
-                chunks=st.lists(_hex32, max_size=3).map(tuple),
+                hash=_hex32,
+                group=_hex16,
+                chunks=st.lists(st.binary(min_size=32, max_size=32), max_size=3).map(tuple),
+            )
+        case Kind.CHUNK:
+            return st.builds(
+                bodies.Chunk,
+                group=mids,
+                index=st.integers(0, 2**32 - 1),
+                data=st.binary(min_size=1, max_size=64),
             )
         case Kind.ADMIT:
             return st.builds(
