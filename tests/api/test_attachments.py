@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -190,7 +188,9 @@ def _record(number: int, *files: File, text: str = "see") -> Record:
     )
 
 
-def _import(home: Home, records: list[Record], *, stop: int | None = None) -> tuple[ChatReport, list[Skipped]]:
+def _import(
+    home: Home, records: list[Record], *, stop: int | None = None
+) -> tuple[ChatReport, list[Skipped]]:
     counts, skipped = ChatReport(title="chat"), list[Skipped]()
     target = Target(
         home.replica,
@@ -204,7 +204,7 @@ def _import(home: Home, records: list[Record], *, stop: int | None = None) -> tu
         skipped.append,
         dry_run=False,
     )
-    for record in records[:stop]:
+    for record in records:
         target.add(record)
     target.finish()
     return counts, skipped
@@ -312,5 +312,6 @@ def test_a_safe_name_is_safe_on_every_system(name: str) -> None:
     safe = safe_name(name)
     assert safe == safe_name(safe)
     assert 0 < len(safe.encode()) <= 200
-    assert safe[0] not in ".- " and safe[-1] not in ". "
+    assert safe[0] not in ".- "
+    assert safe[-1] not in ". "
     assert not set(safe) & set('<>:"/\\|?*\0\n\r\t')

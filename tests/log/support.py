@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from blake3 import blake3
@@ -302,6 +302,9 @@ def sealed_example(header_body: bytes = b'{"text":"hello"}', **fields: Any) -> t
 _CHAT_LINES = 8
 
 
+_GROUPS: Final = (MessageId(b"one group of two"), MessageId(b"and the other 1!"))
+
+
 class History:
     """Several devices that write to one log; `run` performs steps drawn by `histories`."""
 
@@ -361,7 +364,12 @@ class History:
             case "erase":
                 return Kind.ERASURE, bodies.Erasure(of=target.hex())
             case "file":
-                return Kind.MANIFEST, bodies.Manifest(of=target.hex(), name=word, size=b)
+                group = _GROUPS[b % 3].hex() if b % 3 < 2 else ""
+                return Kind.MANIFEST, bodies.Manifest(of=target.hex(), name=word, size=b, group=group)
+            case "chunk":
+                return Kind.CHUNK, bodies.Chunk(group=_GROUPS[b % 2], index=a, data=word.encode() or b"x")
+            case "forget":
+                return Kind.ERASURE, bodies.Erasure(of=_GROUPS[b % 2].hex())
             case "title":
                 return Kind.TITLE, bodies.Title(title=f"{word} {b}")
             case _:
@@ -502,7 +510,22 @@ def chat_line(number: int) -> Draft:
 _small = st.integers(0, 40)
 _steps = st.tuples(
     st.sampled_from(
-        ["say", "say", "reply", "edit", "edit", "react", "erase", "file", "title", "import", "hear", "hear"]
+        [
+            "say",
+            "say",
+            "reply",
+            "edit",
+            "edit",
+            "react",
+            "erase",
+            "file",
+            "chunk",
+            "forget",
+            "title",
+            "import",
+            "hear",
+            "hear",
+        ]
     ),
     st.integers(0, DEVICES_MAX - 1),
     _small,
