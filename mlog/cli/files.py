@@ -25,7 +25,9 @@ __all__ = ["attachments", "save"]
 )
 @click.argument("conversation", type=CONVERSATION, required=False)
 def attachments(console: Console, conversation: str | None) -> None:
-    """List the files that belong to messages, of one conversation or of all.
+    """List the files that belong to messages.
+
+    Those of one conversation, or of all.
 
     The number in front is what 'mlog save' takes. A file may not be here yet, where a device fetches
     texts only when they are asked for; of some only the name was imported.
