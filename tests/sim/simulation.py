@@ -280,7 +280,8 @@ class Simulation:
                 return Kind.ERASURE, bodies.Erasure(of=target.hex())
             case "file":
                 if b % 20 > 9:
-                    return Kind.CHUNK, bodies.Chunk(group=target, index=a % 7, data=word.encode() * (b % 500 + 1))
+                    data = word.encode() * (b % 500 + 1)
+                    return Kind.CHUNK, bodies.Chunk(group=target, index=a % 7, data=data)
                 # Its chunks are erased with the message that gives the group its name.
                 return Kind.MANIFEST, bodies.Manifest(of=target.hex(), name=word, size=b, group=target.hex())
             case "title":
