@@ -30,6 +30,12 @@ TITLE_SIZE_MAX_BYTES: Final = 1 * KIB
 NAME_SIZE_MAX_BYTES: Final = 1 * KIB
 """Longest name of an author, a file or a device in UTF-8."""
 
+CHUNK_SIZE_MAX_BYTES: Final = 240 * KIB - 20
+"""Bytes of an attachment in one entry: with the 20 before them 240 KiB, which needs no padding."""
+
+CHUNKS_MAX: Final = 4400
+"""Chunks that one attachment names: 210 KB of ids, which fit its manifest."""
+
 EMOJI_SIZE_MAX_BYTES: Final = 64
 """Longest reaction in UTF-8: the longest emoji sequences in use are 35 bytes."""
 
@@ -55,6 +61,9 @@ WEEK_MAX: Final = 8191
 
 STORE_ROWS_MAX: Final = 1000
 """Rows that one store call touches: bounds the time a write lock is held (about 30 ms)."""
+
+SCAN_ROWS_MAX: Final = 128
+"""Rows that are read together with bodies of any kind: 32 MiB, if all are chunks of attachments."""
 
 BUSY_TIMEOUT_MS: Final = 10_000
 """How long a writer waits for another process before it gives up with exit code 5."""
@@ -102,6 +111,33 @@ SNIFF_SIZE_BYTES: Final = 64 * KIB
 
 SKIPPED_SHOWN_MAX: Final = 1000
 """Skipped lines that a report names; it counts all of them."""
+
+TREE_FILES_MAX: Final = 200_000
+"""Files of a folder or archive that is imported: about 100 MiB of names."""
+
+TREE_SIZE_MAX_BYTES: Final = 256 * 1024 * MIB
+"""What the files of one archive hold when unpacked; exports of chats with videos reach tens of GiB."""
+
+ZIP_RATIO_MAX: Final = 250
+"""How many times larger a file of an archive may be when unpacked; chats in JSON reach 40."""
+
+ZIP_RATIO_FROM_BYTES: Final = 1 * MIB
+"""Smaller files may be packed more tightly: they do no harm."""
+
+ATTACHMENT_SIZE_MAX_BYTES: Final = 1024 * MIB
+"""Largest file that is kept with a message: CHUNKS_MAX chunks are a little more."""
+
+FILES_MAX: Final = 100
+"""Files of one message; chat programs allow 10 to 30, and a mail may have more."""
+
+IMPORT_BATCH_SIZE_BYTES: Final = 4 * MIB
+"""What an import writes at once at most: 16 chunks, or STORE_ROWS_MAX messages."""
+
+IMPORT_SOURCES_MAX: Final = 250
+"""Files that one chain of an import names; a chat of more files goes on in a further chain."""
+
+PEOPLE_COUNTED_MAX: Final = 100_000
+"""Authors of a chat that an import tells apart to count them; 10 MB."""
 
 # -- formats ---------------------------------------------------------------------------------
 

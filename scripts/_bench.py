@@ -47,7 +47,8 @@ from _bench_sync import bench_cold, bench_differences, bench_live, bench_same, b
 from blake3 import blake3
 
 from mlog.api.home import Home
-from mlog.formats.source import Source
+from mlog.formats.source import Hints, Source
+from mlog.formats.tree import Folder
 from mlog.log.words import match_expression
 
 SEARCH_LIMIT: Final = 50
@@ -66,6 +67,7 @@ FULL: Final = Sizes(
     differences=(1, 10, 100, 1_000, 10_000),
     live=500,
     sessions=200,
+    tree_mib=200,
 )
 QUICK: Final = Sizes(
     small=1_000,
@@ -80,6 +82,7 @@ QUICK: Final = Sizes(
     differences=(5,),
     live=5,
     sessions=3,
+    tree_mib=2,
 )
 
 
@@ -349,6 +352,44 @@ def bench_memory(bench: Bench) -> Iterator[Result]:
         )
 
 
+def bench_import_memory(bench: Bench) -> Iterator[Result]:
+    """Peak memory of an import through a folder with attachments, at ten times the bytes."""
+    peaks: dict[int, float] = {}
+    for size in (bench.sizes.tree_mib, 10 * bench.sizes.tree_mib):
+        folder = bench.folder / f"tree-{size}"
+        _make_tree(folder, size)
+        peaks[size] = child("import-tree", bench.folder / f"home-tree-{size}", folder)["peak_mib"]
+        shutil.rmtree(folder)
+        shutil.rmtree(bench.folder / f"home-tree-{size}")
+    small, large = peaks
+    yield result(
+        f"import-memory-{large}-mib", peaks[large], "MiB", peaks[small], f"the same with {small:,} MiB", 1
+    )
+
+
+def _make_tree(folder: Path, size_mib: int) -> None:
+    """An export in mlog's JSON lines of so many MiB, half of it in files of 1 MiB; written as it is made."""
+    (folder / "files").mkdir(parents=True)
+    rng = random.Random(size_mib)  # noqa: S311
+    with (folder / "chat.jsonl").open("w", encoding="utf-8") as chat:
+        head = {
+            "kind": "conversation",
+            "format": "mlog",
+            "format_version": 1,
+            "key": "bench:tree",
+            "title": "t",
+        }
+        chat.write(json.dumps(head) + "\n")
+        for number in range(size_mib // 2 * 1024):
+            line: dict[str, object] = {"kind": "message", "id": f"{number + 1:032x}", "author": "ann"}
+            line |= {"time_ms": 1_600_000_000_000 + number, "text": f"word{number % 997} " * 100}
+            if number % 1024 == 0:
+                name = f"files/{number // 1024}.bin"
+                (folder / name).write_bytes(rng.randbytes(1 << 20))
+                line["files"] = [{"name": name, "path": name}]
+            chat.write(json.dumps(line) + "\n")
+
+
 BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Result]]]] = {
     "import": bench_import,
     "corpus": bench_corpus,
@@ -358,6 +399,7 @@ BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Result]]]] = {
     "disk": bench_disk,
     "startup": bench_startup,
     "memory": bench_memory,
+    "import-memory": bench_import_memory,
     "cold": bench_cold,
     "same": bench_same,
     "differences": bench_differences,
@@ -381,6 +423,9 @@ def _run_child(work: str, home_path: Path, *paths: Path) -> None:
                 links = path.with_name(path.name.replace(".raw.txt", ".annotation.txt"))
                 with path.open("rb") as file, links.open("rb") as annotations:
                     home.import_chat(Source(file, path.name, links=annotations))
+        elif work == "import-tree":
+            for path in paths:
+                home.import_tree(Folder(path), Hints())
         elif work == "verify":
             findings = home.verify()
             assert not findings, findings[:3]

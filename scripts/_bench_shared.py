@@ -49,6 +49,7 @@ class Sizes(NamedTuple):
     differences: tuple[int, ...]
     live: int
     sessions: int
+    tree_mib: int
 
 
 # -- text ------------------------------------------------------------------------------------

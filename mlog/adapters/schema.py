@@ -1,7 +1,7 @@
 """Schema of the database, as sqlite-utils migrations, and its public views.
 
-Tables are private and may change with any version. The views `messages`, `conversations`, `gaps`
-and `copies` are the interface for scripts; docs/sql.md documents them column by column, and
+Tables are private and may change with any version. The views `messages`, `conversations`, `attachments`,
+`gaps` and `copies` are the interface for scripts; docs/sql.md documents them column by column, and
 VIEWS_VERSION counts their changes. Imported only when a migration may be due: sqlite-utils takes
 0.15 s to import.
 """
@@ -16,7 +16,7 @@ from mlog.adapters.search_index import SEARCH_TABLE
 
 __all__ = ["MIGRATIONS", "VIEWS_VERSION"]
 
-VIEWS_VERSION: Final = 2
+VIEWS_VERSION: Final = 3
 """Goes up when a column of a public view changes its meaning or goes away."""
 
 MIGRATIONS: Final = Migrations("mlog")
@@ -441,6 +441,30 @@ WHERE l.kind = 'conversation';
 """
 
 
+_ATTACHMENT_VIEWS: Final = """
+CREATE VIEW attachments AS
+SELECT
+    e.n AS n,
+    lower(hex(e.id)) AS id,
+    CASE WHEN json_valid(b.body) THEN json_extract(b.body, '$.of') END AS message_id,
+    l.title AS conversation,
+    e.log AS conversation_n,
+    e.time_ms AS time_ms,
+    CASE WHEN json_valid(b.body) THEN json_extract(b.body, '$.name') END AS name,
+    CASE WHEN json_valid(b.body)
+        THEN coalesce(json_extract(b.body, '$.type'), 'application/octet-stream') END AS type,
+    CASE WHEN json_valid(b.body) THEN json_extract(b.body, '$.size') END AS size,
+    CASE WHEN json_valid(b.body) THEN json_extract(b.body, '$.hash') END AS hash,
+    CASE WHEN json_valid(b.body)
+        THEN coalesce(json_array_length(b.body, '$.chunks'), 0) END AS chunks,
+    e.state = 2 AS erased
+FROM entries AS e
+JOIN logs AS l ON l.n = e.log
+LEFT JOIN bodies AS b ON b.n = e.n
+WHERE e.kind = 5;
+"""
+
+
 @MIGRATIONS()
 def first_tables(db: Database) -> None:
     """Everything that version 0.1 keeps."""
@@ -467,6 +491,12 @@ def sync_tables(db: Database) -> None:
 def sync_views(db: Database) -> None:
     """The public views, version 2: who else has what is missing, and the copies at other devices."""
     _execute(db, _SYNC_VIEWS)
+
+
+@MIGRATIONS()
+def attachment_views(db: Database) -> None:
+    """The public views, version 3: the files that belong to messages."""
+    _execute(db, _ATTACHMENT_VIEWS)
 
 
 def _execute(db: Database, script: str) -> None:

@@ -15,7 +15,7 @@ from mlog.adapters.database import APPLICATION_ID, SCHEMA_VERSION, is_corrupt, m
 from mlog.adapters.disk import DAMAGED, disk_errors
 from mlog.adapters.peer_tables import PeerTables
 from mlog.errors import StoreError
-from mlog.log.bodies import SPOKEN
+from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.entry import VERSION
 from mlog.log.ids import DeviceId, EntryId, MessageId, Topic
 from mlog.log.store import (
@@ -389,6 +389,19 @@ class SqliteStore(ChainTables, PeerTables):
             EntryId(id_) for (id_,) in self._all(f"SELECT id FROM entries {condition}", (log, limit), "b")
         ]
 
+    def states(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, BodyState]:
+        found: dict[EntryId, BodyState] = {}
+        for part in parts([id_[:8] for id_ in ids]):
+            for id_, state in self._all(
+                f"SELECT id, state FROM entries WHERE substr(id, 1, 8) IN ({','.join('?' * len(part))}) "
+                "AND +log = ?",
+                (*part, log),
+                "bi",
+            ):
+                if id_ in ids:
+                    found[EntryId(id_)] = BodyState(state)
+        return found
+
     def count(self, log: int, kinds: frozenset[int]) -> int:
         chosen = ",".join(str(int(kind)) for kind in kinds)
         return self._one(
@@ -580,7 +593,7 @@ def _batches(words: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]
 def _as_text(row: EntryRow) -> str | bytes:
     """Opened bodies are kept as text, so that SQL can read the JSON in them."""
     assert row.body is not None
-    if row.state == BodyState.OPENED:
+    if row.state == BodyState.OPENED and row.kind != Kind.CHUNK:
         try:
             return row.body.decode()
         except UnicodeDecodeError:

@@ -8,9 +8,9 @@ from mlog.api.home import Conversation, Entry, Home, default_home, open
 
 if TYPE_CHECKING:
     from mlog.api.doctor import Check
+    from mlog.api.importing import ChatReport, ImportReport
     from mlog.api.proof import LogStatus
     from mlog.api.safekeeping import restore
-    from mlog.api.transfer import ChatReport, ImportReport
 
 __all__ = [
     "ChatReport",
@@ -26,9 +26,9 @@ __all__ = [
 ]
 
 _LATE = {
-    "ChatReport": "transfer",
+    "ChatReport": "importing",
     "Check": "doctor",
-    "ImportReport": "transfer",
+    "ImportReport": "importing",
     "LogStatus": "proof",
     "restore": "safekeeping",
 }

@@ -14,7 +14,7 @@ import getpass
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -52,10 +52,12 @@ from mlog.log.words import match_expression
 # Import, export and the doctor cost a third of the start of `mlog send`, which needs none of them.
 if TYPE_CHECKING:
     from mlog.api.doctor import Check
+    from mlog.api.importing import ImportReport
     from mlog.api.proof import LogStatus
-    from mlog.api.transfer import ImportReport
-    from mlog.formats.source import Source
+    from mlog.formats.source import Hints, Source
+    from mlog.formats.tree import Tree
     from mlog.log.verify import Finding
+    from mlog.log.view import Attached
 
 __all__ = ["Conversation", "Entry", "Home", "default_home", "open"]
 
@@ -263,17 +265,25 @@ class Home:
 
     # -- writing -----------------------------------------------------------------------------
 
-    def send(self, log: int, text: str, *, reply_to: MessageId | None = None) -> EntryId:
+    def send(
+        self, log: int, text: str, *, reply_to: MessageId | None = None, attach: Sequence[Path] = ()
+    ) -> EntryId:
         """Write a message; it is durable when this returns.
 
+        Args:
+            attach: Files that go with it; then the text may be empty.
+
         Raises:
-            UserError: Nothing to send.
-            LimitExceeded: Longer than TEXT_SIZE_MAX_BYTES.
+            UserError: Nothing to send, or a file cannot be read.
+            LimitExceeded: Longer than TEXT_SIZE_MAX_BYTES, or too large or too many files.
         """
-        text = _checked_text(text)
-        if reply_to is None:
-            return self._write(log, Kind.MESSAGE, bodies.Text(text=text))
-        return self._write(log, Kind.REPLY, bodies.Text(text=text, to=(reply_to.hex(),)))
+        text = _checked_text(text) if text.strip() or not attach else ""
+        body = bodies.Text(text=text, to=(reply_to.hex(),) if reply_to is not None else ())
+        if attach:
+            from mlog.api import attachments
+
+            return attachments.send(self, log, body, attach)
+        return self._write(log, Kind.REPLY if body.to else Kind.MESSAGE, body)
 
     def edit(self, message: Message, text: str) -> EntryId:
         """Replace the text of a message of one's own.
@@ -299,12 +309,20 @@ class Home:
         return self._write(message.log, Kind.REACTION, body)
 
     def erase(self, message: Message) -> EntryId:
-        """Forget the text of a message of one's own, here and in time wherever it was sent.
+        """Forget text and files of a message of one's own, here and in time wherever it was sent.
 
-        The text is overwritten in the file when this returns; its place in the log stays.
+        They are overwritten in the file when this returns; its place in the log stays. A file that another
+        message has too stays with that one.
         """
+        from mlog.api import attachments
+
         self._require_own(message, "erase")
-        id_ = self._write(message.log, Kind.ERASURE, bodies.Erasure(of=message.mid.hex()))
+        with self.replica.transaction():
+            groups = attachments.forgetting(self.replica, message.log, message.mid)
+            erasures = [bodies.Erasure(of=message.mid.hex()), *groups]
+            now = self.now_ms()
+            drafts = [Draft(Kind.ERASURE, erasure, now) for erasure in erasures]
+            id_ = self.replica.write(message.log, drafts, now)[0].id
         self.finish_erasures()
         snapshot = self.path / config.SNAPSHOT_NAME
         with disk_errors(snapshot):
@@ -516,12 +534,36 @@ class Home:
         dry_run: bool = False,
         progress: Callable[[int], None] = lambda _: None,
     ) -> ImportReport:
-        """Read another program's chat; as `mlog.api.transfer.import_chat`."""
-        from mlog.api import transfer
+        """Read another program's chat; as `mlog.api.importing.import_chat`."""
+        from mlog.api import importing
 
-        return transfer.import_chat(
+        return importing.import_chat(
             self.replica,
             source,
+            format_name=format,
+            into=into,
+            dry_run=dry_run,
+            now_ms=self.now_ms,
+            progress=progress,
+        )
+
+    def import_tree(
+        self,
+        tree: Tree,
+        hints: Hints,
+        *,
+        format: str | None = None,  # noqa: A002 (what the command line calls it)
+        into: int | None = None,
+        dry_run: bool = False,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> ImportReport:
+        """Read a folder or archive that another program exported; as `mlog.api.importing.import_tree`."""
+        from mlog.api import importing
+
+        return importing.import_tree(
+            self.replica,
+            tree,
+            hints,
             format_name=format,
             into=into,
             dry_run=dry_run,
@@ -537,6 +579,7 @@ class Home:
         since_ms: int | None = None,
         until_ms: int | None = None,
         damaged: Callable[[EntryRow], None] = lambda _: None,
+        write_file: Callable[[Attached], str] = lambda _: "",
     ) -> Iterator[bytes]:
         """A conversation in a format of its own or of another program; as `transfer.export_chat`."""
         from mlog.api import transfer
@@ -549,7 +592,21 @@ class Home:
             since_ms=since_ms,
             until_ms=until_ms,
             damaged=damaged,
+            write_file=write_file,
         )
+
+    def attachments(self, log: int | None = None) -> Iterator[Attached]:
+        """The files of a conversation, or of all, in the order of the view."""
+        from mlog.api import attachments
+
+        return attachments.attachments(self, log)
+
+    def save(self, prefix: str | Attached, path: Path | None = None, *, force: bool = False) -> Path:
+        """Write an attachment to the disk; as `mlog.api.attachments.save`."""
+        from mlog.api import attachments
+
+        found = attachments.attachment(self, prefix) if isinstance(prefix, str) else prefix
+        return attachments.save(self, found, path, force=force)
 
     # -- proof -------------------------------------------------------------------------------
 

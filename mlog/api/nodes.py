@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from mlog.errors import InvalidInput
-from mlog.log import entry
+from mlog.log import bodies, entry
+from mlog.log.bodies import Kind
 from mlog.log.ids import EntryId
 from mlog.log.store import BodyState, EntryRow, Position
 from mlog.log.stored import check_body, check_header
@@ -64,7 +65,7 @@ def opened_entry(home: Home, row: EntryRow, heads: Set[EntryId]) -> Entry:
     try:
         header = check_header(keys, row, home.view.device_of(row))
         encoded = check_body(keys, row)
-        body = None if encoded is None else msgspec.json.decode(encoded, type=dict[str, Any])
+        body = None if encoded is None else _fields_of(row.kind, encoded)
     except (InvalidInput, msgspec.DecodeError) as error:
         damage = str(error)
     prev = header.prev if header is not None and header.prev != entry.NO_ENTRY else None
@@ -89,3 +90,12 @@ def opened_entry(home: Home, row: EntryRow, heads: Set[EntryId]) -> Entry:
         body=body,
         damage=damage,
     )
+
+
+def _fields_of(kind: int, encoded: bytes) -> dict[str, Any]:
+    """A body as programs read it; of a chunk what it is, and not its bytes."""
+    if kind == Kind.CHUNK:
+        chunk = bodies.decode(kind, encoded)
+        assert isinstance(chunk, bodies.Chunk)
+        return {"group": chunk.group.hex(), "index": chunk.index, "size": len(chunk.data)}
+    return msgspec.json.decode(encoded, type=dict[str, Any])

@@ -373,7 +373,7 @@ class _Evidence:
     def _arrivals(self, start: int, end: int, first_week: int) -> list[EntryRow]:
         found: list[EntryRow] = []
         after = start - 1
-        while rows := self._store.arrivals(self._log, after, limits.STORE_ROWS_MAX):
+        while rows := self._store.arrivals(self._log, after, limits.SCAN_ROWS_MAX):
             after = rows[-1].n
             found += [
                 row for row in rows if row.n < end and row.week >= first_week and row.id not in self._gone

@@ -37,6 +37,8 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     "Other programs' chats": {
         "import": "transfer",
         "export": "transfer",
+        "attachments": "files",
+        "save": "files",
     },
     "Your devices": {
         "sync": "serving",

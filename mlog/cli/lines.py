@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from mlog.cli.output import Console
     from mlog.log.store import EntryRow, LogRow
     from mlog.log.verify import Finding
-    from mlog.log.view import Message
+    from mlog.log.view import Attached, Message
 
-__all__ = ["ID_DIGITS", "Lines", "stamp"]
+__all__ = ["ID_DIGITS", "Lines", "size_text", "stamp"]
 
 ID_DIGITS: Final = 8
 """Digits of an id that are shown: in 100,000 messages one pair may share them, and is then listed."""
@@ -50,6 +50,16 @@ def stamp(time_ms: int) -> str:
         return f"{(_EPOCH + timedelta(milliseconds=time_ms)).astimezone():%Y-%m-%d %H:%M}"
     except (OverflowError, ValueError, OSError):
         return iso(time_ms)[:_STAMP_WIDTH]
+
+
+def size_text(size: int) -> str:
+    """A number of bytes in the unit that people would take."""
+    shown = float(size)
+    for unit in ("bytes", "KB", "MB"):
+        if shown < 1000:
+            return f"{shown:.0f} {unit}" if unit == "bytes" or shown >= 10 else f"{shown:.1f} {unit}"
+        shown /= 1000
+    return f"{shown:.1f} GB"
 
 
 class Lines:
@@ -118,6 +128,7 @@ class Lines:
             "reactions": [
                 {"emoji": reacted.emoji, "authors": list(reacted.authors)} for reacted in message.reactions
             ],
+            "attachments": [self.attachment(attached) for attached in message.attachments],
         }
 
     def message_line(self, message: Message, *, titled: bool = False) -> str:
@@ -137,10 +148,29 @@ class Lines:
         text = self._text(message, indent)
         if message.edited:
             text += self._console.dim(" (edited)")
+        for attached in message.attachments:
+            text += self._console.dim(f" [{self.attachment_label(attached)}]")
         if message.reactions:
             shown = "  ".join(f"{r.emoji} {', '.join(r.authors)}" for r in message.reactions)
             text += self._console.dim(f"  [{safe(shown)}]")
         return f"{speaker}{self._console.dim(answers)}{text}"
+
+    def attachment(self, attached: Attached, state: str | None = None) -> dict[str, object]:
+        """Fields of an attachment."""
+        fields: dict[str, object] = {
+            "id": attached.id.hex(),
+            "name": attached.name,
+            "type": attached.type,
+            "size": attached.size,
+            "hash": attached.hash or None,
+        }
+        return fields if state is None else fields | {"state": state}
+
+    def attachment_label(self, attached: Attached) -> str:
+        """A file as people read it; safe."""
+        size = f", {size_text(attached.size)}" if attached.size else ""
+        here = "" if attached.has_content else ", by name only"
+        return f"{attached.id.hex()[:ID_DIGITS]} {safe(attached.name)}{size}{here}"
 
     def preview(self, message: Message, columns: int) -> str:
         """The start of a message in one line of so many columns."""
@@ -224,6 +254,8 @@ class Lines:
             Kind.EDIT: f"edits {of}: {body.get('text', '[erased]')}",
             Kind.REACTION: f"{reacts} {of}: {body.get('emoji', '')}",
             Kind.ERASURE: f"erases {of}",
+            Kind.MANIFEST: f"attaches {body.get('name', '[erased]')} to {of}",
+            Kind.CHUNK: f"part {body.get('index', '?')} of a file",
             Kind.IMPORT: f"import of {body.get('name') or 'a pipe'} ({body.get('format', '')})",
             Kind.KEY: f"key of epoch {body.get('epoch', '?')}",
             Kind.DEVICE: f"device {body.get('name', '')} of {body.get('person', '')}",

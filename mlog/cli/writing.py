@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlog.cli.options import CONVERSATION, TEXT, text_or_stdin, verb
+from mlog.cli.options import CONVERSATION, PATH, TEXT, text_or_stdin, verb
 from mlog.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlog.api import Home
     from mlog.cli.output import Console
     from mlog.log.ids import EntryId
@@ -40,21 +42,27 @@ def new(console: Console, title: str) -> None:
     "send",
     """mlog send trip 'Who brings the tent?'
     mlog send trip --reply-to 3f9a 'I do'
+    mlog send trip 'The map' --attach map.pdf
     git log -1 | mlog send work -""",
 )
 @click.argument("conversation", type=CONVERSATION)
-@click.argument("text", type=TEXT)
+@click.argument("text", type=TEXT, required=False)
 @click.option("--reply-to", type=TEXT, metavar="ENTRY", help="The message that this one answers.")
-def send(console: Console, conversation: str, text: str, reply_to: str | None) -> None:
+@click.option("--attach", type=PATH, multiple=True, metavar="FILE", help="A file that goes with it.")
+def send(
+    console: Console, conversation: str, text: str | None, reply_to: str | None, attach: tuple[Path, ...]
+) -> None:
     """Write a message; it is on the disk when this returns.
 
-    TEXT is one argument: put it in quotes. "-" reads it from standard input.
+    TEXT is one argument: put it in quotes. "-" reads it from standard input. With a file it may be left out.
     """
-    text = text_or_stdin(text)
+    if text is None and not attach:
+        raise click.UsageError("Missing argument 'TEXT'.")
+    text = "" if text is None else text_or_stdin(text)
     with console.open_home() as home:
         chosen = home.conversation(conversation)
         answered = home.message(reply_to, chosen.n).mid if reply_to is not None else None
-        id_ = home.send(chosen.n, text, reply_to=answered)
+        id_ = home.send(chosen.n, text, reply_to=answered, attach=attach)
         _written(console, home, id_, "message" if answered is None else "reply", chosen.n)
 
 

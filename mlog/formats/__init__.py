@@ -2,8 +2,8 @@
 
 An importer turns a `Source` into a stream of `Item`s, an exporter turns `ExportRecord`s into bytes;
 both work in bounded memory and know nothing of entries, stores or keys. A further format
-joins by a module and a line in `IMPORTERS` or `EXPORTERS` below; modules are loaded when they
-are first asked, so that starting mlog costs nothing for formats that are not used.
+joins by a module and a line in `IMPORTERS`, `TREE_IMPORTERS` or `EXPORTERS` below; modules are loaded
+when they are first asked, so that starting mlog costs nothing for formats that are not used.
 
 | name     | what                                       | read by     | written by         |
 |----------|--------------------------------------------|-------------|--------------------|
@@ -28,6 +28,7 @@ from mlog.formats.tree import Tree
 __all__ = [
     "EXPORTERS",
     "IMPORTERS",
+    "TREE_IMPORTERS",
     "Chat",
     "ExportRecord",
     "Exporter",
@@ -44,6 +45,7 @@ __all__ = [
     "detect",
     "exporter",
     "importer",
+    "sniffed",
 ]
 
 
@@ -129,6 +131,14 @@ class _LateImporter(_Late):
         return cast(Importer, self._load()).parse(source)
 
 
+class _LateTreeImporter(_Late):
+    def claim(self, tree: Tree) -> Sequence[str]:
+        return cast(TreeImporter, self._load()).claim(tree)
+
+    def parse(self, tree: Tree, claimed: Sequence[str], hints: Hints) -> Iterator[Item]:
+        return cast(TreeImporter, self._load()).parse(tree, claimed, hints)
+
+
 class _LateExporter(_Late):
     def export(self, chat: Chat, records: Iterable[ExportRecord]) -> Iterator[bytes]:
         return cast(Exporter, self._load()).export(chat, records)
@@ -142,6 +152,12 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
     _LateImporter("irc", "irc", "IrcImporter"),
 )
 """In the order in which they are asked: the one that is easiest to mistake for comes last."""
+
+TREE_IMPORTERS: Final[tuple[TreeImporter, ...]] = ()
+"""In the order in which they are asked; each claims what those before it left.
+
+A format joins by `_LateTreeImporter("name", "module", "ClassName"),`.
+"""
 
 EXPORTERS: Final[tuple[Exporter, ...]] = (
     _LateExporter("jsonl", "jsonl", "JsonLinesExporter"),
@@ -160,15 +176,20 @@ def detect(head: bytes, name: str) -> Importer:
     Raises:
         UserError: None of them knows it.
     """
-    for candidate in IMPORTERS:
-        if candidate.sniff(head, name):
-            return candidate
+    found = sniffed(head, name)
+    if found is not None:
+        return found
     what = "is empty" if not head.strip() else "is in no format that mlog knows"
     raise UserError(f"{name} {what}. Known are: {_names(IMPORTERS)}. Say which with --format.")
 
 
+def sniffed(head: bytes, name: str) -> Importer | None:
+    """As `detect`; None where none of them knows the file."""
+    return next((candidate for candidate in IMPORTERS if candidate.sniff(head, name)), None)
+
+
 def importer(name: str) -> Importer:
-    """The importer of this name.
+    """The importer of single files of this name.
 
     Raises:
         UserError: There is none.
@@ -176,7 +197,12 @@ def importer(name: str) -> Importer:
     for candidate in IMPORTERS:
         if candidate.name == name:
             return candidate
-    raise UserError(f"no format {name!r} to import. Known are: {_names(IMPORTERS)}.")
+    known = _names((*IMPORTERS, *TREE_IMPORTERS))
+    if any(candidate.name == name for candidate in TREE_IMPORTERS):
+        raise UserError(
+            f"{name} is read from a folder or an archive: name the whole export, not a file of it."
+        )
+    raise UserError(f"no format {name!r} to import. Known are: {known}.")
 
 
 def exporter(name: str) -> Exporter:
@@ -191,5 +217,5 @@ def exporter(name: str) -> Exporter:
     raise UserError(f"no format {name!r} to export to. Known are: {_names(EXPORTERS)}.")
 
 
-def _names(formats: Iterable[Importer | Exporter]) -> str:
+def _names(formats: Iterable[Importer | TreeImporter | Exporter]) -> str:
     return ", ".join(known.name for known in formats)

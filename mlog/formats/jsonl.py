@@ -17,12 +17,15 @@ number of conversations, each a line of kind "conversation" and then its events 
 | to       | all         | ids of what it replies to; of the message that it edits, erases or marks  |
 | erased   | said        | true: its text was erased, only its place is known                        |
 | removed  | reaction    | true: the emoji was taken back                                            |
+| uid      | all         | what the program that it came from knows the author by                    |
+| files    | said        | attachments: list of {"name", "type", "size", "hash", "path"}             |
 | source   | all         | {"format", "file_hash", "name"} of the file it was imported from          |
 | position | all         | line or ordinal in that file, from 1                                      |
 
 The writer keeps this order and leaves out "", 0, false and empty lists, so that export, import and
 export again give the same bytes. The reader takes fields in any order, tolerates unknown ones,
 CRLF and a byte-order mark, and stops at the first line that is not of this form.
+`hash` is BLAKE3 of the file's bytes, `path` where they lie beside this file, if they were exported too.
 A reply is a message with `to`. A message without `source` was written in mlog.
 """
 
@@ -34,10 +37,10 @@ from typing import Annotated, Final
 import msgspec
 
 from mlog.errors import InvalidInput
-from mlog.formats.record import Chat, ExportRecord, Item, Provenance, Record
+from mlog.formats.record import Chat, ExportRecord, File, Item, Provenance, Record
 from mlog.formats.source import Source
 from mlog.formats.texts import clean, clip, decode_head, fitted
-from mlog.limits import EMOJI_SIZE_MAX_BYTES, REFERENCES_MAX, SEQ_MAX, TITLE_SIZE_MAX_BYTES
+from mlog.limits import EMOJI_SIZE_MAX_BYTES, FILES_MAX, REFERENCES_MAX, SEQ_MAX, TITLE_SIZE_MAX_BYTES
 from mlog.log.bodies import Kind
 from mlog.log.ids import MessageId
 
@@ -73,6 +76,14 @@ class _Source(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str = ""
 
 
+class _File(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str
+    type: str = ""
+    size: _Number = 0
+    hash: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    path: str = ""
+
+
 class _Line(msgspec.Struct, omit_defaults=True):
     """One line; what a kind does not have stays at its default."""
 
@@ -88,6 +99,8 @@ class _Line(msgspec.Struct, omit_defaults=True):
     to: Annotated[list[_Id], msgspec.Meta(max_length=REFERENCES_MAX)] = []
     erased: bool = False
     removed: bool = False
+    uid: str = ""
+    files: Annotated[list[_File], msgspec.Meta(max_length=FILES_MAX)] = []
     source: _Source | None = None
     position: _Number = 0
 
@@ -124,6 +137,8 @@ class JsonLinesExporter:
                         to=[mid.hex() for mid in record.to],
                         erased=record.erased,
                         removed=record.removed,
+                        uid=record.uid,
+                        files=[_File(f.name, f.type, f.size, f.hash, f.path) for f in record.files],
                         source=source,
                         position=record.position,
                     )
@@ -208,6 +223,14 @@ def _record(line: _Line, name: str, number: int) -> Record:
         to=tuple(MessageId(bytes.fromhex(mid)) for mid in line.to),
         erased=line.erased,
         removed=line.removed,
+        uid=clip(clean(line.uid)),
+        files=tuple(_file(file) for file in line.files),
+    )
+
+
+def _file(file: _File) -> File:
+    return File(
+        name=clean(file.name), type=clean(file.type), path=clean(file.path), size=file.size, hash=file.hash
     )
 
 

@@ -63,6 +63,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
         data: Its bytes, where they stand in the message itself, as in a mail.
             With neither `path` nor `data` the export has only its name.
         size: In bytes, as the export says; 0 where it does not.
+        hash: BLAKE3 of its bytes in hexadecimal, where mlog's own export says it; "" elsewhere.
     """
 
     name: str
@@ -70,6 +71,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     data: bytes | None = None
     size: int = 0
+    hash: str = ""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

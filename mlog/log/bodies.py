@@ -1,4 +1,4 @@
-"""Bodies: what entries say, one JSON object each, typed by the entry's kind.
+"""Bodies: what entries say, typed by the entry's kind: one JSON object each, or a chunk's raw bytes.
 
 The author's bytes are kept as they came, so nothing here is ever re-encoded; unknown fields
 are tolerated, so that later versions can add some. Specified in docs/protocol.md, 5.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from enum import IntEnum
+from struct import Struct
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -20,6 +21,7 @@ __all__ = [
     "SPOKEN",
     "Admit",
     "Body",
+    "Chunk",
     "Device",
     "Edit",
     "Erasure",
@@ -38,7 +40,10 @@ __all__ = [
 
 
 class Kind(IntEnum):
-    """What an entry is. 1..15 carry the log itself, 16..31 are said, 32.. change what was said."""
+    """What an entry is. 1..15 carry the log itself, 16..31 are said, 32..47 change what was said.
+
+    48 holds what belongs to it.
+    """
 
     KEY = 1
     DEVICE = 2
@@ -57,6 +62,7 @@ class Kind(IntEnum):
     EDIT = 32
     REACTION = 33
     ERASURE = 34
+    CHUNK = 48
 
 
 _KIND_NAMES: Final = {int(kind): kind.name.lower() for kind in Kind}
@@ -94,11 +100,13 @@ class _Claimed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         by: Author as the file writes it.
         at: Position in the file: line or ordinal, from 1.
         src: Which file: ordinal of the chain's IMPORT entries, from 0.
+        uid: What the program knows the author by, which stays when the name changes.
     """
 
     by: _Name = ""
     at: _Count = 0
     src: _Count = 0
+    uid: _Name = ""
 
 
 class Text(_Claimed, frozen=True, kw_only=True, omit_defaults=True):
@@ -164,18 +172,38 @@ class Import(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Manifest(_Claimed, frozen=True, kw_only=True, omit_defaults=True):
-    """MANIFEST: a file that belongs to the message `of`; its chunks travel on their own.
+    """MANIFEST: a file that belongs to the message `of`; its chunks are entries of their own.
 
     Attributes:
-        chunks: BLAKE3 of each chunk of `chunk_size` bytes, the last one shorter.
+        hash: BLAKE3 of the whole file; "" where it is not known.
+        group: What its chunks are erased by, together; "" without chunks.
+        chunks: Ids of the CHUNK entries in the order of the file; none where only its name is known.
     """
 
     of: _Hex16
     name: _Name
     type: _Name = "application/octet-stream"
     size: _Count
-    chunk_size: Annotated[int, msgspec.Meta(ge=1024, le=16 * limits.MIB)] = limits.MIB
-    chunks: tuple[_Hex32, ...] = ()
+    hash: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    group: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{32})?\Z")] = ""
+    chunks: Annotated[
+        tuple[Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)], ...],
+        msgspec.Meta(max_length=limits.CHUNKS_MAX),
+    ] = ()
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """CHUNK: a part of a file, raw: the group's 16 bytes, its place in the file as u32, its bytes.
+
+    Attributes:
+        group: Shared by the chunks of one file, as its manifests name it.
+        index: Place in the file, from 0.
+        data: From 1 to CHUNK_SIZE_MAX_BYTES.
+    """
+
+    group: bytes
+    index: int
+    data: bytes
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -230,7 +258,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     log: str = ""
 
 
-Body: TypeAlias = Text | Edit | Reaction | Erasure | Title | Import | Manifest | Device | Key | Admit
+Body: TypeAlias = Text | Edit | Reaction | Erasure | Title | Import | Manifest | Device | Key | Admit | Chunk
 
 _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.KEY: Key,
@@ -246,15 +274,19 @@ _TYPES: Final[dict[Kind, type[Body]]] = {
 }
 _DECODERS: Final = {int(kind): msgspec.json.Decoder(type_) for kind, type_ in _TYPES.items()}
 _ENCODER: Final = msgspec.json.Encoder()
+_CHUNK: Final = Struct(">16sI")
 
 
 def encode(body: Body) -> bytes:
-    """The JSON bytes of a body.
+    """The bytes of a body.
 
     Raises:
         LimitExceeded: Longer than BODY_SIZE_MAX_BYTES.
         InvalidInput: A text in it is not Unicode (half of a surrogate pair).
     """
+    if isinstance(body, Chunk):
+        assert 0 < len(body.data) <= limits.CHUNK_SIZE_MAX_BYTES
+        return _CHUNK.pack(body.group, body.index) + body.data
     try:
         encoded = _ENCODER.encode(body)
     except UnicodeEncodeError:
@@ -272,10 +304,12 @@ def decode(kind: int, encoded: bytes) -> Body:
 
     Raises:
         LimitExceeded: Longer than BODY_SIZE_MAX_BYTES.
-        InvalidInput: Not JSON of this kind's form and bounds, a field twice, or an unknown kind.
+        InvalidInput: Not of this kind's form and bounds, a field twice, or an unknown kind.
     """
     if len(encoded) > limits.BODY_SIZE_MAX_BYTES:
         raise LimitExceeded(f"body of {len(encoded)} bytes")
+    if kind == Kind.CHUNK:
+        return _decode_chunk(encoded)
     decoder = _DECODERS.get(kind)
     if decoder is None:
         raise InvalidInput(f"unknown kind {kind}")
@@ -292,6 +326,13 @@ def decode(kind: int, encoded: bytes) -> Body:
     ):
         raise InvalidInput("a reply names what it answers, and a message does not")
     return body
+
+
+def _decode_chunk(encoded: bytes) -> Chunk:
+    if not _CHUNK.size < len(encoded) <= _CHUNK.size + limits.CHUNK_SIZE_MAX_BYTES:
+        raise InvalidInput(f"chunk of {len(encoded)} bytes")
+    group, index = _CHUNK.unpack_from(encoded)
+    return Chunk(group=group, index=index, data=encoded[_CHUNK.size :])
 
 
 def _check_depth(encoded: bytes) -> None:
@@ -334,5 +375,5 @@ def _check_sizes(body: Body, encoded: bytes) -> None:
 _SIZES_MAX: Final = {
     "emoji": limits.EMOJI_SIZE_MAX_BYTES,
     "title": limits.TITLE_SIZE_MAX_BYTES,
-    **dict.fromkeys(("by", "name", "person", "format", "chat", "type"), limits.NAME_SIZE_MAX_BYTES),
+    **dict.fromkeys(("by", "uid", "name", "person", "format", "chat", "type"), limits.NAME_SIZE_MAX_BYTES),
 }

@@ -12,7 +12,8 @@ hidden  several entries can be one message (two people import the same chat). Th
         in mlog stands for them, else the one with the lowest id.
 edit    the greatest (rank, id) among the edits that the message's own author made.
 
-An erasure by the message's own author empties the bodies of the message and of its edits.
+An erasure by the message's own author empties the bodies of the message, of its edits and of its
+manifests; one that names a group of chunks empties these, and the manifests that name it.
 docs/protocol.md, 6.
 """
 
@@ -69,6 +70,8 @@ __all__ = [
 _CHANGING: Final = frozenset({Kind.EDIT, Kind.ERASURE, Kind.MANIFEST})
 _ERASED_WITH: Final = frozenset({Kind.EDIT, Kind.MANIFEST})
 """What is erased together with the message that it names."""
+_CHUNKS: Final = frozenset({Kind.CHUNK})
+_ERASURES: Final = frozenset({Kind.ERASURE})
 LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE})
 """Kinds of which the latest in the order of the view holds."""
 
@@ -153,6 +156,7 @@ class Fold:
             first = native - self._store.retold(state.n, native)
             if len(native) < len(mids):
                 first |= self._store.said_once(state.n, mids - native)
+        self._fold_chunks(state, opened)
         mids |= self._fold_edits(state, {n: mid for n, mid in edits.items() if mid not in mids})
         self._fold_messages(state, mids, first)
         kinds = {o.row.kind for o in opened} | {place.kind for place in raised}
@@ -183,6 +187,9 @@ class Fold:
             after = rows[-1].position
             named = self._store.references([row.n for row in rows])
             self._fold_messages(state, {mid for mids in named.values() for mid in mids}, frozenset())
+            self._erase_chunks(
+                state, {mid for r in rows if r.kind == Kind.ERASURE for mid in named.get(r.n, ())}
+            )
 
     def settle_ranks(self, state: LogState, budget: int) -> None:
         """Put entries, and what follows from them, behind what they name.
@@ -256,6 +263,29 @@ class Fold:
         for n, edit in chosen.items():
             store.set_edit(n, edit)
         return left
+
+    def _fold_chunks(self, state: LogState, opened: Sequence[Opened]) -> None:
+        """Erase chunks of erased groups; apart from messages, since a group may have thousands of them."""
+        groups = {references_of(o.body)[0] for o in opened if isinstance(o.body, bodies.Chunk)}
+        erased = set(self._store.changers(state.n, groups, _ERASURES)) if groups else set[MessageId]()
+        erased.update(references_of(o.body)[0] for o in opened if isinstance(o.body, bodies.Erasure))
+        self._erase_chunks(state, erased)
+
+    def _erase_chunks(self, state: LogState, groups: Set[MessageId]) -> None:
+        """Erase the chunks of these groups that an author of theirs erased."""
+        references = self._store.references_to(state.n, groups, _CHUNKS) if groups else []
+        if not references:
+            return
+        changers = self._store.changers(state.n, groups, _ERASURES)
+        for start in range(0, len(references), limits.SCAN_ROWS_MAX):
+            part = {r.n: r.target for r in references[start : start + limits.SCAN_ROWS_MAX]}
+            rows = self._store.rows(part)
+            chains = {row.chain for row in rows.values()}
+            authors = self._authors(state.n, chains.union(*(changers.get(g, ()) for g in part.values())))
+            for n, group in part.items():
+                erasers = {authors.get(chain) for chain in changers.get(group, ())}
+                if rows[n].state != BodyState.ERASED and authors.get(rows[n].chain) in erasers:
+                    self._erase_body(rows[n])
 
     def _fold_messages(self, state: LogState, mids: Set[MessageId], first: Set[MessageId]) -> None:
         changes = changes_of(self._store, state.n, mids)
@@ -409,13 +439,17 @@ def is_retold(header: Header) -> bool:
 
 
 def references_of(body: Body) -> tuple[MessageId, ...]:
-    """The messages that a body names; of an IMPORT, the chat."""
+    """The messages that a body names; of an IMPORT, the chat; of a file and its chunks, their group."""
     if isinstance(body, bodies.Text):
         return tuple(MessageId(bytes.fromhex(target)) for target in body.to)
     if isinstance(body, bodies.Import):
         return (chat_target(body.chat),)
+    if isinstance(body, bodies.Manifest) and body.group:
+        return (MessageId(bytes.fromhex(body.of)), MessageId(bytes.fromhex(body.group)))
     if isinstance(body, bodies.Edit | bodies.Reaction | bodies.Erasure | bodies.Manifest):
         return (MessageId(bytes.fromhex(body.of)),)
+    if isinstance(body, bodies.Chunk):
+        return (MessageId(body.group),)
     return ()
 
 

@@ -359,6 +359,9 @@ class MemoryStore(PeerMemory):
         ns = sorted(n for n in self._t.unopened.get(log, ()) if n > after_n)
         return [self._row(n) for n in ns[:limit]]
 
+    def states(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, BodyState]:
+        return {id_: row.state for id_, row in self.find(log, ids).items()}
+
     def unfetched(self, log: int, limit: int, without: frozenset[int] = frozenset()) -> list[EntryId]:
         entries = self._t.entries
         ns = [n for n in self._t.unfetched.get(log, ()) if entries[n].kind not in without]

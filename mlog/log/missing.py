@@ -233,7 +233,7 @@ def lacking(store: Store, row: LogRow, keys: LogKeys | None, limit: int) -> list
     if keys is not None:
         found.update(dict.fromkeys(_unsigned(store, row.n, keys)))
     # Keys, names, erasures are wanted even where texts are not.
-    without = frozenset[int]() if row.fetch_bodies else SEARCHED
+    without = frozenset[int]() if row.fetch_bodies else SEARCHED | {Kind.CHUNK}
     found.update(dict.fromkeys(store.unfetched(row.n, limit, without)))
     return list(islice(found, limit))
 

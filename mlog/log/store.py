@@ -492,6 +492,10 @@ class Store(PeerStore, Protocol):
         """Entries that are kept and not read, in the order in which they came."""
         ...
 
+    def states(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, BodyState]:
+        """In which form the bodies of these entries are here; of those that are not, nothing."""
+        ...
+
     def unfetched(self, log: int, limit: int, without: frozenset[int] = frozenset()) -> list[EntryId]:
         """Entries whose body is not here yet, but for some kinds, the newest arrivals first."""
         ...

@@ -122,7 +122,7 @@ def check_sealed_body(row: EntryRow) -> None:
 
 def is_text(row: EntryRow) -> bool:
     """Whether its body is what a replica may do without; of an entry that is not read nobody knows."""
-    return not row.chain or row.kind in SEARCHED
+    return not row.chain or row.kind in SEARCHED or row.kind == Kind.CHUNK
 
 
 def readable_body(kind: int, encoded: bytes | None) -> Body | None:

@@ -186,7 +186,7 @@ def _verify_chain(
 ) -> Iterator[Finding | Progress]:
     store, walk = replica.store, _Walk(chain, seen)
     after = -1
-    while rows := store.scan(chain.n, after, limits.STORE_ROWS_MAX):
+    while rows := store.scan(chain.n, after, limits.SCAN_ROWS_MAX):
         after = rows[-1].seq
         page = _Page(replica, state, chain, rows)
         for row in rows:
@@ -295,6 +295,9 @@ class _Page:
         named.update(h.prev for h in self.headers.values() if isinstance(h, Header))
         self.named = store.places(state.n, named - {row.id for row in rows})
         self.named.update((row.id, place_of(row)) for row in rows)
+        groups = {mid for row in rows if row.kind == Kind.CHUNK for mid in self.references.get(row.n, ())}
+        self._erasers = store.changers(state.n, groups, frozenset({Kind.ERASURE})) if groups else {}
+        self._authors = replica.authors
         # The message that each entry says or changes, folded again.
         self.message: dict[int, MessageId] = {}
         for row in rows:
@@ -309,6 +312,12 @@ class _Page:
         self.folded: dict[MessageId, Folded] = {
             mid: fold_message(said.get(mid, []), changes.get(mid, []), authors) for mid in mids
         }
+
+    def is_forgotten(self, row: EntryRow) -> bool:
+        """Whether a chunk's author erased its group."""
+        chains = {chain for group in self.references.get(row.n, ()) for chain in self._erasers.get(group, ())}
+        authors = self._authors(row.log, chains | {row.chain}) if chains else {}
+        return any(authors.get(chain) == authors.get(row.chain) for chain in chains)
 
 
 def _hole(
@@ -403,7 +412,8 @@ def _verify_fold(row: EntryRow, header: Header, before: EntryRow | None, page: _
         yield _of(row, "index", "whether the message is shown does not match the entries")
     if row.edit != folded.edits.get(row.n, 0):
         yield _of(row, "index", "the edited text is not that of the latest edit")
-    if row.n in folded.erased and row.state != BodyState.ERASED:
+    forgotten = row.n in folded.erased or (row.kind == Kind.CHUNK and page.is_forgotten(row))
+    if forgotten and row.state != BodyState.ERASED:
         yield _of(row, "body", "its author erased the text, and it is not recorded as erased")
     if spoken and row.state == BodyState.ERASED and row.n not in folded.erased:
         yield _of(row, "body", "the text is gone, and nobody erased it", Reason.LOST)
@@ -429,7 +439,7 @@ def _verify_signature(
 def _verify_unopened(store: Store, state: LogState, seen: _Seen) -> Iterator[Finding | Progress]:
     """Check entries that are kept and not read: all that is recorded of them is their bytes."""
     after = 0
-    while rows := store.scan_unopened(state.n, after, limits.STORE_ROWS_MAX):
+    while rows := store.scan_unopened(state.n, after, limits.SCAN_ROWS_MAX):
         after = rows[-1].n
         for row in rows:
             seen.count(row)

@@ -7,20 +7,20 @@ as something that its author did not write. docs/protocol.md, 6.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from mlog.errors import InvalidInput
 from mlog.log import bodies
-from mlog.log.bodies import Body, Kind
+from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.replica import Replica
-from mlog.log.store import BodyState, EntryRow, Position
+from mlog.log.store import BodyState, EntryRow, Position, Reference
 from mlog.log.stored import check_body, check_header
 
-__all__ = ["Author", "Message", "Names", "Reacted", "Source", "View"]
+__all__ = ["Attached", "Author", "Message", "Names", "Reacted", "Source", "View"]
 
 
 class Author(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +42,31 @@ class Reacted(msgspec.Struct, frozen=True, kw_only=True):
 
     emoji: str
     authors: tuple[str, ...]
+
+
+class Attached(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that belongs to a message, as its manifest says.
+
+    Attributes:
+        id: The manifest's entry.
+        hash: BLAKE3 of the file in hexadecimal; "" where it is not known.
+        chunks: Entries with the parts of the file, in its order; none where only its name was imported.
+    """
+
+    id: EntryId
+    log: int
+    mid: MessageId
+    name: str
+    type: str
+    size: int
+    hash: str = ""
+    group: str = ""
+    chunks: tuple[EntryId, ...] = ()
+
+    @property
+    def has_content(self) -> bool:
+        """More than its name was written; whether it is here is another question."""
+        return bool(self.hash) and (bool(self.chunks) or self.size == 0)
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +105,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     absent: bool = False
     damage: str = ""
     reactions: tuple[Reacted, ...] = ()
+    attachments: tuple[Attached, ...] = ()
     at: int = 0
     src: int = 0
     chain: int = 0
@@ -127,12 +153,20 @@ class View:
         """The messages that these entries of one log say, in the same order."""
         edits = self._store.rows({row.edit for row in rows if row.edit})
         mids = [row.message for row in rows]
-        reactions = self._reactions(log, set(mids))
+        reactions, attached = self._about(log, set(mids))
         state = self._replica.log(log)
         return [
-            self._message(state, row, mid, edits.get(row.edit), reactions.get(mid, ()))
+            self._message(state, row, mid, edits.get(row.edit), reactions.get(mid, ()), attached.get(mid, ()))
             for row, mid in zip(rows, mids, strict=True)
         ]
+
+    def attachments_of(self, log: int, rows: Sequence[EntryRow]) -> dict[MessageId, tuple[Attached, ...]]:
+        """The files of the messages that these entries of one log say."""
+        mids = {row.message for row in rows}
+        references = self._store.references_to(log, mids, frozenset({Kind.MANIFEST}))
+        manifests = self._store.rows({reference.n for reference in references})
+        found = [(reference.target, manifests[reference.n]) for reference in references]
+        return self._attached(log, found) if found else {}
 
     def opened(self, row: EntryRow) -> Body | None:
         """The checked body of an entry, or None where it is not here.
@@ -182,6 +216,7 @@ class View:
         mid: MessageId,
         edit: EntryRow | None,
         reactions: tuple[Reacted, ...],
+        attached: tuple[Attached, ...],
     ) -> Message:
         device = self.device_of(row)
         damage, body, edited = "", None, None
@@ -217,14 +252,62 @@ class View:
             absent=row.state == BodyState.NOT_FETCHED,
             damage=damage,
             reactions=reactions,
+            attachments=() if row.state == BodyState.ERASED else attached,
             at=body.at if isinstance(body, bodies.Text) else 0,
             src=body.src if isinstance(body, bodies.Text) else 0,
             chain=row.chain,
         )
 
-    def _reactions(self, log: int, mids: set[MessageId]) -> dict[MessageId, tuple[Reacted, ...]]:
-        references = self._store.references_to(log, mids, frozenset({Kind.REACTION}))
+    def _about(
+        self, log: int, mids: set[MessageId]
+    ) -> tuple[dict[MessageId, tuple[Reacted, ...]], dict[MessageId, tuple[Attached, ...]]]:
+        """Reactions and attachments of messages."""
+        references = self._store.references_to(log, mids, frozenset({Kind.REACTION, Kind.MANIFEST}))
         rows = self._store.rows({reference.n for reference in references})
+        reactions = self._reactions([r for r in references if rows[r.n].kind == Kind.REACTION], rows)
+        manifests = [(r.target, rows[r.n]) for r in references if rows[r.n].kind == Kind.MANIFEST]
+        return reactions, self._attached(log, manifests) if manifests else {}
+
+    def _attached(
+        self, log: int, manifests: Sequence[tuple[MessageId, EntryRow]]
+    ) -> dict[MessageId, tuple[Attached, ...]]:
+        """What those attached who said a message themselves; the same file once."""
+        said = self._store.by_mid(log, {mid for mid, _ in manifests})
+        found = (*(row for rows in said.values() for row in rows), *(row for _, row in manifests))
+        authors = self._replica.authors(log, {row.chain for row in found})
+        by_message: dict[MessageId, dict[tuple[str, str], Attached]] = {}
+        for mid, row in sorted(manifests, key=lambda pair: pair[1].position):
+            speakers = {authors.get(one.chain) for one in said.get(mid, ()) if one.kind in SPOKEN}
+            attached = self.attached(row) if authors.get(row.chain) in speakers else None
+            if attached is not None and attached.mid == mid:
+                by_message.setdefault(mid, {}).setdefault(
+                    (attached.name, attached.hash if attached.has_content else ""), attached
+                )
+        return {mid: _with_content(files.values()) for mid, files in by_message.items()}
+
+    def attached(self, row: EntryRow) -> Attached | None:
+        """What a manifest says; None where it is erased or damaged."""
+        try:
+            body = self.opened(row)
+        except InvalidInput:
+            return None
+        if not isinstance(body, bodies.Manifest):
+            return None
+        return Attached(
+            id=row.id,
+            log=row.log,
+            mid=MessageId(bytes.fromhex(body.of)),
+            name=body.name,
+            type=body.type,
+            size=body.size,
+            hash=body.hash,
+            group=body.group,
+            chunks=tuple(EntryId(chunk) for chunk in body.chunks),
+        )
+
+    def _reactions(
+        self, references: Sequence[Reference], rows: Mapping[int, EntryRow]
+    ) -> dict[MessageId, tuple[Reacted, ...]]:
         latest: dict[MessageId, dict[tuple[str, str], tuple[Position, bool]]] = {}
         for reference in references:
             row = rows[reference.n]
@@ -239,6 +322,12 @@ class View:
                 if before is None or before[0] < row.position:
                     of_message[body.emoji, name] = (row.position, body.removed)
         return {mid: _grouped(of_message) for mid, of_message in latest.items()}
+
+
+def _with_content(files: Collection[Attached]) -> tuple[Attached, ...]:
+    """Without those of which only the name is known, where a later import brought the file itself."""
+    whole = {attached.name for attached in files if attached.has_content}
+    return tuple(one for one in files if one.has_content or one.name not in whole)
 
 
 def _grouped(latest: Mapping[tuple[str, str], tuple[Position, bool]]) -> tuple[Reacted, ...]:

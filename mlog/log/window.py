@@ -217,7 +217,7 @@ def _as_signed(
     arrived: list[tuple[int, int, EntryId, bool]] = []
     for week in replayed:
         after = 0
-        while rows := store.week_arrivals(log, week, after, limits.STORE_ROWS_MAX):
+        while rows := store.week_arrivals(log, week, after, limits.SCAN_ROWS_MAX):
             after = rows[-1].n
             arrived += [
                 (row.n, week, row.id, row.state in (BodyState.OPENED, BodyState.SEALED))
@@ -237,9 +237,9 @@ def _as_signed(
 
 
 def _removable(store: Store, plan: Plan, chain: ChainRow) -> Iterator[list[EntryRow]]:
-    """Entries of a chain that may go, by number, at most STORE_ROWS_MAX at a time."""
+    """Entries of a chain that may go, by number, at most SCAN_ROWS_MAX at a time."""
     newest, after, unvouched = store.next_n() - 1, -1, -1
-    while rows := store.scan(chain.n, after, limits.STORE_ROWS_MAX):
+    while rows := store.scan(chain.n, after, limits.SCAN_ROWS_MAX):
         after = rows[-1].seq
         kept = _kept_with_messages(store, plan, rows)
         found: list[EntryRow] = []

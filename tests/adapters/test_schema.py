@@ -55,6 +55,20 @@ COLUMNS = {
         "position",
     ],
     "conversations": ["n", "title", "topic", "messages", "entries", "latest_ms", "gaps"],
+    "attachments": [
+        "n",
+        "id",
+        "message_id",
+        "conversation",
+        "conversation_n",
+        "time_ms",
+        "name",
+        "type",
+        "size",
+        "hash",
+        "chunks",
+        "erased",
+    ],
     "gaps": [
         "conversation",
         "conversation_n",
@@ -81,7 +95,7 @@ COLUMNS = {
     ],
 }
 
-VIEWS_HASH = {1: "b115ceba74ead6ed", 2: "cbc7ea1ff1cf2078"}
+VIEWS_HASH = {1: "b115ceba74ead6ed", 2: "cbc7ea1ff1cf2078", 3: "b27febed6a29d719"}
 """Of the text of the views, by VIEWS_VERSION. A released version's never changes: a view that
 changes gets a migration, a new version, and a line here and in docs/sql.md."""
 
@@ -130,7 +144,8 @@ def test_a_store_has_what_the_migrations_make(tmp_path: Path):
 
 def test_every_migration_has_a_text_that_says_what_it_does():
     assert all(
-        getattr(schema, name).__doc__ for name in ("first_tables", "first_views", "sync_tables", "sync_views")
+        getattr(schema, name).__doc__
+        for name in ("first_tables", "first_views", "sync_tables", "sync_views", "attachment_views")
     )
 
 

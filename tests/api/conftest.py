@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlog.api.home import Home
-from mlog.api.transfer import ImportReport
+from mlog.api.importing import ImportReport
 from mlog.formats import Source
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -11,17 +11,19 @@ import pytest
 
 from mlog.adapters.keystore import SystemEntropy, make_keys
 from mlog.api.home import Home
-from mlog.api.transfer import import_chat
-from mlog.errors import InvalidInput
-from mlog.formats import Source
+from mlog.api.importing import import_chat
+from mlog.errors import InvalidInput, UserError
+from mlog.formats import Chat, File, Hints, Item, Provenance, Record, Source, Tree, detection
+from mlog.formats.tree import Folder
 from mlog.limits import LINE_SIZE_MAX_BYTES
 from mlog.log.bodies import Kind
 from mlog.log.entry import Sealed, seal_body
-from mlog.log.ids import Incarnation
+from mlog.log.ids import Incarnation, MessageId
 from mlog.log.memory import MemoryStore
 from mlog.log.replica import Replica
 from mlog.log.store import EpochRow, LogRow
-from tests.api.conftest import read
+from mlog.log.view import Attached
+from tests.api.conftest import Clock, read
 
 GARDEN = """\
 --- Log opened Mon May 04 09:00:00 2020
@@ -213,3 +215,134 @@ def test_damage_is_left_out_of_an_export_and_named(opened: Home) -> None:
     assert damaged == [row.id]
     assert b"peas" in export
     assert b"beans" not in export
+
+
+# -- folders and archives --------------------------------------------------------------------
+
+_IRC = "[10:00] <ada> hello\n[10:01] <bo> hi\n"
+
+
+def _tree(folder: Path, files: dict[str, bytes | str]) -> Folder:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return Folder(folder)
+
+
+def test_files_of_a_folder_are_read_one_by_one_and_unknown_ones_named(opened: Home, tmp_path: Path) -> None:
+    tree = _tree(tmp_path / "logs", {"2020-01-01.txt": _IRC, "sub/#b.log": _IRC, "noise.bin": b"\0\1\2" * 9})
+    report = opened.import_tree(tree, Hints())
+    assert report.format == "irc"
+    assert sum(chat.new for chat in report.chats) == 4
+    assert [(skipped.file, skipped.position) for skipped in report.skipped] == [("noise.bin", 0)]
+    again = opened.import_tree(_tree(tmp_path / "logs", {}), Hints())
+    assert sum(chat.new for chat in again.chats) == 0
+
+
+def test_a_folder_of_nothing_known_is_refused(opened: Home, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing in a format"):
+        opened.import_tree(_tree(tmp_path / "logs", {"noise": b"\0\1\2"}), Hints())
+    assert opened.conversations() == []
+
+
+def test_a_bad_file_in_a_folder_keeps_the_others_in(opened: Home, tmp_path: Path) -> None:
+    head = '{"kind":"conversation","format":"mlog","format_version":1,"key":"x:1","title":"one"}\n'
+    tree = _tree(tmp_path / "logs", {"a.jsonl": head + "{broken", "b.log": _IRC})
+    report = opened.import_tree(tree, Hints())
+    assert [skipped.file for skipped in report.skipped] == ["a.jsonl"]
+    assert sum(chat.new for chat in report.chats) == 2
+
+
+def test_a_dry_run_of_a_folder_writes_nothing(opened: Home, tmp_path: Path) -> None:
+    report = opened.import_tree(_tree(tmp_path / "logs", {"b.log": _IRC}), Hints(), dry_run=True)
+    assert [(chat.new, chat.messages, chat.people) for chat in report.chats] == [(2, 2, 2)]
+    assert opened.conversations() == []
+
+
+class _Turns:
+    """A format whose chats come in turns, from several files."""
+
+    name = "turns"
+
+    def __init__(self, count: int):
+        self._count = count
+
+    def claim(self, tree: Tree) -> list[str]:
+        return [name for name in tree.names if name.endswith(".turns")]
+
+    def parse(self, tree: Tree, claimed: Sequence[str], hints: Hints) -> Iterator[Item]:
+        for number in range(self._count):
+            key = f"turns:{number % 2}"
+            yield Chat(key=key, title=key)
+            yield Provenance(format="turns", name=f"day {number}.turns")
+            yield Record(
+                kind=Kind.MESSAGE,
+                mid=MessageId(number.to_bytes(16, "big")),
+                author="ann",
+                uid="tel:+49301",
+                text=f"said {number}",
+                time_ms=1_600_000_000_000 - number,
+                position=1,
+                files=(File(name="a.jpg", path="media/a.jpg"),) if number == 0 else (),
+            )
+
+
+def test_chats_may_come_in_turns_from_many_files(
+    opened: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detection, "TREE_IMPORTERS", (_Turns(1400),))
+    tree = _tree(tmp_path / "export", {"x.turns": b"", "media/a.jpg": b"jpg", "media/other.jpg": b"x"})
+    report = opened.import_tree(tree, Hints())
+    assert report.format == "turns"
+    assert [(chat.title, chat.new, chat.people) for chat in report.chats] == [
+        ("turns:0", 700, 1),
+        ("turns:1", 700, 1),
+    ]
+    assert [skipped.file for skipped in report.skipped] == ["media/other.jpg"]
+    # Clocks go backwards in these files: the order of the file counts, also across chains.
+    for parity, chat in enumerate(report.chats):
+        messages = list(opened.messages(chat.n))
+        assert [m.text for m in messages] == [f"said {n}" for n in range(parity, 1400, 2)]
+        named = [source.name for m in messages if (source := opened.provenance(m)) is not None]
+        assert named == [f"day {n}.turns" for n in range(parity, 1400, 2)]
+    [attached] = opened.attachments()
+    assert opened.save(attached, tmp_path / "out").read_bytes() == b"jpg"
+    again = opened.import_tree(tree, Hints())
+    assert [(chat.new, chat.known) for chat in again.chats] == [(0, 700), (0, 700)]
+    assert opened.verify() == []
+
+
+def test_an_export_with_its_files_beside_it_comes_back_whole(
+    opened: Home, tmp_path: Path, clock: Clock
+) -> None:
+    log = opened.new("trip").n
+    picture = tmp_path / "cat.jpg"
+    picture.write_bytes(b"meow" * 100_000)
+    opened.send(log, "look", attach=[picture])
+    folder = tmp_path / "out"
+    (folder / "files").mkdir(parents=True)
+
+    def write_file(attached: Attached) -> str:
+        return f"files/{opened.save(attached, folder / 'files' / 'one').name}"
+
+    exported = b"".join(opened.export_chat(log, write_file=write_file))
+    (folder / "trip.jsonl").write_bytes(exported)
+    with Home(tmp_path / "second", person="bo", clock_ms=clock) as second:
+        report = second.import_tree(Folder(folder), Hints())
+        assert report.skipped == []
+        [message] = second.messages(report.chats[0].n)
+        [attached] = message.attachments
+        assert second.save(attached, tmp_path / "back").read_bytes() == b"meow" * 100_000
+        again = b"".join(second.export_chat(report.chats[0].n, write_file=lambda _: "files/one"))
+        assert again == exported
+
+
+def test_what_the_program_knows_an_author_by_is_kept_and_tells_no_claims_apart(
+    opened: Home, tmp_path: Path
+) -> None:
+    line = '{{"kind":"message","id":"{0}","author":"ann","time_ms":5,"text":"hi"{1}}}\n'
+    head = '{"kind":"conversation","format":"mlog","format_version":1,"key":"x:1","title":"one"}\n'
+    text = head + line.format("00" * 16, ',"uid":"tel:+4930"')
+    report = read(opened, text, "x.jsonl")
+    exported = b"".join(opened.export_chat(report.chats[0].n)).decode()
+    assert '"uid":"tel:+4930"' in exported

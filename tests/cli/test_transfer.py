@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import zipfile
 from contextlib import closing
 from pathlib import Path
 
@@ -65,10 +66,12 @@ def test_date_is_the_day_of_lines_without_one(run, tmp_path):
     assert run("import", log, "--date", "2021-02-29").code == 2
 
 
-def test_a_folder_is_refused_with_what_works(run, tmp_path):
-    result = run("import", tmp_path)
+def test_a_folder_without_chats_is_refused_with_what_works(run, tmp_path):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    result = run("import", folder)
     assert result.code == 1
-    assert "result.json" in result.err
+    assert "docs/formats.md" in result.err
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\x01\x02" * 100])
@@ -190,3 +193,52 @@ def test_an_export_that_leaves_damage_out_exits_4_and_names_it(run, home: Path):
     assert result.code == 4
     assert id_[:8] in result.err
     assert "hello" not in result.out
+
+
+def test_an_archive_is_imported_and_what_nobody_knows_is_named(run, chat, tmp_path):
+    path = tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("logs/#boat.log", chat.read_bytes())
+        archive.writestr("noise.bin", bytes(range(9)))
+    result = run("import", path)
+    assert result.code == 0
+    assert "#boat (new): 3 new" in result.out
+    assert "noise.bin: in no format" in result.out
+    records = run("--json", "import", path).records
+    skipped = next(record for record in records if record.get("part") == "noise.bin")
+    assert skipped["position"] == 0
+
+
+def test_an_encrypted_archive_is_refused_by_one_line(run, tmp_path):
+    path = tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", b"x")
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(raw)
+    result = run("import", path)
+    assert result.code == 1
+    assert "password" in result.err
+
+
+def test_a_zone_is_a_name_of_a_zone(run, chat):
+    assert run("import", chat, "--zone", "Europe/Berlin", "--date-order", "dmy").code == 0
+    result = run("import", chat, "--zone", "Nowhere/../x")
+    assert result.code == 1
+    assert "Europe/Berlin" in result.err
+    assert run("import", chat, "--date-order", "xyz").code == 2
+
+
+def test_an_export_with_attachments_comes_back_with_them(run, tmp_path):
+    run("new", "trip")
+    picture = tmp_path / "cat.jpg"
+    picture.write_bytes(b"meow")
+    run("send", "trip", "look", "--attach", picture)
+    out = tmp_path / "out"
+    out.mkdir()
+    assert run("export", "trip", "-o", out / "trip.jsonl", "--attachments", out / "files").code == 0
+    [written] = (out / "files").iterdir()
+    assert written.read_bytes() == b"meow"
+    result = run("--home", tmp_path / "second", "import", out / "trip.jsonl")
+    assert result.code == 0
+    assert "1 attachments" in result.out

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from blake3 import blake3
@@ -246,7 +246,16 @@ def any_body(kind: Kind) -> st.SearchStrategy[Body]:
                 of=_hex16,
                 name=short_texts,
                 size=counts,
-                chunks=st.lists(_hex32, max_size=3).map(tuple),
+                hash=_hex32,
+                group=_hex16,
+                chunks=st.lists(st.binary(min_size=32, max_size=32), max_size=3).map(tuple),
+            )
+        case Kind.CHUNK:
+            return st.builds(
+                bodies.Chunk,
+                group=mids,
+                index=st.integers(0, 2**32 - 1),
+                data=st.binary(min_size=1, max_size=64),
             )
         case Kind.ADMIT:
             return st.builds(
@@ -291,6 +300,9 @@ def sealed_example(header_body: bytes = b'{"text":"hello"}', **fields: Any) -> t
 # -- histories -------------------------------------------------------------------------------
 
 _CHAT_LINES = 8
+
+
+_GROUPS: Final = (MessageId(b"one group of two"), MessageId(b"and the other 1!"))
 
 
 class History:
@@ -352,7 +364,12 @@ class History:
             case "erase":
                 return Kind.ERASURE, bodies.Erasure(of=target.hex())
             case "file":
-                return Kind.MANIFEST, bodies.Manifest(of=target.hex(), name=word, size=b)
+                group = _GROUPS[b % 3].hex() if b % 3 < 2 else ""
+                return Kind.MANIFEST, bodies.Manifest(of=target.hex(), name=word, size=b, group=group)
+            case "chunk":
+                return Kind.CHUNK, bodies.Chunk(group=_GROUPS[b % 2], index=a, data=word.encode() or b"x")
+            case "forget":
+                return Kind.ERASURE, bodies.Erasure(of=_GROUPS[b % 2].hex())
             case "title":
                 return Kind.TITLE, bodies.Title(title=f"{word} {b}")
             case _:
@@ -493,7 +510,22 @@ def chat_line(number: int) -> Draft:
 _small = st.integers(0, 40)
 _steps = st.tuples(
     st.sampled_from(
-        ["say", "say", "reply", "edit", "edit", "react", "erase", "file", "title", "import", "hear", "hear"]
+        [
+            "say",
+            "say",
+            "reply",
+            "edit",
+            "edit",
+            "react",
+            "erase",
+            "file",
+            "chunk",
+            "forget",
+            "title",
+            "import",
+            "hear",
+            "hear",
+        ]
     ),
     st.integers(0, DEVICES_MAX - 1),
     _small,

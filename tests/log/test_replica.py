@@ -349,6 +349,23 @@ def test_an_erased_message_takes_its_edits_and_files_with_it(replica: Replica):
     assert findings(replica) == []
 
 
+def test_an_erased_group_takes_its_chunks_also_those_that_come_later(replica: Replica):
+    group = MessageId(b"sixteen bytes :)")
+
+    def chunk(index: int) -> Draft:
+        return Draft(Kind.CHUNK, bodies.Chunk(group=group, index=index, data=b"part"), START_MS)
+
+    [said, early] = write(replica, message("look"), chunk(0))
+    manifest = bodies.Manifest(of=said.message.hex(), name="a", size=4, group=group.hex(), chunks=(early.id,))
+    [named] = write(replica, Draft(Kind.MANIFEST, manifest, START_MS))
+    other = Draft(Kind.CHUNK, bodies.Chunk(group=bytes(16), index=0, data=b"stays"), START_MS)
+    write(replica, other, Draft(Kind.ERASURE, bodies.Erasure(of=group.hex()), START_MS))
+    [late] = write(replica, chunk(1))
+    erased = {row.n for row in rows_of(replica.store) if row.state == BodyState.ERASED}
+    assert erased == {early.n, late.n, named.n}
+    assert findings(replica) == []
+
+
 @pytest.mark.parametrize("column", ["body", "outer"])
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_a_damaged_message_is_erased_and_its_words_go_with_a_new_index(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+import msgspec
+
 from mlog import limits
 from mlog.errors import InvalidInput
 from mlog.log import entry, receipts
@@ -325,6 +327,7 @@ def facts_of(network: Network, machine: Machine, topic: Topic, first_week: int =
         local = {"chain", "log"}
         facts["view"] = [
             {name: getattr(message, name) for name in message.__struct_fields__ if name not in local}
+            | {"attachments": [msgspec.structs.replace(one, log=0) for one in message.attachments]}
             for message in shown
         ]
     return facts

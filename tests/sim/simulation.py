@@ -281,7 +281,11 @@ class Simulation:
             case "erase":
                 return Kind.ERASURE, bodies.Erasure(of=target.hex())
             case "file":
-                return Kind.MANIFEST, bodies.Manifest(of=target.hex(), name=word, size=b)
+                if b % 20 > 9:
+                    data = word.encode() * (b % 500 + 1)
+                    return Kind.CHUNK, bodies.Chunk(group=target, index=a % 7, data=data)
+                # Its chunks are erased with the message that gives the group its name.
+                return Kind.MANIFEST, bodies.Manifest(of=target.hex(), name=word, size=b, group=target.hex())
             case "title":
                 return Kind.TITLE, bodies.Title(title=word)
             case "long" if a % 7 == 0:

@@ -374,7 +374,7 @@ class Mint:
             case Kind.IMPORT:
                 fields = {"format": "irc", "chat": text[:50], "src": rng.choice((0, limits.SEQ_MAX))}
             case Kind.MANIFEST:
-                fields = {"of": of, "name": text[:50], "size": 5, "chunks": [rng.randbytes(32).hex()]}
+                fields = {"of": of, "name": text[:50], "size": 5, "chunks": [_base64(rng.randbytes(32))]}
             case Kind.EDIT:
                 fields = {"of": of, "text": text}
             case Kind.REACTION:

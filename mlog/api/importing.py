@@ -1,0 +1,268 @@
+"""Import: other programs' chats into entries of a log.
+
+An import reads records in the order of the file and appends them in batches, each durable before the
+next begins. What this home has already is recognised by its identity, so the same file again,
+a longer one, or the rest of an interrupted one adds only what is new. Chats may come in turns: each has a
+batch of its own, and all are written together once they are large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import msgspec
+from blake3 import blake3
+
+from mlog import limits
+from mlog.api.import_target import ChatReport, Target
+from mlog.errors import InvalidInput, LimitExceeded, MlogError, UserError
+from mlog.formats import (
+    TREE_IMPORTERS,
+    Chat,
+    Hints,
+    Item,
+    Provenance,
+    Record,
+    Skipped,
+    Source,
+    Tree,
+    detect,
+    importer,
+)
+from mlog.formats.detection import claims, sniff_files
+from mlog.log.replica import Replica
+
+__all__ = ["ChatReport", "ImportReport", "import_chat", "import_tree"]
+
+
+class ImportReport(msgspec.Struct, kw_only=True):
+    """What became of one file, folder or archive.
+
+    Attributes:
+        format: Names of the formats, in the order in which they were read.
+        skipped: The first of what was not kept, with position and reason.
+        skipped_count: How many there were in all.
+    """
+
+    format: str
+    name: str
+    chats: list[ChatReport] = []
+    skipped: list[Skipped] = []
+    skipped_count: int = 0
+
+    def skip(self, skipped: Skipped) -> None:
+        """Note something that was not kept."""
+        self.skipped_count += 1
+        if len(self.skipped) < limits.SKIPPED_SHOWN_MAX:
+            self.skipped.append(skipped)
+
+
+def import_chat(
+    replica: Replica,
+    source: Source,
+    *,
+    format_name: str | None,
+    into: int | None,
+    dry_run: bool,
+    now_ms: Callable[[], int],
+    progress: Callable[[int], None],
+) -> ImportReport:
+    """Read a file into conversations.
+
+    Args:
+        format_name: Name of the format; None to tell by content.
+        into: Conversation for all that is in the file; None for one for each chat.
+        dry_run: Write nothing, and count what would be new.
+        progress: Called with the number of records done since the last call.
+
+    Raises:
+        UserError: No format fits.
+        InvalidInput: The file is wrong from some position on; what came before is kept.
+    """
+    file_hash = source.hash_ahead()
+    chosen = importer(format_name) if format_name else detect(source.head(), source.name)
+    report = ImportReport(format=chosen.name, name=source.name)
+    first = Provenance(format=chosen.name, file_hash=file_hash, name=source.name)
+    taker = _Taker(replica, report, source.tree, source.path, into, now_ms, progress, dry_run=dry_run)
+    taker.take(chosen.parse(source), first)
+    if not file_hash:
+        taker.close(first, source.hash_read())
+    return report
+
+
+def import_tree(
+    replica: Replica,
+    tree: Tree,
+    hints: Hints,
+    *,
+    format_name: str | None,
+    into: int | None,
+    dry_run: bool,
+    now_ms: Callable[[], int],
+    progress: Callable[[int], None],
+) -> ImportReport:
+    """Read a folder or archive into conversations; as `import_chat`.
+
+    A file that cannot be read is noted, and does not keep the others out.
+
+    Raises:
+        UserError: There is nothing in it that mlog knows.
+        LimitExceeded: It has too many files.
+    """
+    report = ImportReport(format="", name=tree.name)
+    if format_name is not None and all(known.name != format_name for known in TREE_IMPORTERS):
+        importer(format_name)
+    used: set[str] = set()
+    read: dict[str, None] = {}
+    found = claims(tree, format_name)
+    for part in found:
+        used.update(part.names)
+    for part in found:
+        read[part.importer.name] = None
+        first = Provenance(format=part.importer.name, name=tree.name)
+        taker = _Taker(replica, report, tree, "", into, now_ms, progress, dry_run=dry_run, used=used)
+        with _noting(report, ""):
+            taker.take(part.importer.parse(tree, part.names, hints), first)
+    single, unknown = sniff_files(tree, used, format_name)
+    for chosen, name in single:
+        if name in used:
+            continue
+        used.add(name)
+        read[chosen.name] = None
+        with _noting(report, name), closing(tree.open(name)) as stream:
+            source = Source(stream, name.rpartition("/")[2], hints=hints, tree=tree, path=name)
+            first = Provenance(format=chosen.name, file_hash=_hash_of(tree, name), name=source.name)
+            taker = _Taker(replica, report, tree, name, into, now_ms, progress, dry_run=dry_run, used=used)
+            taker.take(chosen.parse(source), first)
+    if not read:
+        raise UserError(
+            f"{tree.name} has nothing in a format that mlog knows. Name the folder, archive or file that the "
+            "chat program's export made; docs/formats.md says what each makes."
+        )
+    for name, reason in unknown:
+        if name not in used:
+            report.skip(Skipped(position=0, file=name, reason=reason))
+    for name, reason in getattr(tree, "left_out", ()):
+        report.skip(Skipped(position=0, file=name, reason=reason))
+    report.format = ", ".join(read)
+    return report
+
+
+class _noting:  # noqa: N801 (read as a verb)
+    """Notes a file that is wrong, or cannot be read, in the report; what was read of it is kept."""
+
+    def __init__(self, report: ImportReport, name: str):
+        self._report = report
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if not isinstance(error, InvalidInput | LimitExceeded | UserError):
+            return False
+        self._report.skip(Skipped(position=0, file=self._name, reason=str(error)))
+        return True
+
+
+def _hash_of(tree: Tree, name: str) -> str:
+    hasher = blake3()
+    with closing(tree.open(name)) as stream:
+        while piece := stream.read(limits.MIB):
+            hasher.update(piece)
+    return hasher.hexdigest()
+
+
+class _Taker:
+    """Hands the items of one importer to the conversations that they are for."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        report: ImportReport,
+        tree: Tree | None,
+        beside: str,
+        into: int | None,
+        now_ms: Callable[[], int],
+        progress: Callable[[int], None],
+        *,
+        dry_run: bool,
+        used: set[str] | None = None,
+    ):
+        self._replica = replica
+        self._report = report
+        self._tree = tree
+        self._beside = beside
+        self._into = into
+        self._now_ms = now_ms
+        self._progress = progress
+        self._dry_run = dry_run
+        self._used = set[str]() if used is None else used
+        self._targets: dict[str, Target] = {}
+
+    def take(self, items: Iterator[Item], first: Provenance) -> None:
+        """All of them.
+
+        Args:
+            first: Where records come from of which nothing else is said.
+        """
+        target: Target | None = None
+        try:
+            for item in items:
+                match item:
+                    case Chat():
+                        target = self._targets.get(item.key)
+                        if target is None:
+                            target = self._targets[item.key] = self._begin(item, first)
+                        target.come_from(first)
+                    case Provenance():
+                        if target is not None:
+                            target.come_from(item)
+                    case Record():
+                        assert target is not None, "an importer yields a chat before its records"
+                        target.add(item)
+                        self._bound()
+                    case Skipped():
+                        self._report.skip(item)
+        except MlogError:
+            self._finish()
+            raise
+        self._finish()
+
+    def close(self, first: Provenance, file_hash: str) -> None:
+        """A pipe's hash is known at its end: say it then."""
+        for target in self._targets.values():
+            target.close(first, file_hash)
+
+    def _begin(self, chat: Chat, first: Provenance) -> Target:
+        counts = ChatReport(title=chat.title)
+        self._report.chats.append(counts)
+        return Target(
+            self._replica,
+            chat,
+            first,
+            self._into,
+            counts,
+            self._now_ms,
+            self._progress,
+            self._open_tree(),
+            self._report.skip,
+            dry_run=self._dry_run,
+        )
+
+    def _open_tree(self) -> tuple[Tree | None, str, set[str]]:
+        return self._tree, self._beside, self._used
+
+    def _bound(self) -> None:
+        """Write all that waits once it is large, so that memory does not grow with the number of chats."""
+        if len(self._targets) > 1 and (
+            sum(target.pending for target in self._targets.values()) >= limits.STORE_ROWS_MAX
+            or sum(target.pending_size for target in self._targets.values()) >= limits.IMPORT_BATCH_SIZE_BYTES
+        ):
+            for target in self._targets.values():
+                target.flush()
+
+    def _finish(self) -> None:
+        for target in self._targets.values():
+            target.finish()
