@@ -137,6 +137,8 @@ class _LateExporter(_Late):
 IMPORTERS: Final[tuple[Importer, ...]] = (
     _LateImporter("mlog", "jsonl", "JsonLinesImporter"),
     _LateImporter("telegram", "telegram", "TelegramImporter"),
+    _LateImporter("signal", "signal_export", "SignalImporter"),
+    _LateImporter("whatsapp", "whatsapp", "WhatsAppImporter"),
     _LateImporter("mbox", "mail", "MboxImporter"),
     _LateImporter("eml", "mail", "EmlImporter"),
     _LateImporter("irc", "irc", "IrcImporter"),
