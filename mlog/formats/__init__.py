@@ -28,6 +28,7 @@ from mlog.formats.tree import Tree
 __all__ = [
     "EXPORTERS",
     "IMPORTERS",
+    "TREE_IMPORTERS",
     "Chat",
     "ExportRecord",
     "Exporter",
@@ -129,6 +130,14 @@ class _LateImporter(_Late):
         return cast(Importer, self._load()).parse(source)
 
 
+class _LateTreeImporter(_Late):
+    def claim(self, tree: Tree) -> Sequence[str]:
+        return cast(TreeImporter, self._load()).claim(tree)
+
+    def parse(self, tree: Tree, claimed: Sequence[str], hints: Hints) -> Iterator[Item]:
+        return cast(TreeImporter, self._load()).parse(tree, claimed, hints)
+
+
 class _LateExporter(_Late):
     def export(self, chat: Chat, records: Iterable[ExportRecord]) -> Iterator[bytes]:
         return cast(Exporter, self._load()).export(chat, records)
@@ -137,6 +146,7 @@ class _LateExporter(_Late):
 IMPORTERS: Final[tuple[Importer, ...]] = (
     _LateImporter("mlog", "jsonl", "JsonLinesImporter"),
     _LateImporter("telegram", "telegram", "TelegramImporter"),
+    _LateImporter("google-chat", "google_chat", "GoogleChatImporter"),
     _LateImporter("signal", "signal_export", "SignalImporter"),
     _LateImporter("whatsapp", "whatsapp", "WhatsAppImporter"),
     _LateImporter("mbox", "mail", "MboxImporter"),
@@ -144,6 +154,11 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
     _LateImporter("irc", "irc", "IrcImporter"),
 )
 """In the order in which they are asked: the one that is easiest to mistake for comes last."""
+
+TREE_IMPORTERS: Final[tuple[TreeImporter, ...]] = (
+    _LateTreeImporter("google-chat", "google_chat", "GoogleChatTreeImporter"),
+)
+"""Formats whose chats are spread over several files."""
 
 EXPORTERS: Final[tuple[Exporter, ...]] = (
     _LateExporter("jsonl", "jsonl", "JsonLinesExporter"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mimetypes
 import re
 import unicodedata
+from bisect import bisect_left
 from typing import Final
 
 from mlog.formats.record import File
@@ -57,11 +58,14 @@ class Beside:
         self._folder = folder
         self._paths: dict[str, str] = {}
         self._stems: dict[str, str] = {}
-        for path in tree.names if tree is not None else ():
-            if path.startswith(folder):
-                known = _known(path[len(folder) :])
-                self._paths.setdefault(known, path)
-                self._stems.setdefault(known[: known.rfind(".")] if "." in known else known, path)
+        names = tree.names if tree is not None else ()
+        for at in range(bisect_left(names, folder), len(names)):  # Names are sorted.
+            path = names[at]
+            if not path.startswith(folder):
+                break
+            known = _known(path[len(folder) :])
+            self._paths.setdefault(known, path)
+            self._stems.setdefault(known[: known.rfind(".")] if "." in known else known, path)
 
     def find(self, name: str) -> str:
         """Path in the tree of a file that is called so in the export, or ""."""

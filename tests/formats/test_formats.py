@@ -25,6 +25,11 @@ SAMPLES = {
         b'{"name":"t","type":"x","id":1,"messages":[{"id":1,"type":"message","from":"a","from_id":"user1",'
         b'"text":"hi"}]}'
     ),
+    "google-chat": (
+        b'{"messages": [{"creator": {"name": "Ann"},'
+        b' "created_date": "Tuesday, January 2, 2024 at 3:04:05 PM UTC",'
+        b' "text": "hi", "topic_id": "t", "message_id": "g/t/m"}]}'
+    ),
     "signal": (
         b'{"date": "2024-01-02T15:04:05.123000+00:00", "sender": "Ann", "body": "hi", "quote": "",'
         b' "sticker": null, "reactions": [], "attachments": []}\n'
