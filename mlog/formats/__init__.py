@@ -148,6 +148,7 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
     _LateImporter("telegram", "telegram", "TelegramImporter"),
     _LateImporter("google-chat", "google_chat", "GoogleChatImporter"),
     _LateImporter("signal", "signal_export", "SignalImporter"),
+    _LateImporter("sms", "sms", "SmsImporter"),
     _LateImporter("whatsapp", "whatsapp", "WhatsAppImporter"),
     _LateImporter("mbox", "mail", "MboxImporter"),
     _LateImporter("eml", "mail", "EmlImporter"),

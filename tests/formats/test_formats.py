@@ -34,6 +34,7 @@ SAMPLES = {
         b'{"date": "2024-01-02T15:04:05.123000+00:00", "sender": "Ann", "body": "hi", "quote": "",'
         b' "sticker": null, "reactions": [], "attachments": []}\n'
     ),
+    "sms": b'<smses count="1"><sms address="+49170" date="1704207845000" type="1" body="hi" /></smses>',
     "whatsapp": b"31/1/24, 09:14 - Ann: hi\n31/1/24, 09:15 - Ben: ho\n",
     "mbox": b"From a Thu Jan  2 03:04:05 2020\nSubject: hi\nFrom: a@example.org\n\nho\n",
     "eml": b"Subject: hi\nFrom: a@example.org\n\nho\n",
