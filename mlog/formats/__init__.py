@@ -148,6 +148,7 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
     _LateImporter("telegram", "telegram", "TelegramImporter"),
     _LateImporter("google-chat", "google_chat", "GoogleChatImporter"),
     _LateImporter("signal", "signal_export", "SignalImporter"),
+    _LateImporter("google-voice", "google_voice", "GoogleVoiceImporter"),
     _LateImporter("sms", "sms", "SmsImporter"),
     _LateImporter("whatsapp", "whatsapp", "WhatsAppImporter"),
     _LateImporter("mbox", "mail", "MboxImporter"),
@@ -158,6 +159,7 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
 
 TREE_IMPORTERS: Final[tuple[TreeImporter, ...]] = (
     _LateTreeImporter("google-chat", "google_chat", "GoogleChatTreeImporter"),
+    _LateTreeImporter("google-voice", "google_voice", "GoogleVoiceTreeImporter"),
 )
 """Formats whose chats are spread over several files."""
 

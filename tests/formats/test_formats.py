@@ -34,6 +34,11 @@ SAMPLES = {
         b'{"date": "2024-01-02T15:04:05.123000+00:00", "sender": "Ann", "body": "hi", "quote": "",'
         b' "sticker": null, "reactions": [], "attachments": []}\n'
     ),
+    "google-voice": (
+        b'<html><body><div class="hChatLog hfeed"><div class="message">'
+        b'<abbr class="dt" title="2024-01-02T15:04:05.678Z">x</abbr><cite class="sender"><a class="tel" '
+        b'href="tel:+1732"><span class="fn">Ann</span></a></cite><q>hi</q></div></div></body></html>'
+    ),
     "sms": b'<smses count="1"><sms address="+49170" date="1704207845000" type="1" body="hi" /></smses>',
     "whatsapp": b"31/1/24, 09:14 - Ann: hi\n31/1/24, 09:15 - Ben: ho\n",
     "mbox": b"From a Thu Jan  2 03:04:05 2020\nSubject: hi\nFrom: a@example.org\n\nho\n",
