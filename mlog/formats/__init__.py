@@ -5,13 +5,18 @@ both work in bounded memory and know nothing of entries, stores or keys. A furth
 joins by a module and a line in `IMPORTERS` or `EXPORTERS` below; modules are loaded when they
 are first asked, so that starting mlog costs nothing for formats that are not used.
 
-| name     | what                                       | read by     | written by         |
-|----------|--------------------------------------------|-------------|--------------------|
-| mlog     | mlog's own JSON lines (written as "jsonl") | jsonl.py    | jsonl.py           |
-| telegram | Telegram Desktop's result.json             | telegram.py | telegram_export.py |
-| mbox     | mailboxes                                  | mail.py     | mbox_export.py     |
-| eml      | a single mail                              | mail.py     |                    |
-| irc      | IRC logs, with reply annotations           | irc.py      |                    |
+| name         | what                                       | read by           | written by         |
+|--------------|--------------------------------------------|-------------------|--------------------|
+| mlog         | mlog's own JSON lines (written as "jsonl") | jsonl.py          | jsonl.py           |
+| telegram     | Telegram Desktop's result.json             | telegram.py       | telegram_export.py |
+| google-chat  | Google Chat's Takeout                      | google_chat.py    |                    |
+| signal       | sigexport, signalbackup-tools              | signal_export.py  |                    |
+| google-voice | Google Voice's Takeout                     | google_voice.py   |                    |
+| sms          | SMS Backup & Restore                       | sms.py            |                    |
+| whatsapp     | WhatsApp's "Export chat"                   | whatsapp.py       |                    |
+| mbox         | mailboxes                                  | mail.py           | mbox_export.py     |
+| eml          | a single mail                              | mail.py           |                    |
+| irc          | IRC logs, with reply annotations           | irc.py            |                    |
 """
 
 from __future__ import annotations

@@ -35,8 +35,9 @@ def message(who: str, text: str, when: str = _WHEN, more: str = "") -> str:
 
 def page(*messages: str, title: str = "Me to\nAnn Lee", people: str = "") -> bytes:
     return (
-        '<?xml version="1.0" ?>\n<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN" "http://x.dtd">'
-        f'<html xmlns="http://www.w3.org/1999/xhtml"><head><title>{title}</title><style>q {{ x }}</style></head>\n'
+        '<?xml version="1.0" ?>\n<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN" "x">'
+        f'<html xmlns="http://www.w3.org/1999/xhtml"><head><title>{title}</title>'
+        "<style>q { x }</style></head>\n"
         f'<body><div class="hChatLog hfeed">{people}{"".join(messages)}</div>\n<div class="tags">Labels:\n'
         '<a rel="tag" href="http://www.google.com/voice#sms">Text</a></div></body></html>'
     ).encode()
