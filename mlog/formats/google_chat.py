@@ -25,7 +25,7 @@ from typing import Any, Final, cast
 import msgspec
 from blake3 import blake3
 
-from mlog.errors import InvalidInput, MlogError
+from mlog.errors import InvalidInput, UserError
 from mlog.formats.beside import Beside, folder_of
 from mlog.formats.identity import Occurrences, again, of_id, of_line
 from mlog.formats.json_stream import JsonStream
@@ -128,7 +128,7 @@ class GoogleChatTreeImporter:
                             position = item.position
             except InvalidInput as error:
                 yield Skipped(position=position + 1, reason=f"broken from here on: {error}", file=path)
-            except MlogError as error:
+            except UserError as error:
                 yield Skipped(position=0, reason=str(error), file=path)
 
 
@@ -278,7 +278,7 @@ def _info(tree: Tree | None, path: str) -> dict[str, Any]:
         with tree.open(path) as stream:
             json = JsonStream(Source(stream, path))
             return _dict(json.build(*json.next()))
-    except MlogError:
+    except (InvalidInput, UserError):
         return {}
 
 

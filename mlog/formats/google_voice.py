@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 from blake3 import blake3
 
-from mlog.errors import MlogError
+from mlog.errors import InvalidInput, UserError
 from mlog.formats.beside import Beside, folder_of
 from mlog.formats.google_voice_html import Page, Person, Said
 from mlog.formats.identity import Occurrences, again, of_line
@@ -85,7 +85,7 @@ class GoogleVoiceTreeImporter:
         for path in claimed:
             try:
                 one = _look(tree, path, hints, numbers)
-            except MlogError as error:
+            except (InvalidInput, UserError) as error:
                 yield Skipped(position=0, reason=str(error), file=path)
                 continue
             found.append(one)
@@ -170,8 +170,9 @@ def _look(tree: Tree, path: str, hints: Hints, numbers: dict[str, str]) -> _Foun
         said = list(page.read(Source(stream, path, hints=hints)))
     others = _others(page, said)
     for one in others:
-        if one.name and one.number:
-            numbers.setdefault(one.name, _bare(one.number))
+        number = _bare(one.number)
+        if one.name and number and numbers.setdefault(one.name, number) != number:
+            numbers[one.name] = ""  # A name with two numbers does not tell which.
     times = [time for one in said if (time := _time_ms(one.time, hints.zone)) is not None]
     nameless = not any(one.number for one in others)
     return _Found(path, _chat(others, page, path.rpartition("/")[2], said), min(times, default=0), nameless)
@@ -190,7 +191,7 @@ def _page(tree: Tree, path: str, hints: Hints, reader: _Reader) -> Iterator[Item
         yield Provenance(format="google-voice", file_hash=hasher.hexdigest(), name=name)
         for item in reader.items(page, said):
             yield msgspec.structs.replace(item, file=path) if isinstance(item, Skipped) else item
-    except MlogError as error:
+    except (InvalidInput, UserError) as error:
         yield Skipped(position=0, reason=str(error), file=path)
 
 

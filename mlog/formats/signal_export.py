@@ -18,6 +18,7 @@ Reactions, former versions (EDITs) and erased messages are records of their own;
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, cast
@@ -174,7 +175,8 @@ def reactions_of(record: Record, pairs: list[tuple[str, str]]) -> Iterator[Item]
 def _chat(source: Source, head: str) -> Chat:
     folder = folder_of(source.path).rstrip("/").rpartition("/")[2]
     stem = _ENDING.sub("", source.name.rpartition("/")[2])
-    title = folder if stem.lower() in _NAMELESS else stem
+    # Names on a Mac's disk are composed differently.
+    title = unicodedata.normalize("NFC", folder if stem.lower() in _NAMELESS else stem)
     # Two chats without a name are two chats: the first line tells them apart.
     key = title.lower() or of_line("", Kind.MESSAGE, "", head.partition("\n")[0].strip()).hex()
     return Chat(key=clip(f"signal:{key}"), title=clip(title or "Signal chat", TITLE_SIZE_MAX_BYTES))

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, tzinfo
 from typing import IO, Final
@@ -332,5 +333,6 @@ def _title(source: Source) -> str:
         stem = _COPY.sub("", re.sub(r"(?i)\.(?:txt|zip)$", "", name).strip())
         if stem.lower() not in _NAMELESS:
             found = _EXPORT_NAME.fullmatch(stem)
-            return without_marks(found["title"] if found is not None else stem).strip()
+            title = without_marks(found["title"] if found is not None else stem).strip()
+            return unicodedata.normalize("NFC", title)  # Names on a Mac's disk are composed differently.
     return ""

@@ -148,6 +148,17 @@ def test_pages_of_one_chat_are_merged_by_number_in_order_of_time():
     assert "google-voice" in [known.name for known in TREE_IMPORTERS]
 
 
+def test_a_name_with_two_numbers_tells_no_number():
+    other = _ANN.replace("0101", "0199")
+    files = {
+        "Ann Lee - Text - 2024-01-01T15_04_05Z.html": page(message(_ANN, "one")),
+        "Ann Lee - Text - 2024-01-02T15_04_05Z.html": page(message(other, "two")),
+        "Ann Lee - Text - 2024-01-03T15_04_05Z.html": page(message(_ME, "to whom?")),
+    }
+    keys = [item.key for item in tree_items(files) if isinstance(item, Chat)]
+    assert keys == ["google-voice:+17325550101", "google-voice:+17325550199", "google-voice:ann lee"]
+
+
 def test_attachments_are_found_whatever_their_ending():
     stem = "Ann Lee - Text - 2024-01-02T15_04_05Z"
     more = (
