@@ -150,6 +150,18 @@ JSON_VALUE_SIZE_MAX_BYTES: Final = 4 * MIB
 JSON_DEPTH_MAX: Final = 64
 """Nested lists and objects in a JSON export; Telegram's go 8 deep."""
 
+MESSAGE_LINES_SIZE_MAX_BYTES: Final = 1 * MIB
+"""One message of several lines in a text export; WhatsApp's have at most 65,536 characters."""
+
+CHATS_PER_FILE_MAX: Final = 100_000
+"""Chats that are mixed in one file and sorted out of it: about 500 bytes of memory each."""
+
+HTML_FILE_SIZE_MAX_BYTES: Final = 16 * MIB
+"""One page of an HTML export; Google Voice makes one for each day and chat."""
+
+HTML_PIECE_SIZE_MAX_BYTES: Final = 256 * KIB
+"""One tag, comment or run of text in a page: a longer one that does not end is no HTML."""
+
 # -- sketches --------------------------------------------------------------------------------
 
 SKETCH_CELLS_FIRST: Final = 32

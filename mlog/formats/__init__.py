@@ -5,13 +5,18 @@ both work in bounded memory and know nothing of entries, stores or keys. A furth
 joins by a module and a line in `IMPORTERS`, `TREE_IMPORTERS` or `EXPORTERS` below; modules are loaded
 when they are first asked, so that starting mlog costs nothing for formats that are not used.
 
-| name     | what                                       | read by     | written by         |
-|----------|--------------------------------------------|-------------|--------------------|
-| mlog     | mlog's own JSON lines (written as "jsonl") | jsonl.py    | jsonl.py           |
-| telegram | Telegram Desktop's result.json             | telegram.py | telegram_export.py |
-| mbox     | mailboxes                                  | mail.py     | mbox_export.py     |
-| eml      | a single mail                              | mail.py     |                    |
-| irc      | IRC logs, with reply annotations           | irc.py      |                    |
+| name         | what                                       | read by           | written by         |
+|--------------|--------------------------------------------|-------------------|--------------------|
+| mlog         | mlog's own JSON lines (written as "jsonl") | jsonl.py          | jsonl.py           |
+| telegram     | Telegram Desktop's result.json             | telegram.py       | telegram_export.py |
+| google-chat  | Google Chat's Takeout                      | google_chat.py    |                    |
+| signal       | sigexport, signalbackup-tools              | signal_export.py  |                    |
+| google-voice | Google Voice's Takeout                     | google_voice.py   |                    |
+| sms          | SMS Backup & Restore                       | sms.py            |                    |
+| whatsapp     | WhatsApp's "Export chat"                   | whatsapp.py       |                    |
+| mbox         | mailboxes                                  | mail.py           | mbox_export.py     |
+| eml          | a single mail                              | mail.py           |                    |
+| irc          | IRC logs, with reply annotations           | irc.py            |                    |
 """
 
 from __future__ import annotations
@@ -147,17 +152,22 @@ class _LateExporter(_Late):
 IMPORTERS: Final[tuple[Importer, ...]] = (
     _LateImporter("mlog", "jsonl", "JsonLinesImporter"),
     _LateImporter("telegram", "telegram", "TelegramImporter"),
+    _LateImporter("google-chat", "google_chat", "GoogleChatImporter"),
+    _LateImporter("signal", "signal_export", "SignalImporter"),
+    _LateImporter("google-voice", "google_voice", "GoogleVoiceImporter"),
+    _LateImporter("sms", "sms", "SmsImporter"),
+    _LateImporter("whatsapp", "whatsapp", "WhatsAppImporter"),
     _LateImporter("mbox", "mail", "MboxImporter"),
     _LateImporter("eml", "mail", "EmlImporter"),
     _LateImporter("irc", "irc", "IrcImporter"),
 )
 """In the order in which they are asked: the one that is easiest to mistake for comes last."""
 
-TREE_IMPORTERS: Final[tuple[TreeImporter, ...]] = ()
-"""In the order in which they are asked; each claims what those before it left.
-
-A format joins by `_LateTreeImporter("name", "module", "ClassName"),`.
-"""
+TREE_IMPORTERS: Final[tuple[TreeImporter, ...]] = (
+    _LateTreeImporter("google-chat", "google_chat", "GoogleChatTreeImporter"),
+    _LateTreeImporter("google-voice", "google_voice", "GoogleVoiceTreeImporter"),
+)
+"""In the order in which they are asked; each claims what those before it left."""
 
 EXPORTERS: Final[tuple[Exporter, ...]] = (
     _LateExporter("jsonl", "jsonl", "JsonLinesExporter"),

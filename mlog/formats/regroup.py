@@ -1,0 +1,86 @@
+"""Records of chats that are mixed in one file, sorted out chat by chat.
+
+Importers yield one chat after the other. Where a file mixes them, records wait in a temporary file
+without a name; memory holds 8 bytes for each record and about 500 for each chat.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from mlog.errors import LimitExceeded, StoreError
+from mlog.formats.record import Chat, Item, Record
+from mlog.limits import CHATS_PER_FILE_MAX, KIB
+
+__all__ = ["Regrouped"]
+
+_SPOOL_SIZE_BYTES: Final = 256 * KIB
+_LENGTH_SIZE_BYTES: Final = 8
+
+
+class Regrouped:
+    """Takes records in any order of chats, and gives them chat by chat, each in its order."""
+
+    def __init__(self, source_name: str) -> None:
+        self._name = source_name
+        self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_SIZE_BYTES)  # noqa: SIM115 -- __exit__
+        self._places: dict[str, array[int]] = {}
+        self._titles: dict[str, str] = {}
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def __enter__(self) -> Regrouped:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._spool.close()
+
+    def add(self, key: str, title: str, record: Record) -> None:
+        """Put a record to its chat; of several titles the last one that is not empty counts.
+
+        Raises:
+            LimitExceeded: Too many chats.
+            StoreError: There is no room for temporary data.
+        """
+        places = self._places.get(key)
+        if places is None:
+            if len(self._places) == CHATS_PER_FILE_MAX:
+                raise LimitExceeded(
+                    f"more than {CHATS_PER_FILE_MAX:,} chats in one file",
+                    source=self._name,
+                    position=record.position,
+                )
+            places = self._places[key] = array("Q")
+        if title:
+            self._titles[key] = title
+        encoded = self._encoder.encode(record)
+        try:
+            places.append(self._spool.tell())
+            self._spool.write(len(encoded).to_bytes(_LENGTH_SIZE_BYTES) + encoded)
+        except OSError as error:
+            raise _no_room(error) from None
+
+    def items(self) -> Iterator[Item]:
+        """Each chat, then its records.
+
+        Raises:
+            StoreError: The temporary file cannot be read.
+        """
+        decoder = msgspec.msgpack.Decoder(Record)
+        for key, places in self._places.items():
+            yield Chat(key=key, title=self._titles.get(key, key.partition(":")[2]))
+            for place in places:
+                try:
+                    self._spool.seek(place)
+                    encoded = self._spool.read(int.from_bytes(self._spool.read(_LENGTH_SIZE_BYTES)))
+                except OSError as error:
+                    raise _no_room(error) from None
+                yield decoder.decode(encoded)
+
+
+def _no_room(error: OSError) -> StoreError:
+    return StoreError(f"temporary file: {error.strerror}. Free some space in the temporary folder.")

@@ -1,0 +1,47 @@
+"""Mixed chats sorted out: order, attachments and bounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlog.errors import LimitExceeded
+from mlog.formats.record import Chat, File, Record
+from mlog.formats.regroup import Regrouped
+from mlog.log.bodies import Kind
+from mlog.log.ids import MessageId
+
+
+def record(number: int) -> Record:
+    return Record(
+        kind=Kind.MESSAGE,
+        mid=MessageId(number.to_bytes(16)),
+        author="Ann",
+        text="x" * 10_000,
+        time_ms=number,
+        position=number,
+        to=(MessageId(bytes(16)),),
+        files=(File(name="a", data=bytes(100)),),
+    )
+
+
+def test_chats_come_one_after_the_other_each_in_its_order():
+    with Regrouped("x") as chats:
+        for number in range(100):
+            chats.add(f"sms:{number % 3}", "Ann" if number == 4 else "", record(number))
+        items = list(chats.items())
+    assert [item for item in items if isinstance(item, Chat)] == [
+        Chat(key="sms:0", title="0"),
+        Chat(key="sms:1", title="Ann"),
+        Chat(key="sms:2", title="2"),
+    ]
+    records = [item for item in items if isinstance(item, Record)]
+    assert records == [record(number) for start in range(3) for number in range(start, 100, 3)]
+
+
+def test_too_many_chats_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mlog.formats.regroup.CHATS_PER_FILE_MAX", 2)
+    with Regrouped("x") as chats:
+        for number in range(2):
+            chats.add(str(number), "", record(number))
+        with pytest.raises(LimitExceeded, match="more than 2 chats"):
+            chats.add("2", "", record(2))
