@@ -9,9 +9,12 @@ when they are first asked, so that starting mlog costs nothing for formats that 
 |----------|--------------------------------------------|-------------|--------------------|
 | mlog     | mlog's own JSON lines (written as "jsonl") | jsonl.py    | jsonl.py           |
 | telegram | Telegram Desktop's result.json             | telegram.py | telegram_export.py |
+| discord  | DiscordChatExporter's JSON                 | discord.py  |                    |
 | mbox     | mailboxes                                  | mail.py     | mbox_export.py     |
 | eml      | a single mail                              | mail.py     |                    |
 | irc      | IRC logs, with reply annotations           | irc.py      |                    |
+
+Whole folders or archives: slack (slack.py), discord-package (discord_package.py).
 """
 
 from __future__ import annotations
@@ -147,13 +150,17 @@ class _LateExporter(_Late):
 IMPORTERS: Final[tuple[Importer, ...]] = (
     _LateImporter("mlog", "jsonl", "JsonLinesImporter"),
     _LateImporter("telegram", "telegram", "TelegramImporter"),
+    _LateImporter("discord", "discord", "DiscordImporter"),
     _LateImporter("mbox", "mail", "MboxImporter"),
     _LateImporter("eml", "mail", "EmlImporter"),
     _LateImporter("irc", "irc", "IrcImporter"),
 )
 """In the order in which they are asked: the one that is easiest to mistake for comes last."""
 
-TREE_IMPORTERS: Final[tuple[TreeImporter, ...]] = ()
+TREE_IMPORTERS: Final[tuple[TreeImporter, ...]] = (
+    _LateTreeImporter("slack", "slack", "SlackImporter"),
+    _LateTreeImporter("discord-package", "discord_package", "DiscordPackageImporter"),
+)
 """In the order in which they are asked; each claims what those before it left.
 
 A format joins by `_LateTreeImporter("name", "module", "ClassName"),`.

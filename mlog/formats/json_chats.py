@@ -8,30 +8,37 @@ because the newest stands first, wait in a private temporary file.
 from __future__ import annotations
 
 import tempfile
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
 from typing import IO, Any, Final, cast
+from urllib.parse import unquote
 
 import msgspec
 
 from mlog.errors import InvalidInput, StoreError
+from mlog.formats.identity import of_id
 from mlog.formats.json_stream import JsonStream
-from mlog.formats.record import File
+from mlog.formats.record import File, Item, Record, Skipped
 from mlog.formats.source import Hints, Source
-from mlog.formats.texts import clip
+from mlog.formats.texts import clip, fitted
 from mlog.formats.tree import Tree
-from mlog.limits import KIB, TIME_MAX_MS
+from mlog.limits import EMOJI_SIZE_MAX_BYTES, KIB, TIME_MAX_MS
+from mlog.log.bodies import Kind
 
 __all__ = [
     "details",
     "dicts",
+    "edit",
+    "elements",
     "file_beside",
     "folder_of",
     "iso_ms",
     "items_of",
     "mapping",
     "opened",
+    "reaction",
     "scaled_ms",
     "spooled",
     "walk",
@@ -109,6 +116,8 @@ def file_beside(
 ) -> File:
     """An attachment by the path that the export gives; found in the first of `folders` that has it."""
     plain = path.replace("\\", "/").partition("?")[0].removeprefix("./")
+    if tree is not None and "%" in plain and not any(_holds(tree, folder + plain) for folder in folders):
+        plain = unquote(plain)
     shown = clip(name or plain.rpartition("/")[2] or "file")
     bytes_size = size if isinstance(size, int) and 0 < size < 2**53 else 0
     if tree is not None and "://" not in plain and plain:
@@ -119,8 +128,6 @@ def file_beside(
 
 
 def _holds(tree: Tree, name: str) -> bool:
-    from bisect import bisect_left
-
     names = tree.names
     at = bisect_left(names, name)
     return at < len(names) and names[at] == name
@@ -234,3 +241,54 @@ def walk(
             yield head, 0, None
     if broken is not None:
         raise broken
+
+
+def elements(source: Source) -> Iterator[tuple[int, Any]]:
+    """The values of a document that is one list, with their ordinals from 1.
+
+    Raises:
+        InvalidInput: It is no list, or broken from some byte on.
+    """
+    stream = JsonStream(source)
+    if stream.next()[0] != "start_array":
+        raise InvalidInput("not a JSON list", source=source.name, position=0)
+    ordinal = 0
+    while (token := stream.next())[0] != "end_array":
+        ordinal += 1
+        yield ordinal, stream.build(*token)
+    stream.end()
+
+
+def reaction(
+    record: Record, *, scope: str, emoji: str, author: str, uid: str = "", time_ms: int = 0
+) -> Iterator[Item]:
+    """Somebody's emoji on a message; the same one again has the same identity."""
+    if not 0 < len(emoji.encode()) <= EMOJI_SIZE_MAX_BYTES:
+        yield Skipped(position=record.position, reason="a reaction that is no emoji")
+        return
+    yield from fitted(
+        Record(
+            kind=Kind.REACTION,
+            mid=of_id(scope, f"{record.mid.hex()} reaction {uid or author} {emoji}"),
+            author=author,
+            text=emoji,
+            time_ms=time_ms or record.time_ms,
+            position=record.position,
+            to=(record.mid,),
+            uid=uid,
+        )
+    )
+
+
+def edit(record: Record, *, scope: str, own_id: str, time_ms: int) -> Iterator[Item]:
+    """An edit beside an edited message, so that a later export brings the newer text."""
+    yield from fitted(
+        msgspec.structs.replace(
+            record,
+            kind=Kind.EDIT,
+            mid=of_id(scope, f"{own_id} edit {time_ms}"),
+            time_ms=time_ms,
+            to=(record.mid,),
+            files=(),
+        )
+    )

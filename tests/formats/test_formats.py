@@ -25,6 +25,10 @@ SAMPLES = {
         b'{"name":"t","type":"x","id":1,"messages":[{"id":1,"type":"message","from":"a","from_id":"user1",'
         b'"text":"hi"}]}'
     ),
+    "discord": (
+        b'{"guild":{"id":"1","name":"g"},"channel":{"id":"2","name":"c"},"messages":[{"id":"3",'
+        b'"type":"Default","timestamp":"2020-01-02T03:04:05Z","content":"hi","author":{"id":"4","name":"a"}}]}'
+    ),
     "mbox": b"From a Thu Jan  2 03:04:05 2020\nSubject: hi\nFrom: a@example.org\n\nho\n",
     "eml": b"Subject: hi\nFrom: a@example.org\n\nho\n",
     "irc": b"[09:14] <a> hi\n[09:15] <b> ho\n",
@@ -46,7 +50,7 @@ def test_formats_are_told_by_content_whatever_the_name(name: str):
     "data", [b"", b"\n\n", b"nothing of the kind\n", b"\x89PNG\r\n\x1a\n\0\0", b"{}", b"[1]"]
 )
 def test_unknown_content_names_the_formats_and_the_option(data: bytes):
-    with pytest.raises(UserError, match=r"mlog, telegram, mbox, eml, irc.*--format"):
+    with pytest.raises(UserError, match=r"mlog, telegram, discord, .*mbox, eml, irc.*--format"):
         detect(data, "a.txt")
 
 
