@@ -10,11 +10,13 @@ when they are first asked, so that starting mlog costs nothing for formats that 
 | mlog     | mlog's own JSON lines (written as "jsonl") | jsonl.py    | jsonl.py           |
 | telegram | Telegram Desktop's result.json             | telegram.py | telegram_export.py |
 | discord  | DiscordChatExporter's JSON                 | discord.py  |                    |
+| meta     | Messenger's and Instagram's JSON           | meta.py     |                    |
 | mbox     | mailboxes                                  | mail.py     | mbox_export.py     |
 | eml      | a single mail                              | mail.py     |                    |
 | irc      | IRC logs, with reply annotations           | irc.py      |                    |
 
-Whole folders or archives: slack (slack.py), discord-package (discord_package.py).
+Whole folders or archives: slack (slack.py), discord-package (discord_package.py),
+meta-export (meta.py).
 """
 
 from __future__ import annotations
@@ -151,6 +153,7 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
     _LateImporter("mlog", "jsonl", "JsonLinesImporter"),
     _LateImporter("telegram", "telegram", "TelegramImporter"),
     _LateImporter("discord", "discord", "DiscordImporter"),
+    _LateImporter("meta", "meta", "MetaImporter"),
     _LateImporter("mbox", "mail", "MboxImporter"),
     _LateImporter("eml", "mail", "EmlImporter"),
     _LateImporter("irc", "irc", "IrcImporter"),
@@ -160,6 +163,7 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
 TREE_IMPORTERS: Final[tuple[TreeImporter, ...]] = (
     _LateTreeImporter("slack", "slack", "SlackImporter"),
     _LateTreeImporter("discord-package", "discord_package", "DiscordPackageImporter"),
+    _LateTreeImporter("meta-export", "meta", "MetaTreeImporter"),
 )
 """In the order in which they are asked; each claims what those before it left.
 

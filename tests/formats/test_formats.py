@@ -29,6 +29,7 @@ SAMPLES = {
         b'{"guild":{"id":"1","name":"g"},"channel":{"id":"2","name":"c"},"messages":[{"id":"3",'
         b'"type":"Default","timestamp":"2020-01-02T03:04:05Z","content":"hi","author":{"id":"4","name":"a"}}]}'
     ),
+    "meta": b'{"messages":[{"sender_name":"a","timestamp_ms":1,"content":"hi"}]}',
     "mbox": b"From a Thu Jan  2 03:04:05 2020\nSubject: hi\nFrom: a@example.org\n\nho\n",
     "eml": b"Subject: hi\nFrom: a@example.org\n\nho\n",
     "irc": b"[09:14] <a> hi\n[09:15] <b> ho\n",

@@ -168,7 +168,7 @@ _json = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(1 - 2**63, 2**63 - 1)
-    | st.floats(allow_nan=False)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=6),
     lambda inner: (
         st.lists(inner, max_size=4)
