@@ -5,18 +5,23 @@ both work in bounded memory and know nothing of entries, stores or keys. A furth
 joins by a module and a line in `IMPORTERS`, `TREE_IMPORTERS` or `EXPORTERS` below; modules are loaded
 when they are first asked, so that starting mlog costs nothing for formats that are not used.
 
-| name         | what                                       | read by           | written by         |
-|--------------|--------------------------------------------|-------------------|--------------------|
-| mlog         | mlog's own JSON lines (written as "jsonl") | jsonl.py          | jsonl.py           |
-| telegram     | Telegram Desktop's result.json             | telegram.py       | telegram_export.py |
-| google-chat  | Google Chat's Takeout                      | google_chat.py    |                    |
-| signal       | sigexport, signalbackup-tools              | signal_export.py  |                    |
-| google-voice | Google Voice's Takeout                     | google_voice.py   |                    |
-| sms          | SMS Backup & Restore                       | sms.py            |                    |
-| whatsapp     | WhatsApp's "Export chat"                   | whatsapp.py       |                    |
-| mbox         | mailboxes                                  | mail.py           | mbox_export.py     |
-| eml          | a single mail                              | mail.py           |                    |
-| irc          | IRC logs, with reply annotations           | irc.py            |                    |
+| name            | what                                       | read by            | written by         |
+|-----------------|--------------------------------------------|--------------------|--------------------|
+| mlog            | mlog's own JSON lines (written as "jsonl") | jsonl.py           | jsonl.py           |
+| telegram        | Telegram Desktop's result.json             | telegram.py        | telegram_export.py |
+| discord         | DiscordChatExporter's JSON                 | discord.py         |                    |
+| discord-package | what Discord itself hands out              | discord_package.py |                    |
+| slack           | Slack's export                             | slack.py           |                    |
+| meta            | Messenger's and Instagram's JSON           | meta.py            |                    |
+| meta-export     | the same, all files of each thread         | meta.py            |                    |
+| google-chat     | Google Chat's Takeout                      | google_chat.py     |                    |
+| signal          | sigexport, signalbackup-tools              | signal_export.py   |                    |
+| google-voice    | Google Voice's Takeout                     | google_voice.py    |                    |
+| sms             | SMS Backup & Restore                       | sms.py             |                    |
+| whatsapp        | WhatsApp's "Export chat"                   | whatsapp.py        |                    |
+| mbox            | mailboxes                                  | mail.py            | mbox_export.py     |
+| eml             | a single mail                              | mail.py            |                    |
+| irc             | IRC logs, with reply annotations           | irc.py             |                    |
 """
 
 from __future__ import annotations
@@ -152,6 +157,8 @@ class _LateExporter(_Late):
 IMPORTERS: Final[tuple[Importer, ...]] = (
     _LateImporter("mlog", "jsonl", "JsonLinesImporter"),
     _LateImporter("telegram", "telegram", "TelegramImporter"),
+    _LateImporter("discord", "discord", "DiscordImporter"),
+    _LateImporter("meta", "meta", "MetaImporter"),
     _LateImporter("google-chat", "google_chat", "GoogleChatImporter"),
     _LateImporter("signal", "signal_export", "SignalImporter"),
     _LateImporter("google-voice", "google_voice", "GoogleVoiceImporter"),
@@ -164,6 +171,9 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
 """In the order in which they are asked: the one that is easiest to mistake for comes last."""
 
 TREE_IMPORTERS: Final[tuple[TreeImporter, ...]] = (
+    _LateTreeImporter("slack", "slack", "SlackImporter"),
+    _LateTreeImporter("discord-package", "discord_package", "DiscordPackageImporter"),
+    _LateTreeImporter("meta-export", "meta", "MetaTreeImporter"),
     _LateTreeImporter("google-chat", "google_chat", "GoogleChatTreeImporter"),
     _LateTreeImporter("google-voice", "google_voice", "GoogleVoiceTreeImporter"),
 )

@@ -7,30 +7,35 @@ any order. Its key is `telegram:<type>:<id>`, and a message is known by chat key
 |------------------------------|---------------------------------------------------------------------|
 | type "message"               | MESSAGE, with `to` from reply_to_message_id                         |
 | edited, edited_unixtime      | an EDIT beside it, so that a later export brings the newer text     |
+| reply_to_peer_id             | another chat: a first line says so; this chat: `to` as always       |
 | reactions, where named       | REACTIONs; those of nobody in particular are `Skipped`              |
 | type "service"               | JOIN, PART or EVENT: "actor action details"; a pin refers with `to` |
 | photo, file, poll, place ... | a line in brackets before the caption: "[photo: photo_1.jpg]"       |
+|                              | and a File, at its path beside result.json where it was exported    |
 | forwarded_from               | a first line: "[forwarded from ann]"                                |
+| a field of a later version   | a line in brackets                                                  |
 
-Times are UTC: date_unixtime, else date as if it were UTC.
+Times are UTC: date_unixtime, else date, which has no zone, in the one that was hinted, else in UTC.
+People are known by from_id: "telegram:user4815".
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import tzinfo
 from typing import IO, Any, Final, cast
 
 import msgspec
 
 from mlog.errors import InvalidInput, StoreError
 from mlog.formats.identity import Occurrences, again, of_id, of_line
+from mlog.formats.json_chats import details, dicts, file_beside, folder_of, iso_ms, scaled_ms, word
 from mlog.formats.json_stream import JsonStream
-from mlog.formats.record import Chat, Item, Record, Skipped
+from mlog.formats.record import Chat, File, Item, Record, Skipped
 from mlog.formats.source import Source
 from mlog.formats.texts import clip, decode_head, fitted
-from mlog.limits import EMOJI_SIZE_MAX_BYTES, KIB, TIME_MAX_MS, TITLE_SIZE_MAX_BYTES
+from mlog.limits import EMOJI_SIZE_MAX_BYTES, KIB, TITLE_SIZE_MAX_BYTES
 from mlog.log.bodies import Kind
 from mlog.log.ids import MessageId
 
@@ -50,11 +55,31 @@ _HEADER_FIELDS: Final = frozenset(
 )
 """Fields of a service message that are not details to be read."""
 
-_SPOOL_SIZE_BYTES: Final = 256 * KIB
 _MEDIA: Final = (
     *("contact_information", "location_information", "place_name", "address", "game_title"),
     *("invoice_information", "dice", "giveaway_information", "todo_list", "paid_media"),
 )
+
+_SILENT_FIELDS: Final = frozenset(
+    (
+        *("id", "type", "date", "date_unixtime", "edited", "edited_unixtime", "from", "from_id", "text"),
+        *("text_entities", "reply_to_message_id", "reply_to_peer_id", "reactions", "forwarded_from"),
+        *("forwarded_from_id", "forwarded_date", "forwarded_date_unixtime", "saved_from", "via_bot"),
+        *("author", "photo", "photo_file_size", "file", "file_name", "file_size", "thumbnail", "media_type"),
+        *("thumbnail_file_size", "mime_type", "sticker_emoji", "duration_seconds", "width", "height"),
+        *(
+            "media_spoiler",
+            "poll",
+            "contact_vcard",
+            "contact_vcard_file_size",
+        ),
+        *("live_location_period_seconds", "inline_bot_buttons", "message_id", "action", "actor"),
+        *("actor_id", *_MEDIA),
+    )
+)
+"""Fields of a message that are read elsewhere, or that say nothing to a reader."""
+
+_SPOOL_SIZE_BYTES: Final = 256 * KIB
 
 
 class TelegramImporter:
@@ -92,15 +117,16 @@ class TelegramImporter:
         event, _ = stream.next()
         if event != "start_map":
             raise InvalidInput("not an export of Telegram: no JSON object", source=source.name, position=0)
-        yield from _Reader(stream).chat(top=True)
+        yield from _Reader(stream, source).chat(top=True)
         stream.end()
 
 
 class _Reader:
     """Walks the document; ordinals of messages run through all chats."""
 
-    def __init__(self, stream: JsonStream) -> None:
+    def __init__(self, stream: JsonStream, source: Source) -> None:
         self._stream = stream
+        self._source = source
         self._ordinal = 0
 
     def chat(self, *, top: bool = False) -> Iterator[Item]:
@@ -114,7 +140,7 @@ class _Reader:
                 broken = error  # What came before the break is kept.
             if spool.tell():
                 spool.seek(0)
-                chat = _Chat(head)
+                chat = _Chat(head, self._source)
                 yield chat.chat
                 for line in spool:
                     ordinal, message = msgspec.json.decode(line)
@@ -130,7 +156,7 @@ class _Reader:
             if field == "messages" and event == "start_array":
                 for message in self._messages():
                     if chat is None and not spool.tell() and _complete(head):
-                        chat = _Chat(head)
+                        chat = _Chat(head, self._source)
                         yield chat.chat
                     if chat is not None:
                         yield from chat.items(message, self._ordinal)
@@ -166,12 +192,15 @@ class _Reader:
 class _Chat:
     """Turns the messages of one chat into records."""
 
-    def __init__(self, head: dict[str, Any]) -> None:
-        kind = _word(head.get("type"))
-        own_id = _word(head.get("id"))
-        name = _word(head.get("name"))
+    def __init__(self, head: dict[str, Any], source: Source) -> None:
+        kind = word(head.get("type"))
+        own_id = word(head.get("id"))
+        name = word(head.get("name"))
         title = name or ("Saved messages" if kind == "saved_messages" else f"Telegram chat {own_id}".strip())
         self._key = f"telegram:{kind}:{own_id or name}"
+        self._own_id = own_id
+        self._source = source
+        self._zone = source.hints.zone
         self._occurrences = Occurrences()
         self.chat = Chat(key=clip(self._key), title=clip(title, TITLE_SIZE_MAX_BYTES))
 
@@ -183,26 +212,36 @@ class _Chat:
         fields = cast(dict[str, Any], message)
         service = fields.get("type") == "service"
         kind, text = _service(fields) if service else (Kind.MESSAGE, _text_of(fields))
-        author = _word(fields.get("actor" if service else "from"))
-        author = author or _word(fields.get("actor_id" if service else "from_id"))
-        time_ms = _time_ms(fields, "date")
-        own_id = _word(fields.get("id"))
+        author = word(fields.get("actor" if service else "from"))
+        user = word(fields.get("actor_id" if service else "from_id"))
+        author = author or user
+        time_ms = _time_ms(fields, "date", self._zone)
+        own_id = word(fields.get("id"))
         if own_id:
             mid = self._mid(own_id)
         else:
             first = of_line(f"{time_ms}s", kind, author, text)
             mid = again(first, self._occurrences.nth(first, time_ms // 86_400_000))
-        answered = _word(fields.get("message_id" if service else "reply_to_message_id"))
+        answered = word(fields.get("message_id" if service else "reply_to_message_id"))
         to: tuple[MessageId, ...] = ()
-        if answered and fields.get("reply_to_peer_id") is not None:
-            yield Skipped(position=ordinal, reason="the message replied to is in another chat")
+        peer = word(fields.get("reply_to_peer_id"))
+        if answered and peer and peer.lstrip("abcdefghijklmnopqrstuvwxyz") != self._own_id:
+            text = f"[in reply to message {answered} of {peer}]\n{text}"
         elif answered:
             to = (self._mid(answered),)
         record = Record(
-            kind=kind, mid=mid, author=author, text=text, time_ms=time_ms, position=ordinal, to=to
+            kind=kind,
+            mid=mid,
+            author=author,
+            text=text,
+            time_ms=time_ms,
+            position=ordinal,
+            to=to,
+            uid=_uid(user),
+            files=tuple(self._files(fields)),
         )
         yield from fitted(record)
-        edited_ms = _time_ms(fields, "edited")
+        edited_ms = _time_ms(fields, "edited", self._zone)
         if edited_ms and own_id and not service:
             yield from fitted(
                 msgspec.structs.replace(
@@ -211,29 +250,31 @@ class _Chat:
                     mid=self._mid(own_id, f"edit {edited_ms}"),
                     time_ms=edited_ms,
                     to=(mid,),
+                    files=(),
                 )
             )
-        for reaction in _dicts(fields.get("reactions")):
+        for reaction in dicts(fields.get("reactions")):
             yield from self._reactions(reaction, record)
 
     def _reactions(self, reaction: dict[str, Any], record: Record) -> Iterator[Item]:
-        emoji = _word(reaction.get("emoji"))
+        emoji = word(reaction.get("emoji"))
         if not 0 < len(emoji.encode()) <= EMOJI_SIZE_MAX_BYTES:
             yield Skipped(position=record.position, reason="a reaction that is no emoji")
             return
-        named = [one for one in _dicts(reaction.get("recent")) if one.get("from") or one.get("from_id")]
+        named = [one for one in dicts(reaction.get("recent")) if one.get("from") or one.get("from_id")]
         for one in named:
-            author = _word(one.get("from")) or _word(one.get("from_id"))
-            who = _word(one.get("from_id")) or author
+            author = word(one.get("from")) or word(one.get("from_id"))
+            who = word(one.get("from_id")) or author
             yield from fitted(
                 Record(
                     kind=Kind.REACTION,
                     mid=of_id(self._key, f"{record.mid.hex()} reaction {who} {emoji}"),
                     author=author,
                     text=emoji,
-                    time_ms=_time_ms(one, "date") or record.time_ms,
+                    time_ms=_time_ms(one, "date", self._zone) or record.time_ms,
                     position=record.position,
                     to=(record.mid,),
+                    uid=_uid(word(one.get("from_id"))),
                 )
             )
         count = reaction.get("count")
@@ -241,8 +282,37 @@ class _Chat:
             reason = f"{count - len(named)} reactions {emoji}: the export does not say whose"
             yield Skipped(position=record.position, reason=reason)
 
+    def _files(self, fields: dict[str, Any]) -> Iterator[File]:
+        """What was sent; its preview stands in where the export leaves the file itself out."""
+        whole = False
+        for field in ("photo", "file", "contact_vcard"):
+            path = word(fields.get(field))
+            if not path:
+                continue
+            whole = whole or not path.startswith("(")
+            name = word(fields.get("file_name")) if field == "file" else ""
+            if path.startswith("("):
+                yield File(name=clip(name or field), type=word(fields.get("mime_type")))
+                continue
+            yield file_beside(
+                path,
+                tree=self._source.tree,
+                folders=(folder_of(self._source.path),),
+                name=name,
+                kind=word(fields.get("mime_type")) if field == "file" else "",
+                size=fields.get("file_size" if field == "file" else f"{field}_file_size"),
+            )
+        thumbnail = word(fields.get("thumbnail"))
+        if thumbnail and not whole and not thumbnail.startswith("("):
+            folders = (folder_of(self._source.path),)
+            yield file_beside(thumbnail, tree=self._source.tree, folders=folders)
+
     def _mid(self, own_id: str, what: str = "") -> MessageId:
         return of_id(self._key, f"{own_id} {what}" if what else own_id)
+
+
+def _uid(user: str) -> str:
+    return f"telegram:{user}" if user else ""
 
 
 def _complete(head: dict[str, Any]) -> bool:
@@ -258,39 +328,18 @@ def _spool(spool: IO[bytes], ordinal: int, message: Any) -> None:
         ) from None
 
 
-def _word(value: Any) -> str:
-    """A name or id: text as it is, a number in digits, anything else nothing."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return ""
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    if not isinstance(value, list):
-        return []
-    return [one for one in cast(list[Any], value) if isinstance(one, dict)]
-
-
-def _time_ms(fields: dict[str, Any], name: str) -> int:
-    seconds = _word(fields.get(f"{name}_unixtime"))
+def _time_ms(fields: dict[str, Any], name: str, zone: tzinfo | None) -> int:
+    seconds = word(fields.get(f"{name}_unixtime"))
     if seconds.isascii() and seconds.isdecimal() and len(seconds) < 15:
-        return min(int(seconds) * 1000, TIME_MAX_MS)
-    try:
-        moment = datetime.fromisoformat(_word(fields.get(name)))
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return max(int(moment.timestamp() * 1000), 0)
-    except (ValueError, OverflowError):
-        return 0
+        return scaled_ms(seconds, 1000)
+    return iso_ms(fields.get(name), zone)
 
 
 def _text_of(fields: dict[str, Any]) -> str:
     """What a message says: where it is from, what hangs on it, and its text or caption."""
     lines: list[str] = []
     if "forwarded_from" in fields:
-        lines.append(f"[forwarded from {_word(fields['forwarded_from']) or 'somebody'}]")
+        lines.append(f"[forwarded from {word(fields['forwarded_from']) or 'somebody'}]")
     lines.extend(_attached(fields))
     text = _flat(fields.get("text"))
     return "\n".join([*lines, text] if text or not lines else lines)
@@ -304,10 +353,10 @@ def _flat(text: Any) -> str:
     for piece in cast(list[Any], text):
         if isinstance(piece, dict):
             entity = cast(dict[str, Any], piece)
-            said, address = _word(entity.get("text")), _word(entity.get("href"))
+            said, address = word(entity.get("text")), word(entity.get("href"))
             parts.append(f"{said} ({address})" if address and address != said else said)
         else:
-            parts.append(_word(piece))
+            parts.append(word(piece))
     return "".join(parts)
 
 
@@ -315,18 +364,21 @@ def _attached(fields: dict[str, Any]) -> Iterator[str]:
     if "photo" in fields:
         yield _bracketed("photo", _file_name(fields["photo"]))
     if "file" in fields or "media_type" in fields:
-        what = (_word(fields.get("media_type")) or "file").replace("_", " ")
-        name = _word(fields.get("file_name")) or _file_name(fields.get("file"))
-        yield _bracketed(what, " ".join(filter(None, (_word(fields.get("sticker_emoji")), name))))
+        what = (word(fields.get("media_type")) or "file").replace("_", " ")
+        name = word(fields.get("file_name")) or _file_name(fields.get("file"))
+        yield _bracketed(what, " ".join(filter(None, (word(fields.get("sticker_emoji")), name))))
     poll = fields.get("poll")
     if isinstance(poll, dict):
         asked = cast(dict[str, Any], poll)
         yield _bracketed("poll", _flat(asked.get("question")))
-        for answer in _dicts(asked.get("answers")):
-            yield f"- {_flat(answer.get('text'))} ({_word(answer.get('voters')) or '0'})"
+        for answer in dicts(asked.get("answers")):
+            yield f"- {_flat(answer.get('text'))} ({word(answer.get('voters')) or '0'})"
     for field in _MEDIA:
         if field in fields:
-            yield _bracketed(field.removesuffix("_information").replace("_", " "), _details(fields[field]))
+            yield _bracketed(field.removesuffix("_information").replace("_", " "), details(fields[field]))
+    for field in sorted(fields.keys() - _SILENT_FIELDS):
+        if fields[field] not in (None, "", False, [], {}):
+            yield _bracketed(field.replace("_", " "), details(fields[field]))
 
 
 def _bracketed(what: str, details: str) -> str:
@@ -335,26 +387,16 @@ def _bracketed(what: str, details: str) -> str:
 
 def _file_name(path: Any) -> str:
     """The last part of a path; "" where the export says in brackets that the file is not there."""
-    name = _word(path)
+    name = word(path)
     return "" if name.startswith("(") else name.replace("\\", "/").rpartition("/")[2]
 
 
 def _service(fields: dict[str, Any]) -> tuple[Kind, str]:
-    action = _word(fields.get("action"))
+    action = word(fields.get("action"))
     kind = Kind.JOIN if action in _JOINS else Kind.PART if action in _PARTS else Kind.EVENT
     if action == "custom_action" and fields.get("information_text"):
-        return kind, _word(fields["information_text"])
-    details = {name: value for name, value in fields.items() if name not in _HEADER_FIELDS}
-    actor = _word(fields.get("actor")) or _word(fields.get("actor_id"))
+        return kind, word(fields["information_text"])
+    further = {name: value for name, value in fields.items() if name not in _HEADER_FIELDS}
+    actor = word(fields.get("actor")) or word(fields.get("actor_id"))
     said = _flat(fields.get("text"))
-    return kind, " ".join(filter(None, (actor, action.replace("_", " "), _details(details), said)))
-
-
-def _details(value: Any) -> str:
-    """Any further fields in a form to read: "title tea, members ann, ben"."""
-    if isinstance(value, dict):
-        pairs = cast(dict[str, Any], value).items()
-        return ", ".join(f"{name.replace('_', ' ')} {_details(one)}" for name, one in pairs)
-    if isinstance(value, list):
-        return ", ".join(_details(one) for one in cast(list[Any], value))
-    return _word(value) or ("" if value is None else str(value))
+    return kind, " ".join(filter(None, (actor, action.replace("_", " "), details(further), said)))

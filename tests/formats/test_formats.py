@@ -25,6 +25,11 @@ SAMPLES = {
         b'{"name":"t","type":"x","id":1,"messages":[{"id":1,"type":"message","from":"a","from_id":"user1",'
         b'"text":"hi"}]}'
     ),
+    "discord": (
+        b'{"guild":{"id":"1","name":"g"},"channel":{"id":"2","name":"c"},"messages":[{"id":"3",'
+        b'"type":"Default","timestamp":"2020-01-02T03:04:05Z","content":"hi","author":{"id":"4","name":"a"}}]}'
+    ),
+    "meta": b'{"messages":[{"sender_name":"a","timestamp_ms":1,"content":"hi"}]}',
     "google-chat": (
         b'{"messages": [{"creator": {"name": "Ann"},'
         b' "created_date": "Tuesday, January 2, 2024 at 3:04:05 PM UTC",'

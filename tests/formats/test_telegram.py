@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import timedelta, timezone
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlog.errors import InvalidInput, LimitExceeded
-from mlog.formats import Chat, ExportRecord, Item, Record, Skipped, Source, detect, exporter, importer
+from mlog.formats import (
+    Chat,
+    ExportRecord,
+    File,
+    Hints,
+    Item,
+    Record,
+    Skipped,
+    Source,
+    detect,
+    exporter,
+    importer,
+)
 from mlog.formats.identity import of_id
 from mlog.limits import JSON_VALUE_SIZE_MAX_BYTES
 from mlog.log.bodies import Kind
@@ -97,6 +111,70 @@ def test_service_messages_are_kinds_of_their_own(fields: dict[str, object], kind
     }
     [record] = records_of([whole | fields])
     assert (record.kind, record.author, record.text, record.time_ms) == (kind, "ann", text, 5000)
+
+
+class Folder:
+    """A tree in memory."""
+
+    name = "export"
+
+    def __init__(self, **files: bytes) -> None:
+        self.files = files
+        self.names = sorted(files)
+
+    def size(self, name: str) -> int:
+        return len(self.files[name])
+
+    def open(self, name: str) -> BinaryIO:
+        return io.BytesIO(self.files[name])
+
+
+def test_files_are_found_beside_the_json_and_named_where_they_are_left_out():
+    tree = Folder(**{"a/photos/p.jpg": b"p", "a/result.json": b"", "photos/p.jpg": b"wrong"})
+    messages = [
+        message(1, photo="photos/p.jpg", photo_file_size=1),
+        message(2, file="(File not included.)", file_name="v.mp4", mime_type="video/mp4", thumbnail="(no)"),
+        message(3, file="files/../../secret", file_name="s"),
+    ]
+    data = json.dumps({"name": "t", "type": "x", "id": 1, "messages": messages}).encode()
+    source = Source(io.BytesIO(data), "result.json", tree=tree, path="a/result.json")
+    files = [item.files for item in importer("telegram").parse(source) if isinstance(item, Record)]
+    assert files == [
+        (File(name="p.jpg", path="a/photos/p.jpg", size=1),),
+        (File(name="v.mp4", type="video/mp4"),),
+        (File(name="s"),),
+    ]
+
+
+def test_people_are_known_by_their_id_and_times_without_zone_by_the_hint():
+    data = json.dumps(
+        {
+            "name": "t",
+            "type": "x",
+            "id": 1,
+            "messages": [{"id": 1, "type": "message", "date": "2020-01-02T03:00:00", "from_id": "user4"}],
+        }
+    ).encode()
+    hints = Hints(zone=timezone(timedelta(hours=1)))
+    source = Source(io.BytesIO(data), "result.json", hints=hints)
+    [record] = [item for item in importer("telegram").parse(source) if isinstance(item, Record)]
+    assert (record.author, record.uid, record.time_ms) == ("user4", "telegram:user4", 1577930400000)
+
+
+def test_reply_to_another_chat_says_so_and_one_to_this_chat_is_a_reply():
+    away, here = records_of(
+        [
+            message(2, reply_to_message_id=5, reply_to_peer_id="channel9"),
+            message(3, reply_to_message_id=2, reply_to_peer_id="channel7"),
+        ]
+    )
+    assert (away.to, away.text) == ((), "[in reply to message 5 of channel9]\nhi")
+    assert here.to == (mid(2),)
+
+
+def test_fields_of_a_later_version_are_shown():
+    [record] = records_of([message(1, effect="confetti", via_bot="@x")])
+    assert record.text == "[effect: confetti]\nhi"
 
 
 def test_pin_refers_to_its_message():
