@@ -61,6 +61,10 @@ article:target { background: var(--target); }
 .on:hover > .head .at, .on > .head .at:focus { opacity: 1; }
 .on > .head .who, .quiet { position: absolute; width: 1px; height: 1px; overflow: hidden;
   clip-path: inset(50%); white-space: nowrap; }
+.searching .on { margin-top: .45rem; }
+.searching .on > .head, .searching .on > .head .who { position: static; width: auto; height: auto;
+  clip-path: none; text-align: start; white-space: normal; }
+.searching .on > .head .at { opacity: 1; font-size: .8125rem; margin-inline-start: .35rem; }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }
 .event, .gone .text { color: var(--soft); font-style: italic; }
 .event { font-size: .9rem; }
@@ -91,8 +95,7 @@ li { background: var(--card); border: 1px solid var(--line); border-radius: 1rem
   .run { content-visibility: visible; }
   .face { display: none; }
   article { padding: .1rem 0; break-inside: avoid; }
-  .on > .head { position: static; width: auto; display: inline; }
-  .on > .head .at { opacity: 1; }
+  .on > .head { display: none; }
   h2 { break-after: avoid; }
 }
 """
@@ -105,6 +108,7 @@ SCRIPT: Final = """
   const runs = Array.from(document.querySelectorAll(".run"), (run) => [run, Array.from(run.children)]);
   const sections = Array.from(document.querySelectorAll("section"));
   const plain = (text) => text.normalize("NFKD").replace(/\\p{M}/gu, "").toLowerCase();
+  const said = (one) => Array.from(one.querySelectorAll(".who, .text"));
   const marks = window.CSS && CSS.highlights && window.Highlight ? new Highlight() : null;
   if (marks) CSS.highlights.set("found", marks);
   let texts = null, timer = 0;
@@ -119,7 +123,7 @@ SCRIPT: Final = """
     if (!words.length) return;
     const literal = (word) => word.replace(/[\\\\^$.*+?()[\\]{}|]/g, "\\\\$&");
     const any = new RegExp(words.map(literal).join("|"), "giu");
-    for (const one of shown.slice(0, 500)) {
+    for (const one of shown.slice(0, 500).flatMap(said)) {
       const walker = document.createTreeWalker(one, NodeFilter.SHOW_TEXT);
       for (let node = walker.nextNode(); node; node = walker.nextNode()) {
         for (const found of node.data.matchAll(any)) {
@@ -137,7 +141,9 @@ SCRIPT: Final = """
     const words = typed.map(plain);
     if (words.length && !texts) {
       texts = new Map();
-      for (const [, all] of runs) for (const one of all) texts.set(one, plain(one.textContent));
+      for (const [, all] of runs) for (const one of all) {
+        texts.set(one, plain(said(one).map((part) => part.textContent).join("\\n")));
+      }
     }
     const shown = [];
     for (const [run, all] of runs) {

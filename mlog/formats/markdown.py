@@ -103,7 +103,9 @@ def _block(text: str) -> str:
 def _line(line: str) -> str:
     """One line as text and nothing else."""
     body = line.strip()
-    start, end = line[: len(line) - len(line.lstrip())], line[len(line.rstrip()) :] if body else ""
+    if not body:
+        return ""
+    start, end = line[: len(line) - len(line.lstrip())], line[len(line.rstrip()) :]
     escaped = _MARKUP.sub(lambda found: "\\" + found[0], body)
     marked = _AT_START.match(escaped)
     if marked is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Page:
 
 
 @contextmanager
-def opened_browser(folder: Path) -> Iterator[Page]:
+def opened_browser(folder: Path) -> Generator[Page]:
     """A new browser with an empty profile; ended with the block."""
     program = next((found for name in _NAMES if (found := shutil.which(name))), None)
     if program is None:
