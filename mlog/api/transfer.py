@@ -94,6 +94,7 @@ def _records(
                 record=record,
                 source=_provenance(sources.get(row.chain, {}), body) if row.mid is not None else None,
                 current=edit.text if isinstance(edit, bodies.Edit) else None,
+                absent=body is None and row.state != BodyState.ERASED,
             )
         if len(rows) < query.limit:
             return

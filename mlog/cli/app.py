@@ -1,7 +1,8 @@
 """The table of commands, and what `mlog` alone does.
 
 A command's module is loaded when the command runs; for `--help` all are, and they import nothing
-heavy until a command is called (tests/cli/test_app.py).
+heavy until a command is called (tests/cli/test_app.py). A word that is no command of mlog is looked for
+on the PATH as `mlog-WORD` (mlog/cli/outside.py); the PATH is read only then, and for help.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import click
 
 from mlog.cli.options import common_options
 from mlog.cli.output import Console
+from mlog.cli.terminal import safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from click.shell_completion import CompletionItem
 
 __all__ = ["COMMANDS", "app"]
 
@@ -77,20 +81,36 @@ class _App(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
         return list(COMMANDS)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands of mlog, then those on the PATH."""
+        from click.shell_completion import CompletionItem
+
+        from mlog.cli import outside
+
+        names = [name for name in outside.found() if name.startswith(incomplete)]
+        return [*super().shell_complete(ctx, incomplete), *map(CompletionItem, names)]
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         module = COMMANDS.get(cmd_name)
         if module is None:
-            return None
+            return self._outside(cmd_name)
         # `import` is no name for a function.
         name = f"{cmd_name}_" if cmd_name == "import" else cmd_name
         command = getattr(importlib.import_module(f"mlog.cli.{module}"), name)
         assert isinstance(command, click.Command)
         return command
 
+    def _outside(self, name: str) -> click.Command | None:
+        from mlog.cli import outside
+
+        program = outside.find(name)
+        return None if program is None else outside.command(name, program)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+        known = args[0] in COMMANDS or args[0].startswith("-") or ctx.resilient_parsing
+        if not known and self._outside(args[0]) is None:
             raise click.exceptions.NoSuchCommand(
                 args[0],
                 f"there is no command {args[0]!r}; 'mlog --help' lists them all.",
@@ -108,6 +128,11 @@ class _App(click.Group):
                     assert command is not None
                     rows.append((name, command.get_short_help_str(70)))
                 formatter.write_dl(rows)
+        from mlog.cli import outside
+
+        if names := outside.found():
+            with formatter.section("Programs on your PATH"):
+                formatter.write_text(", ".join(map(safe, names)))
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:

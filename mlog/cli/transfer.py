@@ -293,6 +293,7 @@ def _chat_fields(lines: Lines, report: ImportReport, chat: ChatReport, *, dry_ru
 @verb(
     "export",
     """mlog export trip > trip.jsonl
+    mlog export trip --format html --output trip.html
     mlog export trip --format mbox --output trip.mbox
     mlog export trip --since 2024-01-01 --format telegram -o trip.json
     mlog export trip -o trip.jsonl --attachments trip-files""",
@@ -305,7 +306,8 @@ def _chat_fields(lines: Lines, report: ImportReport, chat: ChatReport, *, dry_ru
     default="jsonl",
     show_default=True,
     metavar="NAME",
-    help="jsonl (complete, and mlog reads it back), telegram or mbox.",
+    help="jsonl (complete, and mlog reads it back), html (to read, search and print), markdown, "
+    "csv, telegram or mbox.",
 )
 @click.option("--output", "-o", type=PATH, metavar="FILE", help="Where to; else standard output.")
 @click.option("--attachments", type=PATH, metavar="FOLDER", help="Write the files of the messages there.")

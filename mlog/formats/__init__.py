@@ -22,6 +22,9 @@ when they are first asked, so that starting mlog costs nothing for formats that 
 | mbox            | mailboxes                                  | mail.py            | mbox_export.py     |
 | eml             | a single mail                              | mail.py            |                    |
 | irc             | IRC logs, with reply annotations           | irc.py             |                    |
+| markdown        | notes, wikis                               |                    | markdown.py        |
+| csv             | tables                                     |                    | csv_export.py      |
+| html            | one page to read, search and print         |                    | html_export.py     |
 """
 
 from __future__ import annotations
@@ -183,6 +186,9 @@ EXPORTERS: Final[tuple[Exporter, ...]] = (
     _LateExporter("jsonl", "jsonl", "JsonLinesExporter"),
     _LateExporter("telegram", "telegram_export", "TelegramExporter"),
     _LateExporter("mbox", "mbox_export", "MboxExporter"),
+    _LateExporter("markdown", "markdown", "MarkdownExporter"),
+    _LateExporter("csv", "csv_export", "CsvExporter"),
+    _LateExporter("html", "html_export", "HtmlExporter"),
 )
 
 

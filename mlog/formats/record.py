@@ -115,11 +115,13 @@ class ExportRecord(msgspec.Struct, frozen=True, kw_only=True):
         source: Where it was imported from, or None for a message written in mlog.
         current: The text after all edits, where it is not `record.text`. Exporters to programs
             that know no edits write this one; mlog's own JSON lines keep every event.
+        absent: Its text is not on this device, and was not erased here: that it is empty means nothing.
     """
 
     record: Record
     source: Provenance | None = None
     current: str | None = None
+    absent: bool = False
 
 
 class Skipped(msgspec.Struct, frozen=True, kw_only=True):

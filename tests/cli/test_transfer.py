@@ -123,7 +123,7 @@ def test_export_prints_a_file_that_imports_again_to_the_same(run, chat, tmp_path
     assert run(*other, "export", "#boat").out == first
 
 
-@pytest.mark.parametrize("format_", ["jsonl", "telegram", "mbox"])
+@pytest.mark.parametrize("format_", ["jsonl", "telegram", "mbox", "markdown", "csv", "html"])
 def test_every_format_is_written(format_, run, chat, tmp_path):
     run("import", chat)
     assert run("export", "#boat", "--format", format_, "-o", tmp_path / "out").code == 0
