@@ -193,6 +193,20 @@ TRUST_FILE_LIFE_MS: Final = 7 * 24 * 3600 * 1000
 ADDRESSES_MAX: Final = 16
 """Addresses of one device that are kept: each is tried in turn."""
 
+# -- pairing ---------------------------------------------------------------------------------
+
+PAIRING_LIFE_MS: Final = 120_000
+"""How long a pairing code is good, and a pairing may take: time to walk to the other device."""
+
+PAIRING_TEXT_SIZE_MAX_BYTES: Final = 2 * KIB
+"""Longest code or link that is read, in characters; the longest link that is made has 1,456."""
+
+PAIRING_ADDRESSES_SIZE_MAX_BYTES: Final = 1 * KIB
+"""Addresses of one link in all: it still fits a QR code that a phone can read."""
+
+PAIRING_MESSAGE_SIZE_MAX_BYTES: Final = 16 * KIB
+"""Longest message of a pairing: a record with all names and addresses at their longest is 8 KiB."""
+
 # -- channel ---------------------------------------------------------------------------------
 
 FRAME_SIZE_MAX_BYTES: Final = 65_535

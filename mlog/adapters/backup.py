@@ -20,6 +20,7 @@ from nacl.exceptions import CryptoError
 
 from mlog import limits
 from mlog.adapters.disk import disk_errors
+from mlog.adapters.key_protection import stretched
 from mlog.errors import InvalidInput, UserError
 
 __all__ = ["open_backup", "seal_backup"]
@@ -43,7 +44,7 @@ def seal_backup(target: BinaryIO, keys: bytes, database: Path, passphrase: str) 
     state = sodium.crypto_secretstream_xchacha20poly1305_state()
     target.write(
         sodium.crypto_secretstream_xchacha20poly1305_init_push(
-            state, _key(passphrase, salt, operations, memory)
+            state, stretched(passphrase, salt, operations, memory)
         )
     )
     with disk_errors(database), database.open("rb") as stored:
@@ -73,7 +74,7 @@ def open_backup(source: BinaryIO, database: BinaryIO, passphrase: str) -> bytes:
     state = sodium.crypto_secretstream_xchacha20poly1305_state()
     try:
         sodium.crypto_secretstream_xchacha20poly1305_init_pull(
-            state, start, _key(passphrase, salt, operations, memory)
+            state, start, stretched(passphrase, salt, operations, memory)
         )
     except (CryptoError, ValueError, TypeError):
         raise InvalidInput("the backup is cut off") from None
@@ -112,14 +113,3 @@ def _pull(state: _State, source: BinaryIO, header: bytes) -> Iterator[bytes]:
         yield chunk
     if not ended:
         raise InvalidInput("the backup is cut off")
-
-
-def _key(passphrase: str, salt: bytes, operations: int, memory: int) -> bytes:
-    return sodium.crypto_pwhash_alg(
-        sodium.crypto_secretstream_xchacha20poly1305_KEYBYTES,
-        passphrase.encode(),
-        salt,
-        operations,
-        memory,
-        sodium.crypto_pwhash_ALG_ARGON2ID13,
-    )

@@ -1,6 +1,8 @@
 """The device's secrets, in a file of their own that only its owner can read.
 
-The database never holds them; what it must keep secret is sealed under the storage key here.
+The database never holds them; what it must keep secret is sealed under the storage key here. The file
+is plain, or protected (mlog/adapters/key_protection.py); a change replaces it whole, so that at any
+moment either the old or the new one is there.
 """
 
 from __future__ import annotations
@@ -13,10 +15,28 @@ from typing import Any
 
 import msgspec
 
+from mlog.adapters.key_protection import (
+    Passphrase,
+    Protection,
+    forget_keyring,
+    open_content,
+    protection_of,
+    seal_with_keyring,
+    seal_with_passphrase,
+)
 from mlog.errors import InvalidInput, StoreError
 from mlog.log.crypto import DeviceKeys, Vault, hash_with_context, hpke_public_key, hpke_suite
 
-__all__ = ["Keys", "SystemEntropy", "load_keys", "make_keys", "save_keys", "write_private"]
+__all__ = [
+    "Keys",
+    "SystemEntropy",
+    "load_keys",
+    "make_keys",
+    "protect_keys",
+    "protection",
+    "save_keys",
+    "write_private",
+]
 
 _SEED_SIZE = 32
 _VERSION = 1
@@ -76,19 +96,24 @@ def make_keys(entropy: SystemEntropy) -> Keys:
     return msgspec.structs.replace(keys, check=_check_of(keys))
 
 
-def load_keys(path: Path) -> Keys | None:
+def load_keys(path: Path, passphrase: Passphrase | None = None) -> Keys | None:
     """The keys in this file, or None where there is none.
+
+    Args:
+        passphrase: Asked only where the file is protected with one; None if nobody can be asked.
 
     Raises:
         StoreError: It cannot be read, or does not hold keys.
+        UserError: The passphrase is another one, or is not given; the keyring cannot be used.
     """
-    try:
-        keys = msgspec.json.decode(path.read_bytes(), type=Keys)
-    except FileNotFoundError:
+    content = _read(path)
+    if content is None:
         return None
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}. Your keys are in this file: make it readable.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    try:
+        if protection_of(content) is not Protection.FILE:
+            content = open_content(content, passphrase)
+        keys = msgspec.json.decode(content, type=Keys)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidInput):
         # The cause is left out on purpose: it could quote the file.
         raise StoreError(f"{path} is damaged. Restore a backup: 'mlog restore FILE'.") from None
     if keys.version != _VERSION:
@@ -96,6 +121,47 @@ def load_keys(path: Path) -> Keys | None:
     if any(len(seed) != _SEED_SIZE for seed in _seeds(keys)) or keys.check != _check_of(keys):
         raise StoreError(f"{path} is damaged. Restore a backup: 'mlog restore FILE'.")
     return keys
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}. Your keys are in this file: make it readable.") from None
+
+
+def protection(path: Path) -> Protection:
+    """What guards the keys in this file.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    return protection_of(_read(path) or b"")
+
+
+def protect_keys(path: Path, keys: Keys, wanted: Protection, passphrase: str = "") -> None:
+    """Write the key file with another protection, whole or not at all; the keys stay the same.
+
+    A crash leaves the old file or the new one, and both can be opened: what a keyring keeps for the
+    new one is there before it, and what it kept for the old one is taken out after it.
+
+    Raises:
+        UserError: The passphrase is empty; the keyring cannot be used.
+        StoreError: It cannot be written.
+    """
+    before, content = _read(path) or b"", encode_keys(keys)
+    if wanted is Protection.PASSPHRASE:
+        content = seal_with_passphrase(content, passphrase)
+    elif wanted is Protection.KEYRING:
+        content = seal_with_keyring(content)
+    try:
+        write_private(path, content)
+    except StoreError:
+        forget_keyring(content)
+        raise
+    forget_keyring(before)
 
 
 def save_keys(path: Path, keys: Keys) -> None:

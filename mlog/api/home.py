@@ -25,6 +25,7 @@ import msgspec
 from mlog import config, limits
 from mlog.adapters import local_socket, marker
 from mlog.adapters.disk import disk_errors
+from mlog.adapters.key_protection import Passphrase
 from mlog.adapters.keystore import (
     SystemEntropy,
     encode_keys,
@@ -85,19 +86,23 @@ def default_home() -> Path:
     return Path(platformdirs.user_data_dir("mlog", appauthor=False))
 
 
-def open(home: Path | str | None = None, *, person: str | None = None) -> Home:  # noqa: A001 (mlog.open)
+def open(  # noqa: A001 (mlog.open)
+    home: Path | str | None = None, *, person: str | None = None, passphrase: Passphrase | None = None
+) -> Home:
     """Open a home; a new one gets its keys and its person log.
 
     Args:
         home: Its folder; default as `default_home`.
         person: What to call the person in a new home; default the name of the login.
+        passphrase: Called for the passphrase where the key file is protected with one.
 
     Raises:
-        UserError: Not an mlog home, or one of a newer mlog.
+        UserError: Not an mlog home, or one of a newer mlog; or its keys are protected, and the
+            passphrase or the keyring is not there.
         Busy: Another process holds it.
         StoreError: The disk, the database or the key file is at fault.
     """
-    return Home(Path(home) if home is not None else default_home(), person=person)
+    return Home(Path(home) if home is not None else default_home(), person=person, passphrase=passphrase)
 
 
 class Home:
@@ -112,6 +117,7 @@ class Home:
         path: Path,
         *,
         person: str | None = None,
+        passphrase: Passphrase | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         busy_timeout_ms: int = limits.BUSY_TIMEOUT_MS,
     ):
@@ -121,7 +127,7 @@ class Home:
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._entropy = SystemEntropy()
-        self._keys = keys = load_or_make_keys(path, self.database, busy_timeout_ms)
+        self._keys = keys = load_or_make_keys(path, self.database, busy_timeout_ms, passphrase)
         require_database(path, self.database)
         self.announce: Callable[[], None] = partial(local_socket.poke, path)
         """Called after each commit; tells the service that runs on these logs, if one does."""

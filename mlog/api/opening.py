@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlog import config
 from mlog.adapters.disk import disk_errors
+from mlog.adapters.key_protection import Passphrase
 from mlog.adapters.keystore import Keys, SystemEntropy, load_keys, make_keys, save_keys
 from mlog.adapters.locking import ProcessLock
 from mlog.adapters.sqlite import SqliteStore
@@ -26,18 +27,21 @@ def require_database(path: Path, database: Path) -> None:
         )
 
 
-def load_or_make_keys(home: Path, database: Path, busy_timeout_ms: int) -> Keys:
+def load_or_make_keys(
+    home: Path, database: Path, busy_timeout_ms: int, passphrase: Passphrase | None = None
+) -> Keys:
     """The keys of a home; a new one gets some, once, whoever comes first.
 
     Raises:
         Busy: Another process is making them, and does not finish.
         StoreError: They are missing where there is a database, or cannot be read or written.
+        UserError: They are protected, and the passphrase or the keyring is not there.
     """
     path = home / config.KEYS_NAME
-    keys = load_keys(path)
+    keys = load_keys(path, passphrase)
     if keys is None:
         with disk_errors(path), ProcessLock(home / "keys.lock", busy_timeout_ms):
-            keys = load_keys(path)
+            keys = load_keys(path, passphrase)
             if keys is None:
                 if database.exists() and database.stat().st_size:
                     raise StoreError(

@@ -61,6 +61,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "backup": "safekeeping",
         "restore": "safekeeping",
         "doctor": "care",
+        "keys": "keys",
         "path": "safekeeping",
     },
     "Get to know mlog": {

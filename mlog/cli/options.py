@@ -363,7 +363,7 @@ def read_passphrase(file: Path | None) -> str | None:
     return lines[0]
 
 
-def ask_passphrase(*, twice: bool) -> str:
+def ask_passphrase(*, twice: bool, prompt: str = "Passphrase") -> str:
     """The passphrase that a person types, unseen.
 
     Raises:
@@ -374,4 +374,4 @@ def ask_passphrase(*, twice: bool) -> str:
             "a passphrase is needed, and nobody is here to type it. Put it in a file and name that with "
             f"--passphrase-file FILE or {config.PASSPHRASE_VARIABLE}."
         )
-    return click.prompt("Passphrase", hide_input=True, confirmation_prompt=twice, err=True)
+    return click.prompt(prompt, hide_input=True, confirmation_prompt=twice, err=True)

@@ -120,6 +120,7 @@ class Console:
         self.exit_code = 0
         self.interrupted = "interrupted."
         self._colour: bool | None = None
+        self._passphrase: str | None = None
 
     # -- the home ----------------------------------------------------------------------------
 
@@ -127,7 +128,15 @@ class Console:
         """The home that was asked for; made if it is new."""
         from mlog import api
 
-        return api.open(self.home_path)
+        return api.open(self.home_path, passphrase=self.passphrase)
+
+    def passphrase(self) -> str:
+        """The passphrase of the key file, from the file that the environment names, or typed; asked once."""
+        from mlog.cli.options import ask_passphrase, read_passphrase
+
+        if self._passphrase is None:
+            self._passphrase = read_passphrase(None) or ask_passphrase(twice=False)
+        return self._passphrase
 
     def chosen_home(self) -> Path:
         """Its folder, without opening it."""

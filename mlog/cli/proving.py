@@ -69,7 +69,11 @@ def status(console: Console, conversation: str | None, calendar: bool, fail_if_s
                 _status_lines(console, lines, log, found[log.n], home.now_ms(), columns)
                 _calendar(console, found[log.n], columns, wanted=calendar, fitting=n is not None)
         if not console.json:
+            from mlog.api.keys import key_protection
+            from mlog.cli.keys import protection_line
+
             _advise(console, found.values())
+            console.note(protection_line(key_protection(home.path)))
         if fail_if_stale is not None:
             _check_stale(console, home, found, fail_if_stale)
 

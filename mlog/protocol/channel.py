@@ -8,9 +8,15 @@ IK pattern of Noise:
     SENT  <--receive()--                 <----  e, ee, se  ASKED     --accept()-->  OPEN
     OPEN  <---- frames, each one Noise transport message, both ways ---->           OPEN
 
+Devices that do not know each other yet, and share a one-use key, connect with the pattern XXpsk0:
+
+    IDLE     --start()-->    psk, e        ---->               LISTENING --receive()--> ASKED
+    SENT     <--receive()--  <----         e, ee, s, es        ASKED     --accept()-->  REPLIED
+    ANSWERED --accept()-->   s, se         ---->               REPLIED   --receive()--> OPEN
+
 What breaks a rule closes the channel for good. A message 1 can be a copy of an earlier one, so the
 responder believes who is there (`confirmed`) only once a frame came that needed its own fresh key.
-Bytes, bounds and what each side may conclude: docs/protocol.md, 11.
+Bytes, bounds and what each side may conclude: docs/protocol.md, 11 and 19.
 
 This is the only module that imports the `noise` package, which is no longer maintained: what is used
 of it is held to the published vectors, and none of its exceptions gets out.
@@ -20,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from cryptography.exceptions import InvalidTag
 
@@ -28,21 +34,41 @@ from mlog import limits
 from mlog.errors import LimitExceeded, ProtocolViolation
 from mlog.log import crypto
 
-__all__ = ["CHUNK_SIZE", "FIRST_MESSAGE_SIZE", "SECOND_MESSAGE_SIZE", "Channel", "State", "Step"]
+__all__ = [
+    "CHUNK_SIZE",
+    "FIRST_MESSAGE_SIZE",
+    "PAIRING_MESSAGE_SIZES",
+    "PATTERN_PAIRING",
+    "SECOND_MESSAGE_SIZE",
+    "Channel",
+    "State",
+    "Step",
+]
 
 KEY_SIZE: Final = 32
 
 PATTERN_IK: Final = b"\x01"
 """First byte of the first websocket message of either side: the pattern, and its version."""
 
+PATTERN_PAIRING: Final = b"\x02"
+"""As PATTERN_IK, where the two devices do not know each other yet."""
+
 FIRST_MESSAGE_SIZE: Final = 1 + KEY_SIZE + (KEY_SIZE + crypto.TAG_SIZE) + crypto.TAG_SIZE
 SECOND_MESSAGE_SIZE: Final = 1 + KEY_SIZE + crypto.TAG_SIZE
 """Exact, since both payloads are empty: another length is refused before it costs a key agreement."""
+
+PAIRING_MESSAGE_SIZES: Final = (
+    1 + KEY_SIZE + crypto.TAG_SIZE,
+    1 + KEY_SIZE + (KEY_SIZE + crypto.TAG_SIZE) + crypto.TAG_SIZE,
+    1 + (KEY_SIZE + crypto.TAG_SIZE) + crypto.TAG_SIZE,
+)
+"""As FIRST_MESSAGE_SIZE, of the three messages of XXpsk0."""
 
 CHUNK_SIZE: Final = limits.FRAME_SIZE_MAX_BYTES - crypto.TAG_SIZE - 1
 """Most bytes of an application message in one frame; every frame but a message's last has as many."""
 
 _PROTOCOL: Final = b"Noise_IK_25519_ChaChaPoly_BLAKE2s"
+_PAIRING_PROTOCOL: Final = b"Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s"
 _PROLOGUE: Final = b"mlog v1 session"
 _LAST: Final = b"\x00"
 _MORE: Final = b"\x01"
@@ -58,6 +84,8 @@ class State(Enum):
     SENT = "message 1 sent"
     LISTENING = "waits for message 1"
     ASKED = "message 1 here, not answered"
+    REPLIED = "message 2 sent"
+    ANSWERED = "message 2 here, not answered"
     OPEN = "open"
     CLOSED = "closed"
 
@@ -81,6 +109,49 @@ TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = {
 }
 """Every other pair is refused: what the peer sends then breaks the rules, what this side does is a defect."""
 
+PAIRING_TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = {
+    (State.IDLE, Step.START): State.SENT,
+    (State.SENT, Step.RECEIVE): State.ANSWERED,
+    (State.ANSWERED, Step.ACCEPT): State.OPEN,
+    (State.LISTENING, Step.RECEIVE): State.ASKED,
+    (State.ASKED, Step.ACCEPT): State.REPLIED,
+    (State.REPLIED, Step.RECEIVE): State.OPEN,
+    (State.OPEN, Step.RECEIVE): State.OPEN,
+    (State.OPEN, Step.SEAL): State.OPEN,
+}
+"""As TRANSITIONS, of the pattern with three messages."""
+
+
+class _Pattern(NamedTuple):
+    """What differs between the patterns.
+
+    Attributes:
+        sizes: Of the handshake messages, in order.
+        refusals: What is said of each one that does not open.
+    """
+
+    byte: bytes
+    protocol: bytes
+    sizes: tuple[int, ...]
+    refusals: tuple[str, ...]
+    transitions: Mapping[tuple[State, Step], State]
+
+
+_IK: Final = _Pattern(
+    PATTERN_IK,
+    _PROTOCOL,
+    (FIRST_MESSAGE_SIZE, SECOND_MESSAGE_SIZE),
+    ("a handshake for another device", "the device that answered is another one"),
+    TRANSITIONS,
+)
+_PAIRING: Final = _Pattern(
+    PATTERN_PAIRING,
+    _PAIRING_PROTOCOL,
+    PAIRING_MESSAGE_SIZES,
+    ("a handshake with another code",) * 3,
+    PAIRING_TRANSITIONS,
+)
+
 
 class Channel:
     """One end of a channel, made by `initiate` or `respond`.
@@ -90,16 +161,25 @@ class Channel:
 
     Attributes:
         state: How far it is.
-        confirmed: The peer holds its key and takes part now. Of the initiator, this is so once the
-            channel is open; of the responder, once the first frame was opened. Before, a responder
-            may send what only the peer can open, but must not act, or tell people, as if it were there.
-        peer_noise_public: X25519 public key of the peer, 32 bytes; of a responder None before message 1.
+        confirmed: The peer holds its key and takes part now. Of the initiator, and of both where they
+            pair, this is so once the channel is open; of a responder that was dialled by a device that
+            it knows, once the first frame was opened. Before, a responder may send what only the peer
+            can open, but must not act, or tell people, as if it were there.
+        peer_noise_public: X25519 public key of the peer, 32 bytes; None until a message brought it.
     """
 
-    def __init__(self, handshake: _Handshake, state: State, peer_noise_public: bytes | None = None):
+    def __init__(
+        self,
+        pattern: _Pattern,
+        handshake: _Handshake,
+        state: State,
+        peer_noise_public: bytes | None = None,
+    ):
         self.state = state
         self.confirmed = False
         self.peer_noise_public = peer_noise_public
+        self._pattern = pattern
+        self._shaken = 0
         self._handshake: _Handshake | None = handshake
         self._sending: _Cipher | None = None
         self._receiving: _Cipher | None = None
@@ -117,13 +197,28 @@ class Channel:
             ephemeral: 32 fresh random bytes, never used for another channel.
         """
         prologue = _PROLOGUE + PATTERN_IK
-        handshake = _Handshake(prologue, noise_seed, ephemeral, peer_public=peer_noise_public)
-        return cls(handshake, State.IDLE, peer_noise_public)
+        handshake = _Handshake(_PROTOCOL, prologue, noise_seed, ephemeral, peer_public=peer_noise_public)
+        return cls(_IK, handshake, State.IDLE, peer_noise_public)
 
     @classmethod
     def respond(cls, noise_seed: bytes, ephemeral: bytes) -> Self:
         """The end that was dialled; arguments as of `initiate`."""
-        return cls(_Handshake(_PROLOGUE + PATTERN_IK, noise_seed, ephemeral), State.LISTENING)
+        handshake = _Handshake(_PROTOCOL, _PROLOGUE + PATTERN_IK, noise_seed, ephemeral)
+        return cls(_IK, handshake, State.LISTENING)
+
+    @classmethod
+    def pair(cls, noise_seed: bytes, shared_key: bytes, ephemeral: bytes, *, dials: bool) -> Self:
+        """An end that pairs: it knows nothing of the other one but a key that is good for one handshake.
+
+        Args:
+            shared_key: 32 bytes (`mlog.protocol.codes`).
+            dials: Whether this end dialled; other arguments as of `initiate`.
+        """
+        prologue = _PROLOGUE + PATTERN_PAIRING
+        handshake = _Handshake(
+            _PAIRING_PROTOCOL, prologue, noise_seed, ephemeral, shared_key=shared_key, initiator=dials
+        )
+        return cls(_PAIRING, handshake, State.IDLE if dials else State.LISTENING)
 
     @property
     def established(self) -> bool:
@@ -145,14 +240,15 @@ class Channel:
         following = self._following(Step.START)
         message = self._shake(lambda handshake: handshake.write(), "the peer's public key is unusable")
         self.state = following
-        return PATTERN_IK + message
+        self._shaken += 1
+        return self._pattern.byte + message
 
     def receive(self, data: bytes) -> list[bytes]:
         """Take one websocket message.
 
         Returns:
             The application messages that this completes, in order: none for a part of one, or of the
-            handshake. A responder then has `peer_noise_public`, and calls `accept` or drops the channel.
+            handshake. Whose turn it then is calls `accept` or drops the channel.
 
         Raises:
             ProtocolViolation: Altered, repeated, out of order, too long, not of this form, or not due.
@@ -168,7 +264,7 @@ class Channel:
         return []
 
     def accept(self) -> bytes:
-        """The second websocket message, of a responder that lets this peer in.
+        """The next message of the handshake, of an end that lets this peer in.
 
         Raises:
             ProtocolViolation: The peer's public keys are some that no device can have.
@@ -176,8 +272,12 @@ class Channel:
         following = self._following(Step.ACCEPT)
         message = self._shake(lambda handshake: handshake.write(), "a public key of the peer is unusable")
         self.state = following
-        self._split()
-        return PATTERN_IK + message
+        self._shaken += 1
+        if following is State.OPEN:
+            # Of IK this is message 2, after which the peer has not yet shown that it is there now.
+            self.confirmed = self._pattern is _PAIRING
+            self._split()
+        return self._pattern.byte + message
 
     def seal(self, message: bytes) -> list[bytes]:
         """One application message as websocket messages, to be sent in this order.
@@ -203,18 +303,14 @@ class Channel:
     # -- handshake ---------------------------------------------------------------------------
 
     def _read_handshake(self, data: bytes) -> None:
-        first = self.state is State.LISTENING
-        if data[:1] != PATTERN_IK:
+        if data[:1] != self._pattern.byte:
             raise self._violation("a handshake of an unknown kind")
-        if len(data) != (FIRST_MESSAGE_SIZE if first else SECOND_MESSAGE_SIZE):
+        if len(data) != self._pattern.sizes[self._shaken]:
             raise self._violation(f"a handshake message of {len(data)} bytes")
-        self._shake(
-            lambda handshake: handshake.read(data[1:]),
-            "a handshake for another device" if first else "the device that answered is another one",
-        )
-        if first:
-            assert self._handshake is not None
-            self.peer_noise_public = self._handshake.peer_public
+        self._shake(lambda handshake: handshake.read(data[1:]), self._pattern.refusals[self._shaken])
+        self._shaken += 1
+        assert self._handshake is not None
+        self.peer_noise_public = self._handshake.peer_public
 
     def _shake(self, step: Callable[[_Handshake], _T], refusal: str) -> _T:
         assert self._handshake is not None
@@ -271,7 +367,7 @@ class Channel:
     # -- both --------------------------------------------------------------------------------
 
     def _following(self, step: Step) -> State:
-        following = TRANSITIONS.get((self.state, step))
+        following = self._pattern.transitions.get((self.state, step))
         if following is not None:
             return following
         if self.state is State.CLOSED:
@@ -319,37 +415,52 @@ class _Cipher:
 
 
 class _Handshake:
-    """A Noise IK handshake of the package, with the ephemeral key given.
+    """A Noise handshake of the package, with the ephemeral key given.
 
     Args:
         prologue: Both ends must have the same.
-        peer_public: Given, this is the initiator.
+        peer_public: Given, this is the initiator of IK.
+        shared_key: Of a pattern with a pre-shared key.
+        initiator: Whether it is, where the pattern does not tell.
     """
 
     def __init__(
-        self, prologue: bytes, noise_seed: bytes, ephemeral: bytes, *, peer_public: bytes | None = None
+        self,
+        protocol: bytes,
+        prologue: bytes,
+        noise_seed: bytes,
+        ephemeral: bytes,
+        *,
+        peer_public: bytes | None = None,
+        shared_key: bytes | None = None,
+        initiator: bool = False,
     ):
         from noise.connection import Keypair, NoiseConnection
 
         assert len(noise_seed) == len(ephemeral) == KEY_SIZE
-        assert peer_public is None or len(peer_public) == KEY_SIZE
-        self._connection: Any = NoiseConnection.from_name(_PROTOCOL)
-        if peer_public is None:
-            self._connection.set_as_responder()
-        else:
+        assert all(key is None or len(key) == KEY_SIZE for key in (peer_public, shared_key))
+        self._connection: Any = NoiseConnection.from_name(protocol)
+        if shared_key is not None:
+            self._connection.set_psks(shared_key)
+        if initiator or peer_public is not None:
             self._connection.set_as_initiator()
+        else:
+            self._connection.set_as_responder()
+        if peer_public is not None:
             self._connection.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, peer_public)
         self._connection.set_prologue(prologue)
         self._connection.set_keypair_from_private_bytes(Keypair.STATIC, noise_seed)
         self._connection.start_handshake()
         # Set after the start, since the package warns of an ephemeral key that is set before. With one
         # in place neither role draws a key of its own (HandshakeState.write_message).
-        state = self._connection.noise_protocol.handshake_state
-        state.e = self._connection.noise_protocol.keypair_class.from_private_bytes(ephemeral)
+        # Kept, because the package lets go of it with the last message, which may bring a key.
+        self._state = self._connection.noise_protocol.handshake_state
+        self._state.e = self._connection.noise_protocol.keypair_class.from_private_bytes(ephemeral)
 
     @property
-    def peer_public(self) -> bytes:
-        return self._connection.noise_protocol.handshake_state.rs.public_bytes
+    def peer_public(self) -> bytes | None:
+        """None until a message brought it."""
+        return getattr(self._state.rs, "public_bytes", None)
 
     def write(self, payload: bytes = b"") -> bytes:
         return bytes(self._run(self._connection.write_message, payload))

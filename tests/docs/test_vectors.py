@@ -26,7 +26,7 @@ from mlog.log.receipts import Statement
 from mlog.log.replica import Replica
 from mlog.log.store import Digest, TimelineQuery
 from mlog.log.verify import Progress, verify_log
-from mlog.protocol import marks, segments, wire
+from mlog.protocol import codes, marks, pairing, segments, wire
 from mlog.protocol.sketch import CELL_SIZE, Peeler, Sketcher, decode_short_ids, encode_short_ids
 from mlog.protocol.vector import chain_tag, decode_ranges, decode_vector, encode_ranges, encode_vector
 
@@ -584,3 +584,43 @@ def test_the_worked_bytes_of_a_vector_stand_in_the_protocol() -> None:
     for line, name in zip(worked[:2], ("vectors", "ranges"), strict=True):
         (case,) = (c for c in _FILES["wire.json"][name]["valid"] if c["note"].startswith("the worked bytes"))
         assert case["bytes"] in line.partition("   from")[0].replace(" ", "")
+
+
+# -- pairing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", _cases("pairing.json", "codes"))
+def test_a_code_is_its_words_and_gives_its_key(case: dict[str, Any]) -> None:
+    code = codes.parse_code(case["words"])
+    assert code.number.to_bytes(9, "big").hex() == case["number"]
+    assert code.text == case["words"]
+    assert code.shared_key.hex() == case["shared_key"]
+
+
+@pytest.mark.parametrize("case", _cases("pairing.json", "links"))
+def test_a_link_says_what_its_text_says(case: dict[str, Any]) -> None:
+    link = codes.decode_link(case["text"])
+    assert codes.encode_link(link) == case["text"]
+    assert (int(link.type), link.expires_s, link.secret.hex()) == (
+        case["type"],
+        case["expires_s"],
+        case["secret"],
+    )
+    assert list(link.addresses) == case["addresses"]
+    assert link.shared_key.hex() == case["shared_key"]
+    assert link.fingerprint.hex() == _FILES["pairing.json"]["fingerprint"]
+
+
+@pytest.mark.parametrize("case", _cases("pairing.json", "invalid_links"))
+def test_a_wrong_link_is_refused(case: dict[str, Any]) -> None:
+    with pytest.raises(errors.UserError):
+        codes.decode_link(case["text"])
+
+
+def test_words_and_signature_of_a_pairing_are_those_of_the_vector() -> None:
+    vectors = _FILES["pairing.json"]
+    assert " ".join(codes.shown_words(bytes.fromhex(vectors["binding"]))) == vectors["words"]
+    record = {name: bytes.fromhex(value) for name, value in vectors["record"].items()}
+    known = pairing.fingerprint(record["device"], record["noise"], record["hpke"])
+    assert known.hex() == vectors["fingerprint"]
+    crypto.verify_signature(DeviceId(record["device"]), "pairing", record["signed"], record["signature"])

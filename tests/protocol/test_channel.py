@@ -83,6 +83,8 @@ def in_state(state: State) -> Channel:
     return other
 
 
+IK_STATES = [state for state in State if state not in (State.REPLIED, State.ANSWERED)]
+
 STEPS: dict[Step, Callable[[Channel], object]] = {
     Step.START: Channel.start,
     Step.RECEIVE: lambda end: end.receive(bytes(FIRST_MESSAGE_SIZE)),
@@ -296,10 +298,145 @@ def test_a_sealed_static_key_of_small_order_is_refused(key: bytes, monkeypatch: 
     refuse(answering(), first)
 
 
-# -- the table of states ---------------------------------------------------------------------
+# -- pairing ---------------------------------------------------------------------------------
+
+
+def pairing(*, dials: bool, key: bytes = b"k" * 32) -> Channel:
+    keys, ephemeral = (ANN, b"1" * 32) if dials else (BOB, b"2" * 32)
+    return Channel.pair(keys.noise_seed, key, ephemeral, dials=dials)
+
+
+def paired() -> tuple[Channel, Channel]:
+    ann, bob = pairing(dials=True), pairing(dials=False)
+    bob.receive(ann.start())
+    ann.receive(bob.accept())
+    bob.receive(ann.accept())
+    return ann, bob
+
+
+def pairing_in(state: State) -> Channel:
+    """A channel that pairs and is that far."""
+    ann, bob = pairing(dials=True), pairing(dials=False)
+    if state is State.IDLE:
+        return ann
+    if state is State.LISTENING:
+        return bob
+    first = ann.start()
+    if state is State.SENT:
+        return ann
+    bob.receive(first)
+    if state is State.ASKED:
+        return bob
+    second = bob.accept()
+    if state is State.REPLIED:
+        return bob
+    ann.receive(second)
+    if state is State.ANSWERED:
+        return ann
+    ann.accept()
+    if state is State.CLOSED:
+        with pytest.raises(ProtocolViolation):
+            ann.receive(b"garbage")
+    return ann
+
+
+def test_two_that_share_a_key_learn_each_other_and_share_a_binding() -> None:
+    ann, bob = paired()
+    assert ann.established
+    assert bob.established
+    assert ann.confirmed
+    assert bob.confirmed
+    assert (ann.peer_noise_public, bob.peer_noise_public) == (BOB.noise_public, ANN.noise_public)
+    assert ann.binding == bob.binding
+    assert delivered(bob, ann.seal(b"hello")) == [b"hello"]
+    assert delivered(ann, bob.seal(b"x" * 100_000)) == [b"x" * 100_000]
+
+
+def test_pairing_messages_have_the_sizes_of_the_specification() -> None:
+    ann, bob = pairing(dials=True), pairing(dials=False)
+    first = ann.start()
+    bob.receive(first)
+    second = bob.accept()
+    ann.receive(second)
+    third = ann.accept()
+    sizes = tuple(map(len, (first, second, third)))
+    assert sizes == channel.PAIRING_MESSAGE_SIZES == (49, 97, 65)
+    assert first[:1] == second[:1] == third[:1] == b"\x02"
+    for public in (ANN.noise_public, BOB.noise_public):
+        assert public not in first + second + third
+
+
+def test_another_key_is_refused_at_the_first_message() -> None:
+    bob = pairing(dials=False)
+    first = pairing(dials=True, key=b"K" * 32).start()
+    assert refuse(bob, first) == "a handshake with another code"
+    assert bob.peer_noise_public is None
+
+
+@pytest.mark.parametrize("message", [0, 1, 2])
+@given(data=st.data())
+def test_one_flipped_bit_of_a_pairing_message_is_refused(message: int, data: st.DataObject) -> None:
+    ann, bob = pairing(dials=True), pairing(dials=False)
+    steps: list[tuple[Channel, Callable[[], bytes]]] = [
+        (bob, ann.start),
+        (ann, bob.accept),
+        (bob, ann.accept),
+    ]
+    for number, (receiver, step) in enumerate(steps):
+        sent = bytearray(step())
+        if number == message:
+            bit = data.draw(st.integers(0, len(sent) * 8 - 1))
+            sent[bit // 8] ^= 1 << bit % 8
+            refuse(receiver, bytes(sent))
+            return
+        receiver.receive(bytes(sent))
+
+
+@pytest.mark.parametrize("change", [-1, 1, 1_000_000])
+def test_a_pairing_message_of_another_length_is_refused(change: int) -> None:
+    first = pairing(dials=True).start()
+    other = (first + bytes(max(change, 0)))[: len(first) + change]
+    assert refuse(pairing(dials=False), other) == f"a handshake message of {len(other)} bytes"
+
+
+def test_the_patterns_refuse_each_other() -> None:
+    assert refuse(answering(), pairing(dials=True).start()) == "a handshake of an unknown kind"
+    assert refuse(pairing(dials=False), dialling().start()) == "a handshake of an unknown kind"
+
+
+@pytest.mark.parametrize("key", SMALL_ORDER, ids=lambda key: key.hex()[:8])
+def test_a_pairing_key_of_small_order_is_refused(key: bytes) -> None:
+    # A holder of the code may send what it likes: the same package with its public key replaced.
+    ann = pairing(dials=True)
+    assert ann._handshake is not None
+    ann._handshake._state.e.public_bytes = key
+    bob = pairing(dials=False)
+    bob.receive(ann.start())
+    with pytest.raises(ProtocolViolation, match="public key of the peer is unusable"):
+        bob.accept()
+    assert_closed(bob)
 
 
 @pytest.mark.parametrize(("state", "step"), list(itertools.product(State, Step)))
+def test_every_step_that_the_pairing_table_does_not_have_is_refused(state: State, step: Step) -> None:
+    end = pairing_in(state)
+    assert end.state is state
+    if (state, step) in channel.PAIRING_TRANSITIONS:
+        return
+    if step is Step.RECEIVE or state is State.CLOSED:
+        with pytest.raises(ProtocolViolation):
+            STEPS[step](end)
+        assert_closed(end)
+    else:
+        with pytest.raises(AssertionError):
+            STEPS[step](end)
+        assert end.state is state
+
+
+# -- the table of states ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("state", "step"), list(itertools.product(IK_STATES, Step)))
 def test_every_step_that_the_table_does_not_have_is_refused(state: State, step: Step) -> None:
     end = in_state(state)
     assert end.state is state
