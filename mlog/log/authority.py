@@ -10,7 +10,7 @@ checked at the place in this DAG where it was used, never by a clock:
 3. A ruling that takes something from a subject also undoes what that subject ruled concurrently with
    it (a removal wins). Of two subjects that take from each other at the same time, the one that
    joined first prevails: such rulings are decided one after the other, by the seniority of their
-   authors, and what is decided stays.
+   authors. One that is decided is not undone; if a later decision takes the ground from it, it falls.
 
 The outcome depends on the set of rulings only, not on the order in which they came.
 docs/protocol.md, 4.7, has worked examples.
@@ -104,31 +104,43 @@ class _Court:
             self._by[ruling.author] = self._by.get(ruling.author, 0) | 1 << i
 
     def decide(self) -> Authority:
-        decided: list[int] = []
-        standing = self._standing(decided)
-        for left in range(limits.DISPUTES_MAX, -1, -1):
-            seniors = self._seniority(standing)
-            disputed = [i for i in self._disputed(standing) if i not in decided]
-            if not disputed:
-                break
-            disputed.sort(key=lambda i: (seniors.get(self._rulings[i].author, len(seniors)), i))
-            # Beyond the bound all that is left is decided at once: more does not happen without malice.
-            decided += disputed[:1] if left else disputed
-            standing = self._standing(decided)
-        everything = (1 << len(self._rulings)) - 1
+        standing = self._settle()
         seniors = self._seniority(standing)
-        roles = {subject: self._role(subject, standing & everything) for subject in seniors}
+        roles = {subject: self._role(subject, standing) for subject in seniors}
         return Authority(
             roles={subject: role for subject, role in roles.items() if role != Role.NONE},
             standing=tuple(ruling for i, ruling in enumerate(self._rulings) if standing >> i & 1),
             ever=frozenset(seniors),
         )
 
-    def _standing(self, decided: Sequence[int]) -> int:
+    def _settle(self) -> int:
+        """Decide disputes, the most senior author's first, until none is left; what stands then."""
+        decided: list[int] = []
+        void = 0
+        for left in range(2 * limits.DISPUTES_MAX, -1, -1):
+            standing = self._standing(decided, void)
+            fallen = [i for i in decided if not standing >> i & 1]
+            if fallen:
+                # A later decision took the ground from it: it undoes nothing, and never comes back.
+                decided = [i for i in decided if i not in fallen]
+                void |= sum(1 << i for i in fallen)
+                continue
+            disputed = [i for i in self._disputed(standing) if i not in decided]
+            if not disputed:
+                return standing
+            seniors = self._seniority(standing)
+            disputed.sort(key=lambda i: (seniors.get(self._rulings[i].author, len(seniors)), i))
+            # Beyond the bound all that is left is decided at once: more does not happen without malice.
+            decided += disputed[:1] if left > limits.DISPUTES_MAX else disputed
+        return self._standing([], void | sum(1 << i for i in decided))
+
+    def _standing(self, decided: Sequence[int], void: int) -> int:
         """The rulings that stand, where of those that take something only the decided ones undo others."""
         standing = 0
         for i, ruling in enumerate(self._rulings):
-            if i in decided or (self._may(i, ruling, standing) and not self._is_undone(i, decided)):
+            if void >> i & 1 or not self._may(i, ruling, standing):
+                continue
+            if i in decided or not self._is_undone(i, decided):
                 standing |= 1 << i
         return standing
 
@@ -159,7 +171,10 @@ class _Court:
         for i, ruling in enumerate(self._rulings):
             if not standing >> i & 1 or ruling.role == Role.ADMIN or ruling.subject == ruling.author:
                 continue
-            if ruling.role == Role.MEMBER and self._role(ruling.subject, standing & self._past[i]) != Role.ADMIN:
+            if (
+                ruling.role == Role.MEMBER
+                and self._role(ruling.subject, standing & self._past[i]) != Role.ADMIN
+            ):
                 continue
             apart = self._by.get(ruling.subject, 0) & standing & ~self._past[i]
             if any(self._are_concurrent(i, j) for j in _bits(apart)):
