@@ -16,8 +16,8 @@ from mlog.log.memory import MemoryStore
 from mlog.log.replica import Replica
 from mlog.log.store import LogKind, TimelineQuery
 from tests.log.persons import (
-    copy,
     conversation_of,
+    copy,
     findings_in,
     home,
     meet,
@@ -27,7 +27,7 @@ from tests.log.persons import (
     trust,
     write,
 )
-from tests.log.support import START_MS, device_keys, text
+from tests.log.support import START_MS, text
 
 LATER = START_MS + 10_000
 PLACE = "of desktop"
