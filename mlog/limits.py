@@ -175,6 +175,12 @@ SKETCH_ROUNDS_MAX: Final = 4096
 
 # -- people ----------------------------------------------------------------------------------
 
+DISPUTES_MAX: Final = 16
+"""Rulings that undo concurrent ones and are decided one after the other; honest people have none or one."""
+
+CUTS_MAX: Final = 1_000
+"""Chains that one entry cuts: 130 KiB; of a device with more, several entries do."""
+
 KEY_ENTRIES_READ_MAX: Final = 64
 """Key entries of a log that are looked at: the latest, or for its beginning the first; at most 10 MiB."""
 

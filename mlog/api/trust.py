@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
@@ -28,15 +28,12 @@ if TYPE_CHECKING:
     from mlog.api.home import Home
 
 __all__ = [
-    "KnownDevice",
     "Outcome",
     "TrustFile",
     "Trusted",
     "checked_address",
     "decode_trust",
-    "devices",
     "export_trust",
-    "forget_device",
     "import_trust",
     "make_trust",
 ]
@@ -129,27 +126,6 @@ class Trusted(msgspec.Struct, frozen=True, kw_only=True):
     person: str
     outcome: Outcome
     addresses: tuple[str, ...]
-
-
-class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
-    """A device of this person, or one that may connect.
-
-    Attributes:
-        here: It is this one.
-        peer: This home connects to it.
-        member: It belongs to the person, as the person log says.
-        confirmed: It said so itself, too.
-    """
-
-    device: DeviceId
-    name: str
-    here: bool
-    peer: bool
-    member: bool
-    confirmed: bool
-    addresses: tuple[str, ...] = ()
-    added_ms: int = 0
-    seen_ms: int = 0
 
 
 # -- the file --------------------------------------------------------------------------------
@@ -277,7 +253,7 @@ def import_trust(home: Home, path: Path) -> Trusted:
         )
     with home.replica.transaction():
         person = _own_person(home)
-        outcome = _outcome(person, file)
+        outcome = _outcome(home, person, file)
         peer = _peer(home, file, now_ms)
         home.store.put_peer(peer)
         if outcome == Outcome.ADMITTED:
@@ -309,7 +285,9 @@ def _own_person(home: Home) -> Person:
     return person
 
 
-def _outcome(person: Person, file: TrustFile) -> Outcome:
+def _outcome(home: Home, person: Person, file: TrustFile) -> Outcome:
+    if home.replica.people.is_revoked(DeviceId(file.device)):
+        raise UserError(f"{file.name}: {people.REVOKED_DEVICE}")
     if person.topic == file.topic or person.member(DeviceId(file.device)) is not None:
         return Outcome.KNOWN
     if len(person.members) > 1 and file.devices > 1:
@@ -336,75 +314,3 @@ def _peer(home: Home, file: TrustFile, now_ms: int) -> PeerRow:
         added_ms=known.added_ms if known is not None else now_ms,
         seen_ms=known.seen_ms if known is not None else 0,
     )
-
-
-def devices(home: Home) -> list[KnownDevice]:
-    """This device, the others of this person, and those that were trusted; in the order of admission."""
-    person, here = home.replica.people.current(), home.replica.device_id
-    peers = {peer.device: peer for peer in home.store.peers()}
-    found: list[KnownDevice] = []
-    for member in person.members if person is not None else ():
-        peer = peers.pop(member.device, None)
-        found.append(
-            KnownDevice(
-                device=member.device,
-                name=member.name,
-                here=member.device == here,
-                peer=peer is not None,
-                member=True,
-                confirmed=member.confirmed,
-                addresses=peer.addresses if peer is not None else (),
-                added_ms=peer.added_ms if peer is not None else 0,
-                seen_ms=peer.seen_ms if peer is not None else 0,
-            )
-        )
-    return found + [_trusted_only(peer) for peer in peers.values()]
-
-
-def _trusted_only(peer: PeerRow) -> KnownDevice:
-    return KnownDevice(
-        device=peer.device,
-        name=peer.name,
-        here=False,
-        peer=True,
-        member=False,
-        confirmed=False,
-        addresses=peer.addresses,
-        added_ms=peer.added_ms,
-        seen_ms=peer.seen_ms,
-    )
-
-
-def forget_device(home: Home, name: str) -> KnownDevice:
-    """Do not connect to a device any more; what it has, and what the others think of it, stays.
-
-    Args:
-        name: Of the device, or the unique start of its id, of at least 4 digits.
-
-    Raises:
-        UserError: None, or several, or this one: the message lists them.
-    """
-    known = [device for device in devices(home) if device.peer]
-    chosen = _named(known, name)
-    with home.store.transaction():
-        home.store.remove_peer(chosen.device)
-    return chosen
-
-
-def _named(known: Iterable[KnownDevice], name: str) -> KnownDevice:
-    known = list(known)
-    folded = name.casefold()
-    for matches in (
-        [device for device in known if device.name == name],
-        [device for device in known if device.name.casefold() == folded],
-        [device for device in known if len(folded) >= 4 and device.device.hex().startswith(folded)],
-    ):
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            known = matches
-            break
-    if not known:
-        raise UserError("no other device is trusted here. 'mlog trust import FILE' adds one.")
-    listed = "".join(f"\n  {device.device.hex()[:16]}  {device.name}" for device in known[:20])
-    raise UserError(f"{name!r} does not name exactly one device; these are trusted:{listed}")

@@ -42,6 +42,7 @@ class Shown(StrEnum):
     EDITED = "shown with the text of an edit"
     ERASED = "shown as erased"
     HIDDEN = "hidden: another entry stands for the same message"
+    QUARANTINED = "not shown, and counts for nothing: its device was revoked, and this came after the cut"
     CONTROL = "not a message: it changes what is shown of others"
     NOT_READ = "not read"
 
@@ -362,6 +363,8 @@ class _Entry:
 
     def _shown(self) -> tuple[Shown, bytes]:
         row = self._row
+        if self._home.replica.people.cuts(row.log).quarantined([row]):
+            return Shown.QUARANTINED, b""
         if row.kind not in SPOKEN:
             return Shown.CONTROL, b""
         if row.hidden:

@@ -49,6 +49,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "serve": "serving",
         "service": "serving",
         "trust": "trust",
+        "devices": "devices",
         "window": "windows",
         "prune": "windows",
     },

@@ -39,7 +39,10 @@ a field that goes away or changes its meaning makes a new version.
     check         name ok detail advice
     trust_file    file
     trusted       device name person outcome addresses
-    device        device name here peer member confirmed addresses added seen
+    device        device name here peer member confirmed revoked by addresses added seen in_sync
+                  conversations
+    renamed       device name before
+    revoked       device name
     forgotten     device name
     synced        device name reached complete reason address received_bytes sent_bytes round_trips
                   duration_ms logs
@@ -69,8 +72,9 @@ round was over. `local` says that programs can talk to the service; an `event` i
 
 A `trusted` device's `outcome` is "admitted" (it is one of this person's now), "joins" (this device joins
 its person at the next sync) or "known"; of a `device`, `member` says that the person log admits it,
-`peer` that this home connects to it. A `window`'s `days` are null for everything; `unproven` are the
-Mondays of weeks that stayed for want of a proof.
+`peer` that this home connects to it, `by` who added it, and `in_sync` in how many of its `conversations`.
+A `window`'s `days` are null for everything; `unproven` are the Mondays of weeks that stayed for want of a
+proof.
 
 `export` without `--output`, `log --dot` and `completion` print a file of its own format and none
 of these lines. Errors stay text on standard error in every case: the exit code is for programs.

@@ -461,6 +461,11 @@ def _shown(found: Explanation) -> Iterable[str]:
             yield f"It is shown as erased: its own author erased the text, by the entry{by}."
         case Shown.HIDDEN:
             yield f"It is not shown: the entry{by} says the same message, and stands for both."
+        case Shown.QUARANTINED:
+            yield (
+                "It is not shown, and counts for nothing: its device was revoked, and this is not among what "
+                "was accepted of it by then."
+            )
         case Shown.CONTROL:
             yield "It is not a message; it says or changes something about the log."
         case Shown.NOT_READ:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
+from mlog.cli.devices import list_devices
 from mlog.cli.options import PATH, TEXT, verb
-from mlog.cli.output import iso_or_none
-from mlog.cli.terminal import safe, when
+from mlog.cli.terminal import safe
 from mlog.cli.transfer import check_free
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from mlog.api import Home
-    from mlog.api.trust import KnownDevice, Trusted
+    from mlog.api.trust import Trusted
     from mlog.cli.output import Console
 
 __all__ = ["trust"]
-
-_ID_DIGITS: Final = 16
 
 
 @verb(
@@ -53,7 +50,7 @@ def trust(console: Console, action: str, what: str | None, addresses: tuple[str,
         if what is not None:
             raise click.UsageError("'list' takes nothing more.")
         with console.open_home() as home:
-            _list(console, home)
+            list_devices(console, home)
         return
     if what is None:
         raise click.UsageError(f"'{action}' needs {'a DEVICE' if action == 'remove' else 'a FILE'}.")
@@ -114,52 +111,8 @@ def _said(found: Trusted) -> str:
     return said[found.outcome.value]
 
 
-def _list(console: Console, home: Home) -> None:
-    from mlog.api.trust import devices
-
-    found = devices(home)
-    for device in found:
-        if console.json:
-            console.record(
-                "device",
-                {
-                    "device": device.device.hex(),
-                    "name": device.name,
-                    "here": device.here,
-                    "peer": device.peer,
-                    "member": device.member,
-                    "confirmed": device.confirmed,
-                    "addresses": list(device.addresses),
-                    "added": iso_or_none(device.added_ms),
-                    "seen": iso_or_none(device.seen_ms),
-                },
-            )
-        else:
-            _print_device(console, device, home.now_ms)
-    if len(found) == 1 and not console.json:
-        console.note("no other device yet; 'mlog trust export FILE' is the first step")
-
-
-def _print_device(console: Console, device: KnownDevice, now_ms: Callable[[], int]) -> None:
-    console.line(f"{device.device.hex()[:_ID_DIGITS]}  {console.bold(safe(device.name))}  {_state(device)}")
-    if device.addresses:
-        console.line(f"  at {safe(', '.join(device.addresses))}")
-    if device.seen_ms:
-        console.line(f"  last met {when(device.seen_ms, now_ms(), None)}")
-
-
-def _state(device: KnownDevice) -> str:
-    if device.here:
-        return "this device"
-    if not device.member:
-        return "trusted; they become one at the next sync, if it trusts this device too"
-    if not device.peer:
-        return "one of yours, but forgotten here: import its trust file to connect again"
-    return "one of yours" if device.confirmed else "one of yours, once it has synced"
-
-
 def _remove(console: Console, name: str) -> None:
-    from mlog.api.trust import forget_device
+    from mlog.api.devices import forget_device
 
     with console.open_home() as home:
         found = forget_device(home, name)

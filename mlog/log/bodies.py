@@ -22,6 +22,7 @@ __all__ = [
     "Admit",
     "Body",
     "Chunk",
+    "Cut",
     "Device",
     "Edit",
     "Erasure",
@@ -30,6 +31,7 @@ __all__ = [
     "Kind",
     "Manifest",
     "Reaction",
+    "Revoke",
     "Text",
     "Title",
     "Wrap",
@@ -51,6 +53,7 @@ class Kind(IntEnum):
     IMPORT = 4
     MANIFEST = 5
     ADMIT = 6
+    REVOKE = 7
     MESSAGE = 16
     REPLY = 17
     ACTION = 18
@@ -236,6 +239,27 @@ class Admit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hpke: Annotated[bytes, msgspec.Meta(min_length=1216, max_length=1216)]
 
 
+class Cut(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a chain of a revoked device ends: the last entry that is accepted."""
+
+    incarnation: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+    seq: _Count
+    id: _Hex32
+
+
+class Revoke(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """REVOKE: this device is trusted no more; of its chains in this log only what `cuts` names counts.
+
+    Attributes:
+        by: In any log but the person log: the REVOKE there, on which this one relies.
+        cuts: For each chain its last accepted entry; a chain that is not named is cut at nothing.
+    """
+
+    device: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    by: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    cuts: Annotated[tuple[Cut, ...], msgspec.Meta(max_length=limits.CUTS_MAX)] = ()
+
+
 class Wrap(msgspec.Struct, frozen=True, kw_only=True):
     """One epoch secret wrapped for one device: HPKE's 1,120 bytes, the secret's 32, a tag of 16."""
 
@@ -258,7 +282,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     log: str = ""
 
 
-Body: TypeAlias = Text | Edit | Reaction | Erasure | Title | Import | Manifest | Device | Key | Admit | Chunk
+Body: TypeAlias = (
+    Text | Edit | Reaction | Erasure | Title | Import | Manifest | Device | Key | Admit | Revoke | Chunk
+)
 
 _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.KEY: Key,
@@ -267,6 +293,7 @@ _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.IMPORT: Import,
     Kind.MANIFEST: Manifest,
     Kind.ADMIT: Admit,
+    Kind.REVOKE: Revoke,
     Kind.EDIT: Edit,
     Kind.REACTION: Reaction,
     Kind.ERASURE: Erasure,

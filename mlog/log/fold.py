@@ -30,6 +30,7 @@ from mlog.errors import InvalidInput
 from mlog.log import bodies, crypto
 from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.crypto import LogKeys
+from mlog.log.cuts import Cuts
 from mlog.log.entry import NO_ENTRY, Header
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.store import (
@@ -115,6 +116,7 @@ class Fold:
         keys: Of a log by its number.
         authors: Which device stands for the person who writes these chains of a log.
         devices: What the devices of all person logs say of themselves.
+        cuts: Where chains of a log end that are quarantined from there on.
     """
 
     def __init__(
@@ -123,11 +125,13 @@ class Fold:
         keys: Callable[[int], LogKeys],
         authors: Callable[[int, Collection[int]], Mapping[int, DeviceId]],
         devices: Callable[[], Sequence[DeviceRow]],
+        cuts: Callable[[int], Cuts],
     ):
         self._store = store
         self._keys = keys
         self._authors = authors
         self._devices = devices
+        self._cuts = cuts
 
     def fold(
         self,
@@ -142,6 +146,12 @@ class Fold:
             raised: Those others.
             first: Messages that only the new entries say, each once.
         """
+        out = self._cuts(state.n).quarantined(o.row for o in opened)
+        for n in out:
+            self._store.set_hidden(n, True)
+        if out:
+            # What they say was said by others, or is not said at all.
+            opened, first = [o for o in opened if o.row.n not in out], frozenset()
         mids = {o.row.message for o in opened if o.row.kind in SPOKEN}
         edits: dict[int, MessageId] = {}
         for o in opened:
@@ -165,6 +175,20 @@ class Fold:
         if state.kind == LogKind.PERSON and Kind.DEVICE in kinds:
             for device in self._devices():
                 self._store.put_device(device)
+
+    def recount(self, state: LogState, rows: Sequence[EntryRow]) -> None:
+        """Work out anew what these entries say and change, since it counts now, or counts no more."""
+        out = self._cuts(state.n).quarantined(rows)
+        for row in rows:
+            if row.kind not in SPOKEN and row.hidden != (row.n in out):
+                self._store.set_hidden(row.n, not row.hidden)
+        mids = {row.message for row in rows if row.kind in SPOKEN}
+        named = self._store.references([row.n for row in rows if row.kind in _CHANGING])
+        mids.update(mid for targets in named.values() for mid in targets)
+        self._fold_messages(state, mids, frozenset())
+        kinds = {row.kind for row in rows}
+        if Kind.TITLE in kinds:
+            self._store.set_title(state.n, latest_title(self._store, state.n))
 
     def refold_messages(self, state: LogState, mids: Set[MessageId], moved: Sequence[Place]) -> None:
         """Work out these messages again, and what follows from entries whose place rose or sank."""
@@ -238,19 +262,27 @@ class Fold:
         """
         if not edits:
             return set()
-        store, targets = self._store, set(edits.values())
-        said = store.by_mid(state.n, targets)
+        store = self._store
         rows = store.rows(edits)
+        cuts = self._cuts(state.n)
+        out = cuts.quarantined(rows.values())
+        edits = {n: mid for n, mid in edits.items() if n not in out}
+        targets = set(edits.values())
+        said = store.by_mid(state.n, targets)
         erasers = store.changers(state.n, targets, frozenset({Kind.ERASURE}))
         chains = {row.chain for of in (*said.values(), rows.values()) for row in of}
         authors = self._authors(state.n, chains.union(*erasers.values()))
         latest = {
             hit.n: hit.position for hit in store.hits({r.edit for of in said.values() for r in of} - {0})
         }
-        left: set[MessageId] = set()
+        # Which erasures of a chain that is cut count is seen where whole messages are folded.
+        cut = cuts.cut_chains({chain for chains in erasers.values() for chain in chains})
+        left = {mid for mid, chains in erasers.items() if not cut.isdisjoint(chains)}
         chosen: dict[int, int] = {}
         for n, mid in edits.items():
             author = authors.get(rows[n].chain)
+            if mid in left:
+                continue
             if any(authors.get(chain) == author for chain in erasers.get(mid, ())):
                 left.add(mid)
                 continue
@@ -294,11 +326,12 @@ class Fold:
         said = self._store.by_mid(state.n, mids)
         named = (*said.values(), *changes.values())
         authors = self._authors(state.n, {row.chain for rows in named for row in rows})
+        out = self._cuts(state.n).quarantined(row for rows in named for row in rows)
         for mid in mids:
             rows, changing = said.get(mid, []), changes.get(mid, [])
-            if len(rows) <= 1 and not changing and not any(row.hidden or row.edit for row in rows):
+            if len(rows) <= 1 and not changing and not out and not any(r.hidden or r.edit for r in rows):
                 continue
-            folded = fold_message(rows, changing, authors)
+            folded = fold_message(rows, changing, authors, out)
             for row in (*rows, *changing):
                 if row.n in folded.erased and row.state != BodyState.ERASED:
                     self._erase_body(row)
@@ -359,7 +392,10 @@ class Folded(NamedTuple):
 
 
 def fold_message(
-    rows: Sequence[EntryRow], changes: Sequence[EntryRow], authors: Mapping[int, DeviceId]
+    rows: Sequence[EntryRow],
+    changes: Sequence[EntryRow],
+    authors: Mapping[int, DeviceId],
+    quarantined: Set[int] = frozenset(),
 ) -> Folded:
     """Fold one message; what comes out depends on the entries, not on their order.
 
@@ -367,10 +403,13 @@ def fold_message(
         rows: Entries with its identity; those that are not spoken do not count.
         changes: Entries that name it.
         authors: Who writes each chain.
+        quarantined: By `n`, those that say and change nothing.
     """
-    said = [row for row in rows if row.kind in SPOKEN]
+    hidden = {row.n for row in rows if row.n in quarantined and row.kind in SPOKEN}
+    said = [row for row in rows if row.kind in SPOKEN and row.n not in quarantined]
+    changes = [row for row in changes if row.n not in quarantined]
     if len(said) <= 1 and not changes:
-        return Folded(set(), set(), {})
+        return Folded(set(), hidden, {})
     erasers = {authors.get(row.chain) for row in changes if row.kind == Kind.ERASURE}
     erased = {
         row.n
@@ -397,7 +436,7 @@ def fold_message(
     if silent and not groups:
         groups[None] = silent
     shown = {min(group, key=lambda row: (row.mid is not None, row.id)).n for group in groups.values()}
-    return Folded(erased, {row.n for row in said} - shown, edits)
+    return Folded(erased, hidden | {row.n for row in said} - shown, edits)
 
 
 def changes_of(store: Store, log: int, mids: Collection[MessageId]) -> dict[MessageId, list[EntryRow]]:

@@ -15,6 +15,7 @@ What would take long is left for later in small parts (`Task`), and is done by t
 OPEN    entries behind `n` are tried again, since an epoch was learned.
 PLACE   `n` is authentic, and not placed yet.
 RANK    `n` names an entry that is placed behind it: its rank must be at least `value`.
+CUT     entries of chain row `n` from number SEQ_MAX - `value` on are folded anew: whether they count changed.
 
 docs/protocol.md, 4.4 and 4.5.
 """
@@ -66,6 +67,7 @@ _READ_SHARE: Final = 32
 _WALK_SIZE: Final = limits.MIB
 """Of entries that are here and not read so many are read from the disk at once: first few, since they may be
 of the longest, then as many as make a MiB if they go on like that."""
+_RECOUNTED_ROWS: Final = 200
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -159,6 +161,12 @@ class Intake:
             budget -= sum(map(_cost_of, rows))
         if budget > 0:
             self.fold.settle_ranks(state, budget)
+        for chain, left in store.unsettled(log, Task.CUT, 1):
+            first = limits.SEQ_MAX - left
+            rows = store.scan(chain, first - 1, _RECOUNTED_ROWS)
+            more = [(chain, limits.SEQ_MAX - (rows[-1].seq + 1))] if len(rows) == _RECOUNTED_ROWS else []
+            store.change_unsettled(log, Task.CUT, more, [chain])
+            self.fold.recount(state, rows)
 
 
 def _cost_of(row: EntryRow) -> int:

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias
 import msgspec
 
 from mlog import limits
-from mlog.errors import InvalidInput, LimitExceeded
+from mlog.errors import InvalidInput, LimitExceeded, UserError
 from mlog.log import bodies, crypto
+from mlog.log.authority import Role, Ruling, decide
 from mlog.log.bodies import Kind
 from mlog.log.crypto import Entropy, EpochKeys, LogKeys
+from mlog.log.cuts import NO_CUTS, Cuts, cuts_now, read_cuts
 from mlog.log.fold import Draft, LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.peers import PeerRow
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from mlog.log.replica import Replica
 
 __all__ = [
+    "REVOKED_DEVICE",
     "Member",
     "People",
     "Person",
@@ -43,12 +46,20 @@ __all__ = [
     "grant_for",
     "key_body",
     "private_log",
+    "rename",
+    "revoke",
     "shared_logs",
     "stated_epochs",
 ]
 
 
+REVOKED_DEVICE: Final = (
+    "this device was revoked, and its keys are never trusted again. To use the machine again, start a new "
+    "home on it ('mlog --home FOLDER'), and add that."
+)
 _WRAP_SIZE: Final = 1168
+_RULINGS: Final = frozenset({Kind.ADMIT, Kind.REVOKE})
+_LINKED: Final = _RULINGS | {Kind.KEY, Kind.DEVICE}
 
 
 # -- who belongs together --------------------------------------------------------------------
@@ -72,25 +83,38 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     confirmed: bool
 
 
+class Revocation(NamedTuple):
+    """One entry of a person log that revokes a device.
+
+    Attributes:
+        cuts: Where the device's chains in the person log end.
+    """
+
+    id: EntryId
+    by: DeviceId
+    cuts: tuple[bodies.Cut, ...]
+
+
 class Person(msgspec.Struct, frozen=True, kw_only=True):
     """What a person log says.
 
     Attributes:
         founded_ms: Time of its first entry, a claim.
         name: What the person is called.
-        members: The device that founded it, then the others in the order of their admission.
+        founder: The device that founded it: it stands for the person, also when it was revoked.
+        members: Its devices in the order of their admission, the founder first.
+        revoked: Devices that belonged to it: what they wrote before is still the person's.
+        revocations: By which entries they were revoked.
     """
 
     log: int
     topic: Topic
     founded_ms: int
     name: str
+    founder: DeviceId
     members: tuple[Member, ...]
-
-    @property
-    def founder(self) -> DeviceId:
-        """The device that stands for the person."""
-        return self.members[0].device
+    revoked: tuple[Member, ...] = ()
+    revocations: Mapping[DeviceId, tuple[Revocation, ...]] = {}
 
     @property
     def age(self) -> tuple[int, Topic]:
@@ -105,8 +129,8 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 def fold_person(store: Store, log: int, topic: Topic) -> Person | None:
     """Work out a person from a person log; None until its first entry and its founder's record are here.
 
-    Of ADMIT entries only the first STORE_ROWS_MAX in the order of the view are looked at, and a
-    person has at most KEY_RECIPIENTS_MAX devices: those that were admitted first.
+    Of ADMIT and REVOKE entries only the first STORE_ROWS_MAX in the order of the view are looked at, and
+    a person has at most KEY_RECIPIENTS_MAX devices: those that were admitted first.
     """
     # A record that is lost is damage, which the verification names: what hangs on it does not count.
     authors = {chain.n: chain.device for chain in store.chains(log)}
@@ -120,26 +144,80 @@ def fold_person(store: Store, log: int, topic: Topic) -> Person | None:
     record = _record(store, chains[founder])
     if record is None:
         return None
-    members = {founder: _member(founder, None, record)}
-    query = TimelineQuery(log=log, limit=limits.STORE_ROWS_MAX, kinds=frozenset({Kind.ADMIT}), hidden=True)
-    for row in store.timeline(query):
-        by, body = authors.get(row.chain), readable_body(row.kind, row.body)
-        if by is None or by not in members or not isinstance(body, bodies.Admit) or body.device in members:
-            continue
-        if len(members) == limits.KEY_RECIPIENTS_MAX:
-            break
-        device = DeviceId(body.device)
-        own = _record(store, chains.get(device, ()))
-        members[device] = _member(device, by, own) if own is not None else _admitted(body, by)
+    said = _rulings(store, log, authors)
+    authority = decide(founder, [ruling for ruling, _ in said])
+    standing = {ruling.id for ruling in authority.standing}
+    admitted: dict[DeviceId, tuple[bodies.Admit, DeviceId]] = {}
+    named: dict[DeviceId, tuple[Position, str]] = {}
+    revoked: dict[DeviceId, list[Revocation]] = {}
+    for ruling, body in said:
+        if ruling.id in standing:
+            device, by = DeviceId(ruling.subject), DeviceId(ruling.author)
+            if isinstance(body, bodies.Admit):
+                admitted.setdefault(device, (body, by))
+                named[device] = Position(ruling.rank, ruling.id), body.name
+            else:
+                revoked.setdefault(device, []).append(Revocation(ruling.id, by, body.cuts))
+    members: list[Member] = []
+    # A device that was revoked stays so: keys that somebody else may have are never trusted again.
+    for subject in (founder, *admitted):
+        own, admission = _record(store, chains.get(subject, ())), admitted.get(subject)
+        if own is not None:
+            position, name = named.get(subject, (None, ""))
+            latest = own[0] if position is None or position < own[0] else None
+            by = admission[1] if admission is not None else None
+            members.append(_member(subject, by, own[1], own[1].name if latest is not None else name))
+        elif admission is not None:
+            members.append(_admitted(*admission))
+    active = [member for member in members if member.device not in revoked]
     return Person(
-        log=log, topic=topic, founded_ms=root.time_ms, name=record.person, members=tuple(members.values())
+        log=log,
+        topic=topic,
+        founded_ms=root.time_ms,
+        name=record[1].person,
+        founder=founder,
+        members=tuple(active[: limits.KEY_RECIPIENTS_MAX]),
+        revoked=tuple(member for member in members if member.device in revoked),
+        revocations={device: tuple(entries) for device, entries in revoked.items()},
     )
 
 
-def _member(device: DeviceId, by: DeviceId | None, record: bodies.Device) -> Member:
-    return Member(
-        device=device, name=record.name, noise=record.noise, hpke=record.hpke, by=by, confirmed=True
-    )
+def _rulings(
+    store: Store, log: int, authors: Mapping[int, DeviceId]
+) -> list[tuple[Ruling, bodies.Admit | bodies.Revoke]]:
+    """What the entries of a person log rule, each with the rulings before it that its author knew.
+
+    Author and reader see the same past: what is reached along parents and chains through entries of the
+    kinds that a person log is made of.
+    """
+    query = TimelineQuery(log=log, limit=limits.STORE_ROWS_MAX, kinds=_LINKED, hidden=True)
+    rows = store.timeline(query)
+    parents = store.parents([row.n for row in rows])
+    before: dict[int, EntryId] = {}
+    reached: dict[EntryId, frozenset[EntryId]] = {}
+    found: list[tuple[Ruling, bodies.Admit | bodies.Revoke]] = []
+    for row in rows:
+        named = [*parents.get(row.n, ()), *((before[row.chain],) if row.chain in before else ())]
+        past = frozenset(id_ for parent in named for id_ in reached.get(parent, ()))
+        before[row.chain] = row.id
+        body = readable_body(row.kind, row.body) if row.kind in _RULINGS else None
+        if isinstance(body, bodies.Admit | bodies.Revoke) and row.chain in authors:
+            ruling = Ruling(
+                id=row.id,
+                rank=row.rank,
+                author=authors[row.chain],
+                subject=body.device,
+                role=Role.ADMIN if isinstance(body, bodies.Admit) else Role.NONE,
+                past=past,
+            )
+            found.append((ruling, body))
+            past = frozenset({row.id})
+        reached[row.id] = past
+    return found
+
+
+def _member(device: DeviceId, by: DeviceId | None, record: bodies.Device, name: str) -> Member:
+    return Member(device=device, name=name, noise=record.noise, hpke=record.hpke, by=by, confirmed=True)
 
 
 def _admitted(body: bodies.Admit, by: DeviceId) -> Member:
@@ -164,15 +242,15 @@ def _writer(store: Store, row: EntryRow) -> DeviceId | None:
     return next((chain.device for chain in store.chain_rows([row.chain])), None)
 
 
-def _record(store: Store, chains: Iterable[int]) -> bodies.Device | None:
-    """The latest readable record in the chains of one device."""
+def _record(store: Store, chains: Iterable[int]) -> tuple[Position, bodies.Device] | None:
+    """The latest readable record in the chains of one device, and where it stands."""
     latest: tuple[Position, bodies.Device] | None = None
     for chain in chains:
         for row in store.chain_kind(chain, Kind.DEVICE):
             body = readable_body(row.kind, row.body)
             if isinstance(body, bodies.Device) and (latest is None or latest[0] < row.position):
                 latest = row.position, body
-    return None if latest is None else latest[1]
+    return latest
 
 
 class Standing(NamedTuple):
@@ -181,10 +259,12 @@ class Standing(NamedTuple):
     Attributes:
         stand_ins: For each confirmed device, the one that stands for its person.
         devices: Of this device's own person.
+        revoked: Those that any person trusts no more.
     """
 
     stand_ins: Mapping[DeviceId, DeviceId]
     devices: Set[DeviceId]
+    revoked: Set[DeviceId]
 
 
 class People:
@@ -201,15 +281,18 @@ class People:
         self._persons: list[Person] | None = None
         self._stand_ins: dict[DeviceId, DeviceId] = {}
         self._epochs: dict[int, EpochKeys] = {}
+        self._cuts: dict[int, Cuts] = {}
 
     def forget(self) -> None:
         """Work everything out again when it is asked for."""
         self._persons = None
         self._epochs.clear()
+        self._cuts.clear()
 
-    def forget_epoch(self, log: int) -> None:
-        """Look again under which epoch to write to a log."""
+    def forget_log(self, log: int) -> None:
+        """Look again under which epoch to write to a log, and where chains in it are cut."""
         self._epochs.pop(log, None)
+        self._cuts.pop(log, None)
 
     def persons(self) -> list[Person]:
         """All persons, the oldest first."""
@@ -225,7 +308,7 @@ class People:
             self._persons = sorted((p for p in found if p is not None), key=lambda person: person.age)
             self._stand_ins = {}
             for person in self._persons:
-                for member in person.members:
+                for member in (*person.members, *person.revoked):
                     if member.confirmed:
                         self._stand_ins.setdefault(member.device, person.founder)
         return self._persons
@@ -255,13 +338,14 @@ class People:
         """As it is now."""
         person = self.current()
         devices = frozenset(m.device for m in person.members) if person is not None else frozenset[DeviceId]()
-        return Standing(dict(self.stand_ins()), devices)
+        revoked = {device for person in self.persons() for device in person.revocations}
+        return Standing(dict(self.stand_ins()), devices, revoked)
 
     def device_rows(self) -> list[DeviceRow]:
         """What devices say of themselves, each in the oldest person log that has it."""
         rows: dict[DeviceId, DeviceRow] = {}
         for person in self.persons():
-            for member in person.members:
+            for member in (*person.members, *person.revoked):
                 if member.confirmed:
                     row = DeviceRow(member.device, member.name, person.name)
                     rows.setdefault(member.device, row)
@@ -274,6 +358,19 @@ class People:
         """
         person = next((p for p in self.persons() if p.log == log), None) or self.current()
         return None if person is None else person.members
+
+    def cuts(self, log: int) -> Cuts:
+        """Where the chains of revoked devices end in a log."""
+        persons = self.persons()
+        found = self._cuts.get(log)
+        if found is None:
+            revoked = {device: person for person in persons for device in person.revocations}
+            found = self._cuts[log] = read_cuts(self._store, log, revoked) if revoked else NO_CUTS
+        return found
+
+    def is_revoked(self, device: DeviceId) -> bool:
+        """Whether a person that a device belonged to trusts it no more."""
+        return any(device in person.revocations for person in self.persons())
 
     def epoch(self, state: LogState, readers: Sequence[Member]) -> EpochKeys | None:
         """The epoch under which to write, or None where a new one has to begin."""
@@ -311,7 +408,6 @@ def stated_epochs(store: Store, log: int) -> list[StatedEpoch]:
         limit=limits.KEY_ENTRIES_READ_MAX,
         kinds=frozenset({Kind.KEY}),
         newest_first=True,
-        hidden=True,
     )
     found: list[StatedEpoch] = []
     for row in store.timeline(query):
@@ -383,17 +479,68 @@ def admit(replica: Replica, peer: PeerRow, now_ms: int) -> None:
             return
         if len(person.members) >= limits.KEY_RECIPIENTS_MAX:
             raise LimitExceeded(f"a person has at most {limits.KEY_RECIPIENTS_MAX} devices.")
+        if replica.people.is_revoked(peer.device):
+            raise UserError(REVOKED_DEVICE)
         body = bodies.Admit(device=peer.device, name=peer.name, noise=peer.noise, hpke=peer.hpke)
         replica.write(person.log, [Draft(Kind.ADMIT, body, now_ms)], now_ms)
         follow(replica, before, now_ms)
         _begin_epochs(replica, now_ms)
 
 
+def rename(replica: Replica, device: DeviceId, name: str, now_ms: int) -> None:
+    """Call a device of this person something else, for all its devices."""
+    with replica.transaction():
+        before, person = replica.people.standing(), replica.people.current()
+        member = person.member(device) if person is not None else None
+        assert person is not None
+        assert member is not None
+        body = bodies.Admit(device=device, name=name, noise=member.noise, hpke=member.hpke)
+        replica.write(person.log, [Draft(Kind.ADMIT, body, now_ms)], now_ms)
+        follow(replica, before, now_ms)
+
+
+def revoke(replica: Replica, device: DeviceId, now_ms: int) -> None:
+    """Trust a device of this person no more: it is cut in all logs, and reads nothing from now on.
+
+    What it wrote so far, as far as it is here, still counts; what else it wrote or will write does not.
+    Durable on return, all of it or nothing.
+
+    Raises:
+        UserError: It is the last device, or this one.
+    """
+    store = replica.store
+    with replica.transaction():
+        before, person = replica.people.standing(), replica.people.current()
+        assert person is not None
+        if device == replica.device_id:
+            raise UserError("a device cannot revoke itself: do it on another one of your devices.")
+        cuts = cuts_now(store, person.log, device)
+        # What waits for nothing but its cut comes in as many entries as there are chains for.
+        said = [bodies.Revoke(device=device, cuts=part) for part in _in_parts(cuts)]
+        rows = replica.write(person.log, [Draft(Kind.REVOKE, body, now_ms) for body in said], now_ms)
+        for state in shared_logs(replica):
+            if state.n != person.log:
+                parts = _in_parts(cuts_now(store, state.n, device))
+                drafts = [
+                    Draft(Kind.REVOKE, bodies.Revoke(device=device, by=rows[0].id.hex(), cuts=part), now_ms)
+                    for part in parts
+                ]
+                replica.write_under_present_epoch(state.n, drafts, now_ms)
+        follow(replica, before, now_ms)
+        _begin_epochs(replica, now_ms, fresh=True)
+
+
+def _in_parts(cuts: Sequence[bodies.Cut]) -> list[tuple[bodies.Cut, ...]]:
+    parts = [tuple(cuts[at : at + limits.CUTS_MAX]) for at in range(0, len(cuts), limits.CUTS_MAX)]
+    return parts or [()]
+
+
 def follow(replica: Replica, before: Standing, now_ms: int) -> None:
     """Do what follows from new entries of a person log; within the transaction that took them.
 
     This device goes over to an older person that admits it; edits and erasures count anew where
-    devices became one person; and devices that were admitted become peers.
+    devices became one person; devices that were admitted become peers, and those that were revoked are
+    peers no more, and what they wrote after their cuts counts no more.
 
     Args:
         before: Who was who before those entries.
@@ -417,6 +564,12 @@ def follow(replica: Replica, before: Standing, now_ms: int) -> None:
     peers = {peer.device: peer for peer in store.peers()}
     for device in after.devices - before.devices - {replica.device_id}:
         _make_peer(store, people, peers.get(device), device, now_ms)
+    for device in peers:
+        if people.is_revoked(device):
+            store.remove_peer(device)
+    if after.revoked != before.revoked:
+        for state in replica.logs():
+            replica.recount_cut(state.n, after.revoked)
 
 
 def _join(replica: Replica, now_ms: int) -> bool:
@@ -449,9 +602,9 @@ def _join(replica: Replica, now_ms: int) -> bool:
     return False
 
 
-def _begin_epochs(replica: Replica, now_ms: int) -> None:
+def _begin_epochs(replica: Replica, now_ms: int, *, fresh: bool = False) -> None:
     for state in shared_logs(replica):
-        replica.begin_epoch(state.n, now_ms)
+        replica.begin_epoch(state.n, now_ms, fresh=fresh)
 
 
 def _make_peer(store: Store, people: People, peer: PeerRow | None, device: DeviceId, now_ms: int) -> None:

@@ -7,7 +7,7 @@ view, in whatever order they came.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 
 import msgspec
@@ -87,7 +87,9 @@ class Replica:
         self.entropy = entropy
         self.people = People(store, device.id)
         self._logs: dict[int, LogState] = {}
-        self._fold = Fold(store, lambda log: self.log(log).keys, self.authors, self._device_rows)
+        self._fold = Fold(
+            store, lambda log: self.log(log).keys, self.authors, self._device_rows, self.people.cuts
+        )
         self._intake = Intake(store, self._fold, self._learn, self.refresh)
 
     # -- logs --------------------------------------------------------------------------------
@@ -228,10 +230,19 @@ class Replica:
 
     # -- epochs ------------------------------------------------------------------------------
 
-    def begin_epoch(self, log: int, now_ms: int) -> None:
-        """Make sure that a log has an epoch which all its readers know, and only they."""
+    def begin_epoch(self, log: int, now_ms: int, *, fresh: bool = False) -> None:
+        """Make sure that a log has an epoch which all its readers know, and only they.
+
+        Args:
+            fresh: Begin one in any case: the one before may have been granted to who reads no longer.
+        """
         with self.transaction():
-            self._epoch(self.log(log), now_ms)
+            state = self.log(log)
+            readers = self.people.readers(log) if fresh else None
+            if readers is None:
+                self._epoch(state, now_ms)
+            else:
+                self._begin_epoch(state, readers, now_ms)
 
     def _epoch(self, state: LogState, now_ms: int) -> EpochKeys:
         """The epoch to write under; where its readers have changed, a new one begins."""
@@ -260,7 +271,7 @@ class Replica:
         body = key_body(self.entropy, topic, self.device_id, keys, epoch.number, epoch.secret, first)
         self._write(state, self.incarnation, [Draft(Kind.KEY, body, now_ms)], now_ms, state.keys.current)
         self._add_epoch(state, epoch)
-        self.people.forget_epoch(state.n)
+        self.people.forget_log(state.n)
         return epoch
 
     def _add_epoch(self, state: LogState, epoch: EpochKeys) -> None:
@@ -293,6 +304,13 @@ class Replica:
             if state.kind == LogKind.PERSON:
                 self.people.forget()
         return rows
+
+    def write_under_present_epoch(self, log: int, drafts: Sequence[Draft], now_ms: int) -> None:
+        """As `write`, where those who could read so far shall be able to read this."""
+        with self.transaction():
+            state = self.log(log)
+            self._write(state, self.incarnation, drafts, now_ms, state.keys.current)
+            self.people.forget_log(log)
 
     def begin_run(self, log: int) -> Run:
         """Start an import: a fresh incarnation, so that a window cuts its chain cleanly."""
@@ -482,10 +500,33 @@ class Replica:
         with self.transaction():
             state = self.log(log)
             before = self.people.standing() if state.kind == LogKind.PERSON else None
+            ends = self._cut_ends(log)
             yield state
-            self.people.forget_epoch(log)
+            self.people.forget_log(log)
             if before is not None:
                 follow(self, before, now_ms)
+            after = self._cut_ends(log)
+            changed = {n for n in ends.keys() | after.keys() if ends.get(n) != after.get(n)}
+            self._recount(log, {n: min(e[n] for e in (ends, after) if n in e) for n in changed})
+
+    def _cut_ends(self, log: int) -> dict[int, int]:
+        """The chain rows of revoked devices in a log, with the last number in each that counts."""
+        cuts = self.people.cuts(log)
+        if not cuts.devices:
+            return {}
+        ends = {chain.n: cuts.end_of(chain) for chain in self.store.chains(log)}
+        return {n: end for n, end in ends.items() if end is not None}
+
+    def recount_cut(self, log: int, devices: Set[DeviceId]) -> None:
+        """Work out again what counts of the chains of these devices, which were revoked, or are no more."""
+        ends = self._cut_ends(log)
+        self._recount(log, {c.n: ends.get(c.n, -1) for c in self.store.chains(log) if c.device in devices})
+
+    def _recount(self, log: int, ends: Mapping[int, int]) -> None:
+        """Leave for later to fold what comes after these numbers of chain rows anew."""
+        if ends:
+            tasks = [(n, limits.SEQ_MAX - (end + 1)) for n, end in ends.items()]
+            self.store.change_unsettled(log, Task.CUT, tasks, ())
 
     def refold(self, log: int) -> None:
         """Work out again what changes messages of a log, since who their authors are has changed."""

@@ -82,6 +82,7 @@ class Task(IntEnum):
     OPEN = 1
     PLACE = 2
     RANK = 3
+    CUT = 4
 
 
 class LogRow(msgspec.Struct, frozen=True, gc=False):

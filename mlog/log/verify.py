@@ -309,8 +309,11 @@ class _Page:
         said, changes = store.by_mid(state.n, mids), changes_of(store, state.n, mids)
         found = (*said.values(), *changes.values())
         authors = replica.authors(state.n, {row.chain for rows in found for row in rows})
+        cuts = replica.people.cuts(state.n)
+        self.quarantined = cuts.quarantined((*rows, *(row for rows in found for row in rows)))
         self.folded: dict[MessageId, Folded] = {
-            mid: fold_message(said.get(mid, []), changes.get(mid, []), authors) for mid in mids
+            mid: fold_message(said.get(mid, []), changes.get(mid, []), authors, self.quarantined)
+            for mid in mids
         }
 
     def is_forgotten(self, row: EntryRow) -> bool:
@@ -408,7 +411,7 @@ def _verify_fold(row: EntryRow, header: Header, before: EntryRow | None, page: _
     spoken = row.kind in SPOKEN
     message = page.message.get(row.n)
     folded = page.folded[message] if message is not None else Folded(set(), set(), {})
-    if row.hidden != (row.n in folded.hidden):
+    if row.hidden != (row.n in folded.hidden or row.n in page.quarantined):
         yield _of(row, "index", "whether the message is shown does not match the entries")
     if row.edit != folded.edits.get(row.n, 0):
         yield _of(row, "index", "the edited text is not that of the latest edit")

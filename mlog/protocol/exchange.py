@@ -468,8 +468,11 @@ class Exchange:
             self._keeper.note_heard(row.n)
             link.tell("stored", row.n, stored)
             self._stored()
-        while link.replica.settle(row.n, link.now_ms):
-            yield
+        # What a person log says of revoked devices changes what counts in all others.
+        changed = link.store.logs() if row.kind == LogKind.PERSON else [row]
+        for log in changed:
+            while link.replica.settle(log.n, link.now_ms):
+                yield
 
     def _ack(self, message: wire.Ack) -> None:
         pushed = self._sender.acknowledged(message.serial, message.refused)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from mlog import limits
-from mlog.api import trust
+from mlog.api import devices, trust
 from mlog.api.home import Home
 from mlog.api.trust import Outcome, TrustFile
 from mlog.errors import InvalidInput, StoreError, UserError
@@ -128,7 +128,7 @@ def test_a_third_device_shares_everything_with_both(older: Home, younger: Home, 
         _exchange(younger, third)
         _meet(younger, third)
         _meet(older, younger)
-        assert len([device for device in trust.devices(older) if device.member and device.confirmed]) == 3
+        assert len([device for device in devices.devices(older) if device.member and device.confirmed]) == 3
         third.send(third.conversation("garden").n, "from the phone")
         _meet(older, third)
         assert _texts(older, "garden") == ["from the phone"]
@@ -320,33 +320,33 @@ def _broken(_: bytes) -> bytes:
 
 def test_devices_are_listed_with_what_they_are(older: Home, younger: Home, tmp_path: Path):
     _exchange(older, younger)
-    (here, other) = trust.devices(older)
+    (here, other) = devices.devices(older)
     assert (here.here, here.member, here.confirmed, here.peer) == (True, True, True, False)
     assert (other.here, other.member, other.confirmed, other.peer) == (False, True, False, True)
-    (here, other) = trust.devices(younger)
+    (here, other) = devices.devices(younger)
     assert (other.member, other.peer) == (False, True)
     _meet(older, younger)
-    assert [device.confirmed for device in trust.devices(older)] == [True, True]
+    assert [device.confirmed for device in devices.devices(older)] == [True, True]
 
 
 def test_a_forgotten_device_is_trusted_again_by_its_file(older: Home, younger: Home, tmp_path: Path):
     _exchange(older, younger)
-    other = trust.devices(older)[1]
+    other = devices.devices(older)[1]
     with pytest.raises(UserError, match="does not name exactly one"):
-        trust.forget_device(older, "nonsense")
-    assert trust.forget_device(older, other.device.hex()[:6]).device == other.device
+        devices.forget_device(older, "nonsense")
+    assert devices.forget_device(older, other.device.hex()[:6]).device == other.device
     assert older.store.peers() == []
-    assert [device.peer for device in trust.devices(older)] == [False, False]
+    assert [device.peer for device in devices.devices(older)] == [False, False]
     with pytest.raises(UserError, match="trust import"):
-        trust.forget_device(older, other.name)
+        devices.forget_device(older, other.name)
     trust.import_trust(older, _file(younger))
-    assert [device.peer for device in trust.devices(older)] == [False, True]
+    assert [device.peer for device in devices.devices(older)] == [False, True]
 
 
 def test_sync_does_not_bring_back_what_was_forgotten(older: Home, younger: Home, tmp_path: Path):
     _exchange(older, younger)
     _meet(older, younger)
-    trust.forget_device(older, trust.devices(older)[1].device.hex())
+    devices.forget_device(older, devices.devices(older)[1].device.hex())
     younger.new("boat")
     for state in younger.replica.logs():
         n = next((s.n for s in older.replica.logs() if s.keys.topic == state.keys.topic), None)

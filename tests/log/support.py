@@ -265,6 +265,14 @@ def any_body(kind: Kind) -> st.SearchStrategy[Body]:
                 noise=st.binary(min_size=32, max_size=32),
                 hpke=st.binary(min_size=1, max_size=8).map(lambda b: (b * 1216)[:1216]),
             )
+        case Kind.REVOKE:
+            cut = st.builds(bodies.Cut, incarnation=st.binary(min_size=8, max_size=8), seq=counts, id=_hex32)
+            return st.builds(
+                bodies.Revoke,
+                device=st.binary(min_size=32, max_size=32),
+                by=st.just("") | _hex32,
+                cuts=st.lists(cut, max_size=3).map(tuple),
+            )
         case Kind.EDIT:
             return st.builds(bodies.Edit, of=_hex16, text=short_texts, **_claims)
         case Kind.REACTION:

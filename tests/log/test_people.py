@@ -9,176 +9,54 @@ import msgspec
 import pytest
 
 from mlog import limits
-from mlog.adapters.keystore import SystemEntropy
 from mlog.errors import InvalidInput, LimitExceeded
 from mlog.log import bodies, crypto, entry, people
 from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys, LogKeys
 from mlog.log.entry import Sealed
-from mlog.log.fold import Draft, LogState
+from mlog.log.fold import Draft
 from mlog.log.ids import DeviceId, Incarnation, MessageId, Topic
-from mlog.log.memory import MemoryStore
-from mlog.log.peers import PeerRow
-from mlog.log.people import Person, StatedEpoch, epoch_to_write
+from mlog.log.people import StatedEpoch, epoch_to_write
 from mlog.log.replica import Replica
-from mlog.log.store import BodyState, EntryRow, LogKind, Store, TimelineQuery
-from mlog.log.verify import Finding, verify_log
-from tests.log.support import START_MS, SeededEntropy, device_keys, text
-
-_BINDING = bytes(range(32))
-_NAMES = ("desktop", "laptop", "phone", "tablet")
-
-
-class _Entropy(SeededEntropy):
-    """Wraps for real: what is granted here is opened again."""
-
-    def wrap(self, recipient: bytes, secret: bytes, info: bytes) -> bytes:
-        return SystemEntropy().wrap(recipient, secret, info)
-
-
-def _replica(index: int, store: Store | None = None) -> Replica:
-    entropy = _Entropy(f"replica {index}")
-    vault = crypto.Vault(bytes([index]) * 32)
-    return Replica(store or MemoryStore(), device_keys(index), vault, entropy, Incarnation(entropy.random(8)))
-
-
-def _record(index: int, person: str = "") -> bodies.Device:
-    keys = device_keys(index)
-    return bodies.Device(
-        name=_NAMES[index],
-        person=person or f"person {index}",
-        noise=keys.noise_public,
-        hpke=keys.hpke_public,
-    )
-
-
-def _home(index: int, store: Store | None = None) -> Replica:
-    """A replica with a person log, a private log and a conversation; a lower index is older."""
-    replica, now = _replica(index, store), START_MS + index
-    replica.create_log(LogKind.PERSON, [Draft(Kind.DEVICE, _record(index), now)], now)
-    replica.create_log(LogKind.PRIVATE, [], now)
-    _begin(replica, f"of {_NAMES[index]}", now)
-    return replica
-
-
-def _begin(replica: Replica, title: str, now: int = START_MS) -> int:
-    return replica.create_log(LogKind.CONVERSATION, [Draft(Kind.TITLE, bodies.Title(title=title), now)], now)
-
-
-def _peer(index: int, *, own: bool = True) -> PeerRow:
-    record = _record(index)
-    return PeerRow(
-        device=device_keys(index).id, name=record.name, noise=record.noise, hpke=record.hpke, own=own
-    )
-
-
-def _trust(older: Replica, index: int, younger: Replica, of: int, now: int = START_MS + 100) -> None:
-    """Both persons said that the other's device is theirs."""
-    older.store.put_peer(_peer(of))
-    people.admit(older, _peer(of), now)
-    younger.store.put_peer(_peer(index))
-
-
-def _sealed(state: LogState, row: EntryRow) -> Sealed:
-    body = row.body
-    if body is not None and row.state == BodyState.OPENED:
-        fields = entry.parse_outer(row.outer)
-        epoch = state.keys.epoch_of(fields.salt, fields.tag)
-        assert epoch is not None
-        body = entry.seal_body(epoch, row.outer, body)
-    return Sealed(row.id, row.outer, body, row.signature)
-
-
-def _grant(giver: Replica, taker: Replica, now: int) -> list[int]:
-    known = {state.keys.topic for state in taker.logs()}
-    sealed = people.grant_for(giver, taker.device_id, known, _BINDING)
-    return [] if sealed is None else people.accept_grant(taker, giver.device_id, sealed, _BINDING, now)
-
-
-def _copy(giver: Replica, taker: Replica, now: int, chance: random.Random | None = None) -> int:
-    """Give all that the other lacks of logs that both have; how many entries that were."""
-    logs = {state.keys.topic: state for state in giver.logs()}
-    shared = [(logs[state.keys.topic], state) for state in taker.logs() if state.keys.topic in logs]
-    if chance is not None:
-        chance.shuffle(shared)
-    stored = 0
-    for ours, theirs in shared:
-        rows = giver.store.arrivals(ours.n, 0, 1000)
-        lacking = [row for row in rows if not taker.store.find(theirs.n, [row.id])]
-        if chance is not None:
-            chance.shuffle(lacking)
-        for row in lacking:
-            taken = taker.receive(theirs.n, [_sealed(ours, row)], now)
-            assert not taken.refused
-            stored += taken.stored
-        while taker.settle(theirs.n, now):
-            pass
-    return stored
-
-
-def _meet(one: Replica, other: Replica, now: int = START_MS + 200, seed: int | None = None) -> None:
-    """Sessions between two replicas until there is nothing more to say."""
-    chance = None if seed is None else random.Random(seed)
-    for _ in range(10):
-        moved = 0
-        for giver, taker in ((one, other), (other, one)):
-            if any(peer.device == giver.device_id and peer.own for peer in taker.store.peers()):
-                moved += len(_grant(giver, taker, now))
-            moved += _copy(giver, taker, now, chance)
-        if not moved:
-            return
-    pytest.fail("two replicas never came to an end")
-
-
-def _person(replica: Replica) -> Person:
-    person = replica.people.current()
-    assert person is not None
-    return person
-
-
-def _conversation(replica: Replica, title: str) -> int:
-    return next(row.n for row in replica.store.logs() if row.title == title)
-
-
-def _write(replica: Replica, log: int, kind: Kind, body: bodies.Body, now: int = START_MS + 300) -> EntryRow:
-    return replica.write(log, [Draft(kind, body, now)], now)[0]
-
-
-def _texts(replica: Replica, log: int) -> list[str | None]:
-    """What stands in a conversation, as edited and erased."""
-    shown: list[str | None] = []
-    for row in replica.store.timeline(TimelineQuery(log=log, limit=1000)):
-        stands = replica.store.rows([row.edit])[row.edit] if row.edit else row
-        body = bodies.decode(stands.kind, stands.body) if stands.body is not None else None
-        shown.append(body.text if isinstance(body, bodies.Text | bodies.Edit) else None)
-    return shown
-
-
-def _findings(replica: Replica) -> list[Finding]:
-    events = [e for state in replica.logs() for e in verify_log(replica, state.n, signatures=True)]
-    return [event for event in events if isinstance(event, Finding)]
-
-
-# -- the fold --------------------------------------------------------------------------------
+from mlog.log.store import LogKind, TimelineQuery
+from tests.log.persons import (
+    BINDING,
+    WrappingEntropy,
+    begin,
+    conversation_of,
+    copy,
+    findings_in,
+    home,
+    meet,
+    peer_of,
+    person_of,
+    record_of,
+    replica_of,
+    sealed_of,
+    texts_of,
+    trust,
+    write,
+)
+from tests.log.support import START_MS, device_keys, text
 
 
 def test_the_device_that_founds_a_person_log_is_the_person() -> None:
-    person = _person(_home(0))
+    person = person_of(home(0))
     assert [(m.device, m.by, m.confirmed) for m in person.members] == [(device_keys(0).id, None, True)]
     assert (person.name, person.founded_ms) == ("person 0", START_MS)
 
 
 def test_a_device_that_is_in_admits_another_and_that_one_confirms() -> None:
-    older, younger = _home(0), _home(1)
-    _trust(older, 0, younger, 1)
-    (_, admitted) = _person(older).members
+    older, younger = home(0), home(1)
+    trust(older, 0, younger, 1)
+    (_, admitted) = person_of(older).members
     assert (admitted.device, admitted.by, admitted.confirmed) == (device_keys(1).id, device_keys(0).id, False)
-    _meet(older, younger)
+    meet(older, younger)
     for replica in (older, younger):
-        assert [m.confirmed for m in _person(replica).members] == [True, True]
+        assert [m.confirmed for m in person_of(replica).members] == [True, True]
         assert replica.people.is_own(device_keys(0).id)
         assert replica.people.is_own(device_keys(1).id)
-    assert _person(older).topic == _person(younger).topic
+    assert person_of(older).topic == person_of(younger).topic
 
 
 def _written(
@@ -195,47 +73,47 @@ def _written(
 
 
 def _admission(index: int) -> bodies.Admit:
-    peer = _peer(index)
+    peer = peer_of(index)
     return bodies.Admit(device=peer.device, name=peer.name, noise=peer.noise, hpke=peer.hpke)
 
 
 def test_a_device_that_nobody_admitted_admits_nobody() -> None:
-    replica = _home(0)
-    log = _person(replica).log
+    replica = home(0)
+    log = person_of(replica).log
     for body, incarnation in ((_admission(1), b"incarnat"), (_admission(2), b"incarna2")):
         replica.receive(log, [_written(replica, log, 1, incarnation, Kind.ADMIT, body)], START_MS)
-    assert [m.device for m in _person(replica).members] == [device_keys(0).id]
+    assert [m.device for m in person_of(replica).members] == [device_keys(0).id]
 
 
 def test_a_record_alone_makes_nobody_a_member() -> None:
-    replica = _home(0)
-    log = _person(replica).log
-    replica.receive(log, [_written(replica, log, 1, b"incarnat", Kind.DEVICE, _record(1))], START_MS)
-    assert len(_person(replica).members) == 1
+    replica = home(0)
+    log = person_of(replica).log
+    replica.receive(log, [_written(replica, log, 1, b"incarnat", Kind.DEVICE, record_of(1))], START_MS)
+    assert len(person_of(replica).members) == 1
     assert device_keys(1).id not in {row.id for row in replica.store.devices()}
 
 
 def test_a_person_has_a_bounded_number_of_devices() -> None:
-    replica = _home(0)
-    log = _person(replica).log
+    replica = home(0)
+    log = person_of(replica).log
     others = [
         msgspec.structs.replace(_admission(1), device=n.to_bytes(32, "big"))
         for n in range(limits.KEY_RECIPIENTS_MAX + 5)
     ]
     replica.write(log, [Draft(Kind.ADMIT, body, START_MS) for body in others], START_MS)
-    assert len(_person(replica).members) == limits.KEY_RECIPIENTS_MAX
+    assert len(person_of(replica).members) == limits.KEY_RECIPIENTS_MAX
     with pytest.raises(LimitExceeded):
-        people.admit(replica, _peer(2), START_MS)
+        people.admit(replica, peer_of(2), START_MS)
     replica.begin_epoch(log, START_MS)
 
 
 @pytest.mark.parametrize("hpke", [bytes(1216), b"\xff" * 1216, bytes(1184) + b"\1" + bytes(31)])
 def test_a_device_that_is_admitted_with_keys_that_are_none_stops_nobody(hpke: bytes) -> None:
-    replica = _home(0)
-    log = _conversation(replica, "of desktop")
+    replica = home(0)
+    log = conversation_of(replica, "of desktop")
     body = msgspec.structs.replace(_admission(1), hpke=hpke)
-    _write(replica, _person(replica).log, Kind.ADMIT, body)
-    _write(replica, log, Kind.MESSAGE, text("goes on"))
+    write(replica, person_of(replica).log, Kind.ADMIT, body)
+    write(replica, log, Kind.MESSAGE, text("goes on"))
     assert _recipients(replica, log) == [{0}, {0, 1}]
 
 
@@ -250,11 +128,11 @@ def _recipients(replica: Replica, log: int) -> list[set[int]]:
 
 
 def test_an_admission_begins_an_epoch_in_every_log_that_both_will_share() -> None:
-    older, younger = _home(0), _home(1)
-    _trust(older, 0, younger, 1)
+    older, younger = home(0), home(1)
+    trust(older, 0, younger, 1)
     for state in older.logs():
         assert _recipients(older, state.n) == [{0}, {0, 1}]
-        row = _write(older, state.n, Kind.NOTICE, text("under the new one"))
+        row = write(older, state.n, Kind.NOTICE, text("under the new one"))
         fields = entry.parse_outer(row.outer)
         epoch = state.keys.epoch_of(fields.salt, fields.tag)
         assert epoch is not None
@@ -262,9 +140,9 @@ def test_an_admission_begins_an_epoch_in_every_log_that_both_will_share() -> Non
 
 
 def test_a_key_entry_is_sealed_under_the_epoch_before() -> None:
-    older, younger = _home(0), _home(1)
-    _trust(older, 0, younger, 1)
-    log = _conversation(older, "of desktop")
+    older, younger = home(0), home(1)
+    trust(older, 0, younger, 1)
+    log = conversation_of(older, "of desktop")
     rows = older.store.timeline(TimelineQuery(log=log, limit=10, kinds=frozenset({Kind.KEY}), hidden=True))
     numbers: list[int] = []
     for row in rows:
@@ -276,24 +154,24 @@ def test_a_key_entry_is_sealed_under_the_epoch_before() -> None:
 
 
 def test_no_epoch_begins_while_the_readers_stay_the_same() -> None:
-    replica = _home(0)
-    log = _conversation(replica, "of desktop")
+    replica = home(0)
+    log = conversation_of(replica, "of desktop")
     for _ in range(3):
-        _write(replica, log, Kind.MESSAGE, text("hello"))
+        write(replica, log, Kind.MESSAGE, text("hello"))
     assert _recipients(replica, log) == [{0}]
 
 
 def test_a_new_conversation_is_for_all_devices_at_once() -> None:
-    older, younger = _home(0), _home(1)
-    _trust(older, 0, younger, 1)
-    assert _recipients(older, _begin(older, "new")) == [{0, 1}]
+    older, younger = home(0), home(1)
+    trust(older, 0, younger, 1)
+    assert _recipients(older, begin(older, "new")) == [{0, 1}]
 
 
 def test_an_import_begins_an_epoch_where_it_has_to() -> None:
-    older = _home(0)
-    log = _conversation(older, "of desktop")
+    older = home(0)
+    log = conversation_of(older, "of desktop")
     run = older.begin_run(log)
-    older.write(_person(older).log, [Draft(Kind.ADMIT, _admission(1), START_MS)], START_MS)
+    older.write(person_of(older).log, [Draft(Kind.ADMIT, _admission(1), START_MS)], START_MS)
     draft = Draft(Kind.MESSAGE, text("old"), START_MS - 10**9, MessageId(bytes(16)))
     assert len(older.write_run(run, [draft], START_MS).rows) == 1
     assert _recipients(older, log) == [{0}, {0, 1}]
@@ -326,25 +204,25 @@ def test_of_several_epochs_for_the_same_readers_the_lowest_id_is_written_under()
 
 
 def test_devices_that_begin_epochs_at_the_same_time_agree_on_one() -> None:
-    older, younger = _home(0), _home(1)
-    _trust(older, 0, younger, 1)
-    _meet(older, younger)
-    log = {id(r): _conversation(r, "of desktop") for r in (older, younger)}
+    older, younger = home(0), home(1)
+    trust(older, 0, younger, 1)
+    meet(older, younger)
+    log = {id(r): conversation_of(r, "of desktop") for r in (older, younger)}
     for replica in (older, younger):
-        replica.store.put_peer(_peer(2))
+        replica.store.put_peer(peer_of(2))
     # Both heard of the third device, and of no epoch that the other began.
-    people.admit(older, _peer(2), START_MS + 400)
-    rows = older.store.arrivals(_person(older).log, 0, 1000)
+    people.admit(older, peer_of(2), START_MS + 400)
+    rows = older.store.arrivals(person_of(older).log, 0, 1000)
     admission = next(row for row in rows if row.kind == Kind.ADMIT and row.seq > 3)
-    state = older.log(_person(older).log)
-    younger.receive(_person(younger).log, [_sealed(state, row) for row in rows], START_MS + 401)
-    assert admission.id in younger.store.find(_person(younger).log, [admission.id])
+    state = older.log(person_of(older).log)
+    younger.receive(person_of(younger).log, [sealed_of(state, row) for row in rows], START_MS + 401)
+    assert admission.id in younger.store.find(person_of(younger).log, [admission.id])
     for replica in (older, younger):
-        _write(replica, log[id(replica)], Kind.MESSAGE, text("at the same time"))
-    _meet(older, younger)
+        write(replica, log[id(replica)], Kind.MESSAGE, text("at the same time"))
+    meet(older, younger)
     used: list[bytes] = []
     for replica in (older, younger):
-        row = _write(replica, log[id(replica)], Kind.MESSAGE, text("later"))
+        row = write(replica, log[id(replica)], Kind.MESSAGE, text("later"))
         fields = entry.parse_outer(row.outer)
         epoch = replica.log(log[id(replica)]).keys.epoch_of(fields.salt, fields.tag)
         assert epoch is not None
@@ -356,29 +234,29 @@ def test_devices_that_begin_epochs_at_the_same_time_agree_on_one() -> None:
 
 
 def test_two_homes_share_everything_after_trust_on_both_sides() -> None:
-    older, younger = _home(0), _home(1)
-    _write(older, _conversation(older, "of desktop"), Kind.MESSAGE, text("from before"))
-    _write(younger, _conversation(younger, "of laptop"), Kind.MESSAGE, text("mine"))
-    _trust(older, 0, younger, 1)
-    _meet(older, younger)
+    older, younger = home(0), home(1)
+    write(older, conversation_of(older, "of desktop"), Kind.MESSAGE, text("from before"))
+    write(younger, conversation_of(younger, "of laptop"), Kind.MESSAGE, text("mine"))
+    trust(older, 0, younger, 1)
+    meet(older, younger)
     for replica in (older, younger):
-        assert _texts(replica, _conversation(replica, "of desktop")) == ["from before"]
-        assert _texts(replica, _conversation(replica, "of laptop")) == ["mine"]
+        assert texts_of(replica, conversation_of(replica, "of desktop")) == ["from before"]
+        assert texts_of(replica, conversation_of(replica, "of laptop")) == ["mine"]
         assert {row.person for row in replica.store.devices()} == {"person 0"}
-        assert _findings(replica) == []
-    _write(younger, _conversation(younger, "of desktop"), Kind.MESSAGE, text("hello from the laptop"))
-    _write(older, _conversation(older, "of laptop"), Kind.MESSAGE, text("hello from the desktop"))
-    _meet(older, younger)
+        assert findings_in(replica) == []
+    write(younger, conversation_of(younger, "of desktop"), Kind.MESSAGE, text("hello from the laptop"))
+    write(older, conversation_of(older, "of laptop"), Kind.MESSAGE, text("hello from the desktop"))
+    meet(older, younger)
     for replica in (older, younger):
-        assert _texts(replica, _conversation(replica, "of desktop"))[1:] == ["hello from the laptop"]
-        assert _texts(replica, _conversation(replica, "of laptop"))[1:] == ["hello from the desktop"]
+        assert texts_of(replica, conversation_of(replica, "of desktop"))[1:] == ["hello from the laptop"]
+        assert texts_of(replica, conversation_of(replica, "of laptop"))[1:] == ["hello from the desktop"]
 
 
 def test_the_private_log_of_the_older_one_is_used_by_both() -> None:
-    older, younger = _home(0), _home(1)
+    older, younger = home(0), home(1)
     own = people.private_log(younger)
-    _trust(older, 0, younger, 1)
-    _meet(older, younger)
+    trust(older, 0, younger, 1)
+    meet(older, younger)
     one, other = people.private_log(older), people.private_log(younger)
     assert one is not None
     assert other is not None
@@ -387,180 +265,180 @@ def test_the_private_log_of_the_older_one_is_used_by_both() -> None:
 
 
 def test_what_the_younger_one_leaves_is_kept_and_granted_to_nobody() -> None:
-    older, younger = _home(0), _home(1)
+    older, younger = home(0), home(1)
     left = {state.keys.topic for state in younger.logs() if state.kind != LogKind.CONVERSATION}
-    _trust(older, 0, younger, 1)
-    _meet(older, younger)
+    trust(older, 0, younger, 1)
+    meet(older, younger)
     assert left <= {state.keys.topic for state in younger.logs()}
     assert not left & {state.keys.topic for state in older.logs()}
 
 
 def test_trust_on_one_side_only_gives_nothing_away() -> None:
-    older, younger = _home(0), _home(1)
-    older.store.put_peer(_peer(1))
-    people.admit(older, _peer(1), START_MS)
-    sealed = people.grant_for(older, younger.device_id, (), _BINDING)
+    older, younger = home(0), home(1)
+    older.store.put_peer(peer_of(1))
+    people.admit(older, peer_of(1), START_MS)
+    sealed = people.grant_for(older, younger.device_id, (), BINDING)
     assert sealed is not None
     with pytest.raises(InvalidInput):
-        people.accept_grant(younger, older.device_id, sealed, _BINDING, START_MS)
-    assert people.grant_for(younger, older.device_id, (), _BINDING) is None
-    younger.store.put_peer(_peer(0, own=False))
+        people.accept_grant(younger, older.device_id, sealed, BINDING, START_MS)
+    assert people.grant_for(younger, older.device_id, (), BINDING) is None
+    younger.store.put_peer(peer_of(0, own=False))
     with pytest.raises(InvalidInput):
-        people.accept_grant(younger, older.device_id, sealed, _BINDING, START_MS)
+        people.accept_grant(younger, older.device_id, sealed, BINDING, START_MS)
 
 
 def test_a_younger_home_that_is_admitted_by_a_younger_person_stays() -> None:
-    older, younger = _home(0), _home(1)
-    younger.store.put_peer(_peer(0))
-    people.admit(younger, _peer(0), START_MS)
-    older.store.put_peer(_peer(1))
-    topic = _person(older).topic
-    _meet(older, younger)
-    assert _person(older).topic == topic
+    older, younger = home(0), home(1)
+    younger.store.put_peer(peer_of(0))
+    people.admit(younger, peer_of(0), START_MS)
+    older.store.put_peer(peer_of(1))
+    topic = person_of(older).topic
+    meet(older, younger)
+    assert person_of(older).topic == topic
     assert not older.people.is_own(younger.device_id)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_each_edits_and_erases_what_the_other_wrote_in_any_order_of_arrival(seed: int) -> None:
-    older, younger = _home(0), _home(1)
-    _trust(older, 0, younger, 1)
-    _meet(older, younger)
-    ours, theirs = (_conversation(r, "of desktop") for r in (older, younger))
-    edited = _write(older, ours, Kind.MESSAGE, text("frist"))
-    erased = _write(younger, theirs, Kind.MESSAGE, text("secret"), START_MS + 301)
-    _meet(older, younger)
-    _write(younger, theirs, Kind.EDIT, bodies.Edit(of=edited.message.hex(), text="first"))
-    _write(older, ours, Kind.ERASURE, bodies.Erasure(of=erased.message.hex()))
-    _meet(older, younger, seed=seed)
-    assert _texts(older, ours) == _texts(younger, theirs) == ["first", None]
+    older, younger = home(0), home(1)
+    trust(older, 0, younger, 1)
+    meet(older, younger)
+    ours, theirs = (conversation_of(r, "of desktop") for r in (older, younger))
+    edited = write(older, ours, Kind.MESSAGE, text("frist"))
+    erased = write(younger, theirs, Kind.MESSAGE, text("secret"), START_MS + 301)
+    meet(older, younger)
+    write(younger, theirs, Kind.EDIT, bodies.Edit(of=edited.message.hex(), text="first"))
+    write(older, ours, Kind.ERASURE, bodies.Erasure(of=erased.message.hex()))
+    meet(older, younger, seed=seed)
+    assert texts_of(older, ours) == texts_of(younger, theirs) == ["first", None]
     # One that hears of all at once, person log and conversation in any order.
-    late = _replica(2)
+    late = replica_of(2)
     for state in older.logs():
         late.add_logs([(state.kind, state.keys)])
-    _copy(older, late, START_MS, random.Random(seed))
-    assert _texts(late, _conversation(late, "of desktop")) == ["first", None]
-    assert _findings(late) == []
+    copy(older, late, START_MS, random.Random(seed))
+    assert texts_of(late, conversation_of(late, "of desktop")) == ["first", None]
+    assert findings_in(late) == []
 
 
 def test_an_edit_counts_once_the_admission_comes_and_not_before() -> None:
-    older, younger = _home(0), _home(1)
-    _trust(older, 0, younger, 1)
-    _meet(older, younger)
-    ours, theirs = (_conversation(r, "of desktop") for r in (older, younger))
-    said = _write(older, ours, Kind.MESSAGE, text("frist"))
-    _meet(older, younger)
-    _write(younger, theirs, Kind.EDIT, bodies.Edit(of=said.message.hex(), text="first"))
-    _meet(older, younger)
-    late = _replica(2)
+    older, younger = home(0), home(1)
+    trust(older, 0, younger, 1)
+    meet(older, younger)
+    ours, theirs = (conversation_of(r, "of desktop") for r in (older, younger))
+    said = write(older, ours, Kind.MESSAGE, text("frist"))
+    meet(older, younger)
+    write(younger, theirs, Kind.EDIT, bodies.Edit(of=said.message.hex(), text="first"))
+    meet(older, younger)
+    late = replica_of(2)
     (log,) = late.add_logs([(LogKind.CONVERSATION, older.log(ours).keys)])
-    _copy(older, late, START_MS)
-    assert _texts(late, log) == ["frist"]
-    late.add_logs([(LogKind.PERSON, older.log(_person(older).log).keys)])
-    _copy(older, late, START_MS)
-    assert _texts(late, log) == ["first"]
+    copy(older, late, START_MS)
+    assert texts_of(late, log) == ["frist"]
+    late.add_logs([(LogKind.PERSON, older.log(person_of(older).log).keys)])
+    copy(older, late, START_MS)
+    assert texts_of(late, log) == ["first"]
 
 
 def test_a_third_device_becomes_a_peer_everywhere_and_shares_everything() -> None:
-    older, younger, third = _home(0), _home(1), _home(2)
-    _trust(older, 0, younger, 1)
-    _meet(older, younger)
-    _trust(younger, 1, third, 2, START_MS + 500)
-    _meet(younger, third)
+    older, younger, third = home(0), home(1), home(2)
+    trust(older, 0, younger, 1)
+    meet(older, younger)
+    trust(younger, 1, third, 2, START_MS + 500)
+    meet(younger, third)
     assert {peer.device for peer in older.store.peers()} == {device_keys(1).id}
-    _meet(older, younger)
+    meet(older, younger)
     assert {peer.device for peer in older.store.peers() if peer.own} == {device_keys(n).id for n in (1, 2)}
-    _meet(older, third)
-    _meet(older, younger)
+    meet(older, third)
+    meet(older, younger)
     for title in ("of desktop", "of laptop", "of phone"):
-        _write(third, _conversation(third, title), Kind.MESSAGE, text(f"phone in {title}"))
+        write(third, conversation_of(third, title), Kind.MESSAGE, text(f"phone in {title}"))
     for _ in range(2):
         for one, other in ((older, third), (older, younger), (younger, third)):
-            _meet(one, other)
+            meet(one, other)
     for replica in (older, younger, third):
-        assert len(_person(replica).members) == 3
+        assert len(person_of(replica).members) == 3
         for title in ("of desktop", "of laptop", "of phone"):
-            log = _conversation(replica, title)
-            assert _texts(replica, log) == [f"phone in {title}"]
+            log = conversation_of(replica, title)
+            assert texts_of(replica, log) == [f"phone in {title}"]
             assert _recipients(replica, log)[-1] == {0, 1, 2}
-        assert _findings(replica) == []
+        assert findings_in(replica) == []
 
 
 def test_the_other_devices_of_a_person_who_joins_come_along() -> None:
-    older, younger, third = _home(0), _home(1), _home(2)
-    _trust(younger, 1, third, 2)
-    _meet(younger, third)
-    _trust(older, 0, younger, 1, START_MS + 500)
+    older, younger, third = home(0), home(1), home(2)
+    trust(younger, 1, third, 2)
+    meet(younger, third)
+    trust(older, 0, younger, 1, START_MS + 500)
     for _ in range(3):
-        _meet(older, younger)
-        _meet(younger, third)
+        meet(older, younger)
+        meet(younger, third)
     for replica in (older, younger, third):
-        assert _person(replica).founder == device_keys(0).id
-        assert {m.device for m in _person(replica).members if m.confirmed} == {
+        assert person_of(replica).founder == device_keys(0).id
+        assert {m.device for m in person_of(replica).members if m.confirmed} == {
             device_keys(n).id for n in range(3)
         }
-    assert _findings(third) == []
+    assert findings_in(third) == []
 
 
 def test_to_admit_a_device_again_changes_nothing() -> None:
-    older, younger = _home(0), _home(1)
-    _trust(older, 0, younger, 1)
+    older, younger = home(0), home(1)
+    trust(older, 0, younger, 1)
     last = older.store.next_n()
-    people.admit(older, _peer(1), START_MS + 900)
+    people.admit(older, peer_of(1), START_MS + 900)
     assert older.store.next_n() == last
 
 
 def test_an_admission_that_fails_half_way_leaves_nothing() -> None:
-    older = _home(0)
+    older = home(0)
 
-    class _Broken(_Entropy):
+    class _Broken(WrappingEntropy):
         def wrap(self, recipient: bytes, secret: bytes, info: bytes) -> bytes:
             raise OSError("no entropy")
 
     older.entropy = _Broken("")
     last = older.store.next_n()
     with pytest.raises(OSError, match="no entropy"):
-        people.admit(older, _peer(1), START_MS)
-    older.entropy = _Entropy("again")
+        people.admit(older, peer_of(1), START_MS)
+    older.entropy = WrappingEntropy("again")
     assert older.store.next_n() == last
-    assert len(_person(older).members) == 1
-    people.admit(older, _peer(1), START_MS)
-    assert len(_person(older).members) == 2
+    assert len(person_of(older).members) == 1
+    people.admit(older, peer_of(1), START_MS)
+    assert len(person_of(older).members) == 2
 
 
 # -- grants ----------------------------------------------------------------------------------
 
 
 def _granted() -> tuple[Replica, Replica, bytes]:
-    older, younger = _home(0), _home(1)
-    _trust(older, 0, younger, 1)
-    sealed = people.grant_for(older, younger.device_id, (), _BINDING)
+    older, younger = home(0), home(1)
+    trust(older, 0, younger, 1)
+    sealed = people.grant_for(older, younger.device_id, (), BINDING)
     assert sealed is not None
     return older, younger, sealed
 
 
 def test_a_grant_is_taken_once() -> None:
     older, younger, sealed = _granted()
-    new = people.accept_grant(younger, older.device_id, sealed, _BINDING, START_MS)
+    new = people.accept_grant(younger, older.device_id, sealed, BINDING, START_MS)
     assert len(new) == 3
-    assert people.accept_grant(younger, older.device_id, sealed, _BINDING, START_MS) == []
+    assert people.accept_grant(younger, older.device_id, sealed, BINDING, START_MS) == []
     topics = {state.keys.topic for state in younger.logs()}
-    assert people.grant_for(older, younger.device_id, topics, _BINDING) is None
+    assert people.grant_for(older, younger.device_id, topics, BINDING) is None
 
 
 def test_a_grant_is_for_one_device_and_one_session() -> None:
     older, younger, sealed = _granted()
-    third = _home(2)
+    third = home(2)
     for replica in (younger, third):
-        replica.store.put_peer(_peer(0))
-        replica.store.put_peer(_peer(3))
+        replica.store.put_peer(peer_of(0))
+        replica.store.put_peer(peer_of(3))
     cases = [
-        (third, older.device_id, sealed, _BINDING),
+        (third, older.device_id, sealed, BINDING),
         (younger, older.device_id, sealed, bytes(32)),
-        (younger, device_keys(3).id, sealed, _BINDING),
-        (younger, older.device_id, sealed[:-1], _BINDING),
-        (younger, older.device_id, sealed[:100], _BINDING),
-        (younger, older.device_id, b"", _BINDING),
-        (younger, older.device_id, sealed + bytes(2 * limits.GRANT_SIZE_MAX_BYTES), _BINDING),
+        (younger, device_keys(3).id, sealed, BINDING),
+        (younger, older.device_id, sealed[:-1], BINDING),
+        (younger, older.device_id, sealed[:100], BINDING),
+        (younger, older.device_id, b"", BINDING),
+        (younger, older.device_id, sealed + bytes(2 * limits.GRANT_SIZE_MAX_BYTES), BINDING),
     ]
     for replica, giver, data, binding in cases:
         with pytest.raises(InvalidInput):
@@ -569,7 +447,7 @@ def test_a_grant_is_for_one_device_and_one_session() -> None:
 
 
 def _seal(giver: Replica, granted: Any) -> bytes:
-    info = b"mlog v1 grant\0" + giver.device_id + device_keys(1).id + _BINDING
+    info = b"mlog v1 grant\0" + giver.device_id + device_keys(1).id + BINDING
     key = bytes(32)
     sealed = crypto.seal(crypto.derive("grant", key), msgspec.msgpack.encode(granted), info)
     return giver.entropy.wrap(device_keys(1).hpke_public, key, info) + sealed
@@ -591,7 +469,7 @@ def _seal(giver: Replica, granted: Any) -> bytes:
 def test_a_grant_of_a_wrong_form_is_refused_whole(granted: Any) -> None:
     older, younger, _ = _granted()
     with pytest.raises(InvalidInput):
-        people.accept_grant(younger, older.device_id, _seal(older, granted), _BINDING, START_MS)
+        people.accept_grant(younger, older.device_id, _seal(older, granted), BINDING, START_MS)
     assert len(younger.logs()) == 3
 
 
@@ -600,8 +478,8 @@ def test_many_logs_are_granted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(limits, "GRANT_LOGS_MAX", 2)
     known: set[Topic] = set()
     rounds = 0
-    while (sealed := people.grant_for(older, younger.device_id, known, _BINDING)) is not None:
-        people.accept_grant(younger, older.device_id, sealed, _BINDING, START_MS)
+    while (sealed := people.grant_for(older, younger.device_id, known, BINDING)) is not None:
+        people.accept_grant(younger, older.device_id, sealed, BINDING, START_MS)
         known = {state.keys.topic for state in younger.logs()}
         rounds += 1
     assert rounds == 2
@@ -610,28 +488,28 @@ def test_many_logs_are_granted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_an_epoch_that_a_device_was_left_out_of_comes_with_a_grant() -> None:
     """Two devices began epochs without knowing of each other's, one of them without the newcomer."""
-    older, younger = _home(0), _home(1)
-    _trust(older, 0, younger, 1)
-    _meet(older, younger)
-    third = _home(2)
-    log = _conversation(younger, "of desktop")
-    _trust(older, 0, third, 2, START_MS + 500)
-    _meet(older, third)
+    older, younger = home(0), home(1)
+    trust(older, 0, younger, 1)
+    meet(older, younger)
+    third = home(2)
+    log = conversation_of(younger, "of desktop")
+    trust(older, 0, third, 2, START_MS + 500)
+    meet(older, third)
     # The laptop has not heard of the phone, and begins an epoch that only desktop and laptop read.
     state = younger.log(log)
-    younger._begin_epoch(state, _person(younger).members, START_MS + 501)
-    said = _write(younger, log, Kind.MESSAGE, text("for two"), START_MS + 502)
-    _copy(younger, older, START_MS + 503)
-    _copy(older, third, START_MS + 504)
-    there = _conversation(third, "of desktop")
-    assert _texts(third, there) == []
-    _meet(older, third)
-    assert _texts(third, there) == ["for two"]
+    younger._begin_epoch(state, person_of(younger).members, START_MS + 501)
+    said = write(younger, log, Kind.MESSAGE, text("for two"), START_MS + 502)
+    copy(younger, older, START_MS + 503)
+    copy(older, third, START_MS + 504)
+    there = conversation_of(third, "of desktop")
+    assert texts_of(third, there) == []
+    meet(older, third)
+    assert texts_of(third, there) == ["for two"]
     assert said.id in third.store.find(there, [said.id])
 
 
 def test_a_device_of_another_person_is_granted_nothing() -> None:
     older, _, _ = _granted()
-    older.store.put_peer(_peer(2, own=False))
-    assert people.grant_for(older, device_keys(2).id, (), _BINDING) is None
-    assert people.grant_for(older, older.device_id, (), _BINDING) is None
+    older.store.put_peer(peer_of(2, own=False))
+    assert people.grant_for(older, device_keys(2).id, (), BINDING) is None
+    assert people.grant_for(older, older.device_id, (), BINDING) is None

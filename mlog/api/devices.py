@@ -1,0 +1,155 @@
+"""The devices of this person, and those that may connect: list, rename, revoke, forget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mlog import limits
+from mlog.errors import UserError
+from mlog.log import people
+from mlog.log.ids import DeviceId
+from mlog.log.peers import PeerRow
+
+if TYPE_CHECKING:
+    from mlog.api.home import Home
+
+__all__ = ["KnownDevice", "devices", "forget_device", "rename_device", "revoke_device"]
+
+
+class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """A device of this person, or one that may connect.
+
+    Attributes:
+        here: It is this one.
+        peer: This home connects to it.
+        member: It belongs to the person, as the person log says.
+        confirmed: It said so itself, too.
+        revoked: It belonged to the person, and is trusted no more.
+        by: What the device that admitted it is called; "" for the first one.
+    """
+
+    device: DeviceId
+    name: str
+    here: bool
+    peer: bool
+    member: bool
+    confirmed: bool
+    addresses: tuple[str, ...] = ()
+    added_ms: int = 0
+    seen_ms: int = 0
+    revoked: bool = False
+    by: str = ""
+
+
+def devices(home: Home) -> list[KnownDevice]:
+    """This device, the others of this person, and those that were trusted; in the order of admission."""
+    person, here = home.replica.people.current(), home.replica.device_id
+    names = {member.device: member.name for member in (person.members if person is not None else ())}
+    peers = {peer.device: peer for peer in home.store.peers()}
+    found: list[KnownDevice] = []
+    for member in person.members if person is not None else ():
+        peer = peers.pop(member.device, None)
+        found.append(
+            KnownDevice(
+                device=member.device,
+                name=member.name,
+                here=member.device == here,
+                peer=peer is not None,
+                member=True,
+                confirmed=member.confirmed,
+                addresses=peer.addresses if peer is not None else (),
+                added_ms=peer.added_ms if peer is not None else 0,
+                seen_ms=peer.seen_ms if peer is not None else 0,
+                by=names.get(member.by, "") if member.by is not None else "",
+            )
+        )
+    found += [_trusted_only(peer) for peer in peers.values()]
+    for member in person.revoked if person is not None else ():
+        found.append(
+            KnownDevice(
+                device=member.device,
+                name=member.name,
+                here=member.device == here,
+                peer=False,
+                member=False,
+                confirmed=member.confirmed,
+                revoked=True,
+            )
+        )
+    return found
+
+
+def _trusted_only(peer: PeerRow) -> KnownDevice:
+    return KnownDevice(
+        device=peer.device,
+        name=peer.name,
+        here=False,
+        peer=True,
+        member=False,
+        confirmed=False,
+        addresses=peer.addresses,
+        added_ms=peer.added_ms,
+        seen_ms=peer.seen_ms,
+    )
+
+
+def forget_device(home: Home, name: str) -> KnownDevice:
+    """Do not connect to a device any more; what it has, and what the others think of it, stays.
+
+    Args:
+        name: Of the device, or the unique start of its id, of at least 4 digits.
+
+    Raises:
+        UserError: None, or several, or this one: the message lists them.
+    """
+    known = [device for device in devices(home) if device.peer]
+    chosen = _named(known, name)
+    with home.store.transaction():
+        home.store.remove_peer(chosen.device)
+    return chosen
+
+
+def rename_device(home: Home, name: str, new: str) -> KnownDevice:
+    """Call one of this person's devices something else, on all of them.
+
+    Raises:
+        UserError: None, or several, have this name; or the new one is empty or too long.
+    """
+    new = new.strip()
+    if not new or len(new.encode()) > limits.NAME_SIZE_MAX_BYTES:
+        raise UserError(f"a name has from 1 to {limits.NAME_SIZE_MAX_BYTES} bytes.")
+    chosen = _named([device for device in devices(home) if device.member], name)
+    people.rename(home.replica, chosen.device, new, home.now_ms())
+    return chosen
+
+
+def revoke_device(home: Home, name: str) -> KnownDevice:
+    """Trust one of this person's devices no more, and let all logs go on without it; durable on return.
+
+    Raises:
+        UserError: None, or several, have this name; or it is this one.
+    """
+    chosen = _named([device for device in devices(home) if device.member], name)
+    people.revoke(home.replica, chosen.device, home.now_ms())
+    return chosen
+
+
+def _named(known: Sequence[KnownDevice], name: str) -> KnownDevice:
+    folded = name.casefold()
+    for matches in (
+        [device for device in known if device.name == name],
+        [device for device in known if device.name.casefold() == folded],
+        [device for device in known if len(folded) >= 4 and device.device.hex().startswith(folded)],
+    ):
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            known = matches
+            break
+    if not known:
+        raise UserError("no other device is known here. 'mlog trust import FILE' adds one.")
+    listed = "".join(f"\n  {device.device.hex()[:16]}  {device.name}" for device in known[:20])
+    raise UserError(f"{name!r} does not name exactly one device; these are known:{listed}")

@@ -1,0 +1,184 @@
+"""Whose rulings stand: by rights at the place in the DAG, whatever came first."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from random import Random
+
+import pytest
+
+from mlog import limits
+from mlog.log.authority import Authority, Role, Ruling, decide
+from mlog.log.ids import EntryId
+
+FOUNDER = b"founder"
+ADMIN, MEMBER, NONE = Role.ADMIN, Role.MEMBER, Role.NONE
+
+
+class Court:
+    """Writes rulings that name others by their letters."""
+
+    def __init__(self) -> None:
+        self.rulings: list[Ruling] = []
+
+    def rule(self, name: str, author: bytes, subject: bytes, role: Role, past: str = "") -> None:
+        rank = 1 + max((r.rank for r in self.rulings if r.id.decode() in past), default=0)
+        ruling = Ruling(
+            id=EntryId(name.encode()),
+            rank=rank,
+            author=author,
+            subject=subject,
+            role=role,
+            past=frozenset(EntryId(letter.encode()) for letter in past),
+        )
+        self.rulings.append(ruling)
+
+    def decide(self) -> Authority:
+        return decide(FOUNDER, self.rulings)
+
+    def standing(self) -> str:
+        return "".join(sorted(ruling.id.decode() for ruling in self.decide().standing))
+
+
+def test_who_founded_it_has_all_rights():
+    court = Court()
+    court.rule("a", FOUNDER, b"ann", ADMIN)
+    assert court.decide().roles == {FOUNDER: ADMIN, b"ann": ADMIN}
+
+
+def test_who_has_no_role_rules_nothing():
+    court = Court()
+    court.rule("a", b"eve", b"eve", ADMIN)
+    court.rule("b", b"eve", FOUNDER, NONE)
+    assert court.decide() == decide(FOUNDER, [])
+
+
+def test_a_right_is_needed_where_it_is_used_and_not_later():
+    court = Court()
+    court.rule("a", FOUNDER, b"ann", ADMIN)
+    court.rule("b", b"ann", b"bob", ADMIN)  # It does not name the ruling that lets Ann in.
+    assert court.standing() == "a"
+    court.rule("c", b"ann", b"bob", ADMIN, "a")
+    assert court.standing() == "ac"
+
+
+def test_a_member_may_leave_and_nothing_else():
+    court = Court()
+    court.rule("a", FOUNDER, b"ann", MEMBER)
+    court.rule("b", b"ann", b"bob", MEMBER, "a")
+    court.rule("c", b"ann", b"ann", ADMIN, "a")
+    assert court.standing() == "a"
+    court.rule("d", b"ann", b"ann", NONE, "a")
+    assert court.decide().roles == {FOUNDER: ADMIN}
+
+
+def test_a_removal_undoes_what_the_removed_ruled_at_the_same_time_and_not_before():
+    court = Court()
+    court.rule("a", FOUNDER, b"ann", ADMIN)
+    court.rule("b", b"ann", b"bob", MEMBER, "a")
+    court.rule("c", FOUNDER, b"ann", NONE, "ab")
+    court.rule("d", b"ann", b"eve", MEMBER, "b")
+    assert court.decide().roles == {FOUNDER: ADMIN, b"bob": MEMBER}
+
+
+def test_a_removal_wins_over_an_addition_at_the_same_time():
+    court = Court()
+    court.rule("a", FOUNDER, b"ann", ADMIN)
+    court.rule("b", FOUNDER, b"bob", MEMBER, "a")
+    court.rule("c", b"ann", b"bob", NONE, "b")
+    court.rule("d", FOUNDER, b"bob", ADMIN, "b")
+    assert b"bob" not in court.decide().roles
+    court.rule("e", FOUNDER, b"bob", MEMBER, "cd")
+    assert court.decide().roles[b"bob"] == MEMBER
+
+
+def test_who_takes_rights_away_also_undoes_their_use_at_the_same_time():
+    court = Court()
+    court.rule("a", FOUNDER, b"ann", ADMIN)
+    court.rule("b", FOUNDER, b"ann", MEMBER, "a")
+    court.rule("c", b"ann", b"bob", MEMBER, "a")
+    assert court.decide().roles == {FOUNDER: ADMIN, b"ann": MEMBER}
+
+
+def test_of_two_that_remove_each_other_the_one_that_joined_first_stays():
+    court = Court()
+    court.rule("a", FOUNDER, b"ann", ADMIN)
+    court.rule("b", FOUNDER, b"bob", ADMIN, "a")
+    court.rule("c", b"bob", b"ann", NONE, "b")
+    court.rule("d", b"ann", b"bob", NONE, "b")
+    assert court.decide().roles == {FOUNDER: ADMIN, b"ann": ADMIN}
+    court.rule("e", b"bob", FOUNDER, NONE, "b")
+    court.rule("f", FOUNDER, b"ann", NONE, "b")
+    # The founder prevails over Ann, so hers falls, and Bob's against the founder stands beside.
+    assert court.decide().roles == {b"bob": ADMIN}
+
+
+def test_where_no_admin_is_left_all_members_rule():
+    court = Court()
+    court.rule("a", FOUNDER, b"ann", MEMBER)
+    court.rule("b", FOUNDER, FOUNDER, NONE, "a")
+    court.rule("c", b"ann", b"bob", ADMIN, "b")
+    assert court.decide().roles == {b"ann": MEMBER, b"bob": ADMIN}
+
+
+def _random_court(random: Random, size: int) -> Court:
+    court = Court()
+    people = [FOUNDER, b"ann", b"bob", b"cy", b"dee"]
+    for n in range(size):
+        known = "".join(chr(65 + i) for i in range(n) if random.random() < 0.5)
+        court.rule(
+            chr(65 + n), random.choice(people), random.choice(people), Role(random.randrange(3)), known
+        )
+    return court
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_the_order_of_arrival_changes_nothing(seed: int):
+    court = _random_court(Random(seed), 6)
+    found = court.decide()
+    for order in permutations(court.rulings):
+        assert decide(FOUNDER, order) == found
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_nobody_rules_without_a_right_and_nobody_is_added_by_who_was_removed_before(seed: int):
+    court = _random_court(Random(1000 + seed), 25)
+    found = court.decide()
+    standing = {ruling.id: ruling for ruling in found.standing}
+    every = {ruling.id: ruling for ruling in court.rulings}
+    for ruling in found.standing:
+        past = [standing[id_] for id_ in _past(every, ruling) if id_ in standing]
+        about = [r for r in past if r.subject == ruling.author]
+        latest = [r for r in about if not any(r.id in _past(every, other) for other in about)]
+        if latest and min(r.role for r in latest) == NONE:
+            raise AssertionError(f"{ruling} is by who was removed before")
+
+
+def _past(rulings: dict[EntryId, Ruling], ruling: Ruling) -> set[EntryId]:
+    found: set[EntryId] = set()
+    left = list(ruling.past)
+    while left:
+        id_ = left.pop()
+        if id_ not in found:
+            found.add(id_)
+            left += rulings[id_].past
+    return found
+
+
+def test_a_thousand_rulings_of_which_all_are_disputed_are_decided_in_bounded_time():
+    court = Court()
+    rulings = [
+        Ruling(
+            id=EntryId(b"%04d" % n),
+            rank=n,
+            author=FOUNDER if n < 500 else b"%d" % (n % 500),
+            subject=b"%d" % (n % 500) if n < 500 else b"%d" % ((n + 1) % 500),
+            role=ADMIN if n < 500 else NONE,
+            past=frozenset({EntryId(b"%04d" % (n - 1))}) if 0 < n < 500 else frozenset({EntryId(b"0499")}),
+        )
+        for n in range(1000)
+    ]
+    court.rulings = rulings
+    found = court.decide()
+    assert len(found.standing) > 500
+    assert limits.DISPUTES_MAX < 500

@@ -1,0 +1,208 @@
+"""What a revoked device wrote counts up to its cuts, and nothing after, whatever its date."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from mlog.errors import UserError
+from mlog.log import bodies, people
+from mlog.log.bodies import Kind
+from mlog.log.crypto import EpochKeys
+from mlog.log.fold import Draft
+from mlog.log.ids import Incarnation
+from mlog.log.memory import MemoryStore
+from mlog.log.replica import Replica
+from mlog.log.store import LogKind, TimelineQuery
+from tests.log.persons import (
+    conversation_of,
+    copy,
+    findings_in,
+    home,
+    meet,
+    peer_of,
+    person_of,
+    texts_of,
+    trust,
+    write,
+)
+from tests.log.support import START_MS, text
+
+LATER = START_MS + 10_000
+PLACE = "of desktop"
+
+
+def three() -> tuple[Replica, Replica, Replica]:
+    """Desktop, laptop and phone of one person, that all know of each other."""
+    desktop, laptop, phone = home(0), home(1), home(2)
+    trust(desktop, 0, laptop, 1)
+    trust(desktop, 0, phone, 2)
+    for _ in range(3):
+        meet(desktop, laptop)
+        meet(desktop, phone)
+    return desktop, laptop, phone
+
+
+def say(replica: Replica, words: str, now: int = START_MS + 300) -> None:
+    write(replica, conversation_of(replica, PLACE), Kind.MESSAGE, text(words), now)
+
+
+def shown(replica: Replica) -> list[str | None]:
+    return texts_of(replica, conversation_of(replica, PLACE))
+
+
+def forced(giver: Replica, taker: Replica, now: int = LATER) -> None:
+    """Bytes that reach a replica by whatever way, although no session would carry them."""
+    copy(giver, taker, now)
+
+
+def test_a_revoked_device_is_no_member_and_no_peer():
+    desktop, laptop, phone = three()
+    people.revoke(desktop, phone.device_id, LATER)
+    meet(desktop, laptop, LATER)
+    for replica in (desktop, laptop):
+        assert {m.name for m in person_of(replica).members} == {"desktop", "laptop"}
+        assert phone.device_id not in {peer.device for peer in replica.store.peers()}
+        assert replica.people.is_own(phone.device_id)
+
+
+def test_what_it_wrote_before_stays_and_what_it_writes_after_says_nothing():
+    desktop, laptop, phone = three()
+    say(phone, "before")
+    meet(desktop, phone)
+    people.revoke(desktop, phone.device_id, LATER)
+    say(phone, "after", LATER + 1)
+    say(phone, "with an old date", START_MS)
+    for replica in (desktop, laptop):
+        meet(desktop, laptop, LATER)
+        forced(phone, replica)
+        assert shown(replica) == ["before"]
+        assert findings_in(replica) == []
+    assert {row.id for row in desktop.store.arrivals(conversation_of(desktop, PLACE), 0, 1000)} == {
+        row.id for row in laptop.store.arrivals(conversation_of(laptop, PLACE), 0, 1000)
+    }
+
+
+def test_what_came_before_the_revocation_was_heard_of_is_shown_no_more():
+    desktop, laptop, phone = three()
+    say(phone, "known to the desktop")
+    meet(desktop, phone)
+    say(phone, "known to the laptop only")
+    forced(phone, laptop)
+    assert "known to the laptop only" in shown(laptop)
+    people.revoke(desktop, phone.device_id, LATER)
+    meet(desktop, laptop, LATER)
+    assert shown(laptop) == shown(desktop) == ["known to the desktop"]
+    assert findings_in(laptop) == findings_in(desktop) == []
+    log = conversation_of(laptop, PLACE)
+    assert laptop.store.count(log, frozenset({Kind.MESSAGE})) == 1
+
+
+def test_a_chain_that_is_begun_after_the_revocation_is_cut_at_nothing():
+    desktop, _, phone = three()
+    people.revoke(desktop, phone.device_id, LATER)
+    phone.incarnation = Incarnation(b"afresh!!")
+    say(phone, "from a new chain", START_MS)
+    forced(phone, desktop)
+    assert shown(desktop) == []
+
+
+def test_it_edits_erases_and_titles_nothing_any_more():
+    desktop, _, phone = three()
+    say(phone, "mine")
+    meet(desktop, phone)
+    people.revoke(desktop, phone.device_id, LATER)
+    log = conversation_of(phone, PLACE)
+    target = phone.store.timeline(TimelineQuery(log=log, limit=1))[0].message.hex()
+    write(phone, log, Kind.EDIT, bodies.Edit(of=target, text="forged"), LATER)
+    write(phone, log, Kind.TITLE, bodies.Title(title="Forged"), LATER)
+    write(phone, log, Kind.ERASURE, bodies.Erasure(of=target), LATER)
+    forced(phone, desktop)
+    assert shown(desktop) == ["mine"]
+    assert findings_in(desktop) == []
+
+
+def test_all_logs_go_on_under_an_epoch_that_it_does_not_have():
+    desktop, laptop, phone = three()
+    people.revoke(desktop, phone.device_id, LATER)
+    say(desktop, "among us", LATER)
+    meet(desktop, laptop, LATER)
+    forced(desktop, phone)
+    assert shown(laptop) == ["among us"]
+    assert shown(phone) == []
+    topics = {state.keys.topic: state for state in phone.logs()}
+    for state in people.shared_logs(desktop):
+        new = state.keys.current
+        assert new.secret not in {e.secret for e in topics[state.keys.topic].keys.epochs}
+
+
+def test_it_cannot_take_the_revocation_back_or_revoke_another():
+    desktop, laptop, phone = three()
+    people.revoke(desktop, phone.device_id, LATER)
+    log = next(s.n for s in phone.logs(LogKind.PERSON) if s.keys.topic == person_of(desktop).topic)
+    record = peer_of(2)
+    body = bodies.Admit(device=record.device, name="again", noise=record.noise, hpke=record.hpke)
+    phone.write(log, [Draft(Kind.ADMIT, body, LATER)], LATER)
+    phone.write(log, [Draft(Kind.REVOKE, bodies.Revoke(device=laptop.device_id), LATER)], LATER)
+    for replica in (desktop, laptop):
+        meet(desktop, laptop, LATER)
+        forced(phone, replica)
+        assert {m.name for m in person_of(replica).members} == {"desktop", "laptop"}
+
+
+def test_a_device_that_was_revoked_is_not_admitted_again():
+    desktop, _, phone = three()
+    people.revoke(desktop, phone.device_id, LATER)
+    with pytest.raises(UserError, match="never trusted again"):
+        people.admit(desktop, peer_of(2), LATER)
+
+
+def test_of_two_devices_that_revoke_each_other_the_one_admitted_first_stays():
+    desktop, laptop, phone = three()
+    meet(laptop, phone)
+    people.revoke(laptop, phone.device_id, LATER)
+    people.revoke(phone, laptop.device_id, LATER)
+    for one, other in ((desktop, laptop), (desktop, phone), (laptop, phone), (desktop, laptop)):
+        forced(one, other)
+        forced(other, one)
+    assert {m.name for m in person_of(desktop).members} == {"desktop", "laptop"}
+    assert {m.name for m in person_of(laptop).members} == {"desktop", "laptop"}
+
+
+def test_a_device_does_not_revoke_itself():
+    desktop, _, _ = three()
+    with pytest.raises(UserError, match="cannot revoke itself"):
+        people.revoke(desktop, desktop.device_id, LATER)
+
+
+def test_a_renamed_device_is_called_so_everywhere():
+    desktop, laptop, phone = three()
+    people.rename(desktop, phone.device_id, "pocket", LATER)
+    meet(desktop, laptop, LATER)
+    assert {m.name for m in person_of(laptop).members} == {"desktop", "laptop", "pocket"}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_order_of_arrival_changes_nothing(seed: int):
+    chance = Random(seed)
+    desktop, laptop, phone = three()
+    for number in range(6):
+        say(chance.choice((desktop, laptop, phone)), f"{number}", START_MS + 300 + number)
+        if chance.random() < 0.5:
+            meet(desktop, chance.choice((laptop, phone)))
+    people.revoke(desktop, phone.device_id, LATER)
+    say(phone, "late", LATER + 1)
+    say(laptop, "on", LATER + 2)
+    meet(desktop, laptop, LATER + 3)
+    forced(phone, laptop)
+    forced(phone, desktop)
+    meet(desktop, laptop, LATER + 4)
+    other = home(3, MemoryStore())
+    other.add_logs([(s.kind, s.keys) for s in desktop.logs()])
+    copy(desktop, other, LATER, chance)
+    views = [shown(replica) for replica in (desktop, laptop, other)]
+    assert views[0] == views[1] == views[2]
+    assert "late" not in views[0]
+    assert [findings_in(replica) for replica in (desktop, laptop)] == [[], []]
+    assert isinstance(desktop.log(1).keys.current, EpochKeys)
