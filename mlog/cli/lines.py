@@ -160,7 +160,7 @@ class Lines:
         fields: dict[str, object] = {
             "id": attached.id.hex(),
             "name": attached.name,
-            "type": attached.type,
+            "media_type": attached.type,
             "size": attached.size,
             "hash": attached.hash or None,
         }

@@ -9,13 +9,18 @@ a field that goes away or changes its meaning makes a new version.
     health        ok conversations gaps detail
     written       id kind topic conversation
     message       id message_id topic conversation kind author claimed device time text reply_to
-                  edited erased absent damage reactions
+                  edited erased absent damage reactions attachments
     entry         id topic conversation kind author device incarnation seq prev parents time week
                   imported signed head state outer_size body_size body damage
     source        id format name file_hash position
-    imported      file topic conversation created new known erased dry_run
-    skipped       file position reason
-    import        file format new known erased skipped dry_run
+    imported      file topic conversation created new known erased messages events replies attachments
+                  attachments_absent people first last dry_run
+    skipped       file part position reason
+    import        file format new known erased messages events replies attachments attachments_absent
+                  skipped dry_run
+    attachment    id name media_type size hash state topic conversation of
+    saved         id name media_type size hash file
+    keys          protection file database
     exported      file topic conversation format size damaged
     finding       topic conversation id part reason detail author seq time
     verified      entries findings signatures ok
