@@ -106,6 +106,12 @@ LINE_SIZE_MAX_BYTES: Final = 1 * MIB
 MAIL_SIZE_MAX_BYTES: Final = 64 * MIB
 """Largest single mail; mail servers refuse messages above 25 to 50 MiB."""
 
+MAIL_PARTS_MAX: Final = 1000
+"""Parts of one mail that are read; digests of lists have dozens. Reading one costs at most 1 ms."""
+
+MAIL_DEPTH_MAX: Final = 32
+"""Mails and multiparts inside each other; ten times forwarded is 20."""
+
 SNIFF_SIZE_BYTES: Final = 64 * KIB
 """How much of the start of a file is looked at to tell its format."""
 

@@ -19,6 +19,7 @@ when they are first asked, so that starting mlog costs nothing for formats that 
 | google-voice    | Google Voice's Takeout                     | google_voice.py    |                    |
 | sms             | SMS Backup & Restore                       | sms.py             |                    |
 | whatsapp        | WhatsApp's "Export chat"                   | whatsapp.py        |                    |
+| maildir         | folders of mails                           | maildir.py         |                    |
 | mbox            | mailboxes                                  | mail.py            | mbox_export.py     |
 | eml             | a single mail                              | mail.py            |                    |
 | irc             | IRC logs, with reply annotations           | irc.py             |                    |
@@ -178,6 +179,7 @@ TREE_IMPORTERS: Final[tuple[TreeImporter, ...]] = (
     _LateTreeImporter("discord-package", "discord_package", "DiscordPackageImporter"),
     _LateTreeImporter("meta-export", "meta", "MetaTreeImporter"),
     _LateTreeImporter("google-chat", "google_chat", "GoogleChatTreeImporter"),
+    _LateTreeImporter("maildir", "maildir", "MaildirImporter"),
     _LateTreeImporter("google-voice", "google_voice", "GoogleVoiceTreeImporter"),
 )
 """In the order in which they are asked; each claims what those before it left."""

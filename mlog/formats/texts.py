@@ -104,7 +104,8 @@ def fitted(record: Record) -> Iterator[Item]:
         return
     for number, piece in enumerate(pieces(record.text)):
         mid = part(record.mid, number) if number else record.mid
-        yield msgspec.structs.replace(record, mid=mid, author=author, text=piece)
+        files = () if number else record.files
+        yield msgspec.structs.replace(record, mid=mid, author=author, text=piece, files=files)
 
 
 def _fits(text: str) -> bool:
