@@ -109,6 +109,12 @@ MAIL_SIZE_MAX_BYTES: Final = 64 * MIB
 MAIL_PARTS_MAX: Final = 1000
 """Parts of one mail that are read; digests of lists have dozens. Reading one costs at most 1 ms."""
 
+MAIL_BOUNDARIES_MAX: Final = 20_000
+"""Lines that may begin a part of a mail: the parser makes 2 KB of each. With more it is read as text."""
+
+MAIL_HEADERS_MAX: Final = 10_000
+"""Header lines in a row; long ways through servers make 200. A mail with more is read as text."""
+
 MAIL_DEPTH_MAX: Final = 32
 """Mails and multiparts inside each other; ten times forwarded is 20."""
 

@@ -57,6 +57,9 @@ _FILE_NAMES: Final = {
 _SUBTYPE: Final = re.compile(r"[a-z0-9]{1,8}")
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}")
 
+_MENDED_MAX: Final = 2
+"""Multiparts of a mail whose boundary is looked for: each is parsed once more."""
+
 _BOUNDARY: Final = re.compile(rb"(?im)^--([^\r\n]{1,70}?)[ \t]*\r?\ncontent-[a-z-]{1,40}:")
 _BASE64_LINE: Final = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 _UU_BEGIN: Final = re.compile(r"begin [0-7]{3,4} (\S.*)")
@@ -86,6 +89,7 @@ class Parts:
         self.files: list[File] = []
         self.left_out = 0
         self._count = 0
+        self._mended = 0
         self._walk(parsed, 0, shown=True)
 
     def _walk(self, part: Parsed, depth: int, *, shown: bool) -> None:
@@ -97,8 +101,9 @@ class Parts:
         kind = _type_of(part)
         payload: object = part.get_payload()
         if kind.startswith("multipart/") and not isinstance(payload, list):
-            mended = _with_boundary_found(part)
+            mended = _with_boundary_found(part) if self._mended < _MENDED_MAX else None
             if mended is not None:
+                self._mended += 1
                 self._walk(mended, depth + 1, shown=shown)
                 return
         if isinstance(payload, list):

@@ -18,7 +18,7 @@ from typing import Final
 from mlog.formats.mail_parts import HEADER_SIZE_MAX, POLICY, Parsed, Parts, decode_words
 from mlog.formats.record import File
 from mlog.formats.texts import clean, decode
-from mlog.limits import NAME_SIZE_MAX_BYTES, TIME_MAX_MS
+from mlog.limits import KIB, MAIL_BOUNDARIES_MAX, MAIL_HEADERS_MAX, NAME_SIZE_MAX_BYTES, TIME_MAX_MS
 
 __all__ = ["Mail", "headers_of"]
 
@@ -28,6 +28,10 @@ _IN_BRACKETS: Final = re.compile(r"<\s*([^<>\s]{1,384})\s*>")
 _REPLY_PREFIX: Final = re.compile(r"(?i)\s*(?:re|aw|sv|vs|antw|odp|ref|回复|答复)\s*(?:\[\d+\])?\s*[:：]")
 _BLANK: Final = re.compile(r"\s+")
 _PARAMETERS: Final = re.compile(rb"(?im)^content-(?:type|disposition)[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*")
+_MULTIPART: Final = re.compile(rb"(?i)multipart/")
+_HEADERS: Final = re.compile(rb"(?m)^(?:(?:[!-9;-~]++:|[ \t])[^\n]*+\n)++")
+_READ_AS_TEXT_HEAD_SIZE_BYTES: Final = 64 * KIB
+"""Headers that are looked at of a mail that cannot be parsed."""
 
 
 class Mail:
@@ -54,8 +58,8 @@ class Mail:
         self.files: tuple[File, ...] = ()
         self.left_out = 0
         try:
-            if any(len(found.group()) > HEADER_SIZE_MAX for found in _PARAMETERS.finditer(raw)):
-                raise ValueError("header too long")  # noqa: TRY301 -- read as one that cannot be parsed
+            if _is_too_much(raw):
+                raise ValueError("too much")  # noqa: TRY301 -- read as one that cannot be parsed
             parsed: Parsed = email.message_from_bytes(raw, policy=POLICY)
             parts = Parts(parsed)
             body = "\n\n".join(parts.texts)
@@ -63,7 +67,7 @@ class Mail:
             self.left_out = parts.left_out
         except Exception:  # noqa: BLE001 -- a broken mail may break the parser anywhere
             head, _, rest = raw.replace(b"\r\n", b"\n").partition(b"\n\n")
-            parsed = _headers_only(head)
+            parsed = _headers_only(head[:_READ_AS_TEXT_HEAD_SIZE_BYTES])
             body = clean(decode(rest))
         body = body.strip("\r\n")
         self.list_id = _inner(_header(parsed, "List-Id"))
@@ -75,6 +79,15 @@ class Mail:
         self.subject = _header(parsed, "Subject")
         self.text = _with_subject(self.subject, body, answers=bool(self.references))
         self.own_words = (date, self.uid or self.author, self.subject, body)
+
+
+def _is_too_much(raw: bytes) -> bool:
+    """Whether parsing would cost far more than the size of a mail explains."""
+    return (
+        (raw.count(b"\n--") > MAIL_BOUNDARIES_MAX and _MULTIPART.search(raw) is not None)
+        or any(len(found.group()) > HEADER_SIZE_MAX for found in _PARAMETERS.finditer(raw))
+        or any(found.group().count(b"\n") > MAIL_HEADERS_MAX for found in _HEADERS.finditer(raw))
+    )
 
 
 def headers_of(head: bytes) -> tuple[str, int]:

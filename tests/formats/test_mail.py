@@ -17,7 +17,13 @@ from mlog.errors import LimitExceeded, UserError
 from mlog.formats import Chat, ExportRecord, Item, Record, Skipped, Source, detect, exporter, importer
 from mlog.formats.identity import of_id
 from mlog.formats.mail_text import Mail
-from mlog.limits import MAIL_SIZE_MAX_BYTES, REFERENCES_MAX, SNIFF_SIZE_BYTES
+from mlog.limits import (
+    MAIL_BOUNDARIES_MAX,
+    MAIL_HEADERS_MAX,
+    MAIL_SIZE_MAX_BYTES,
+    REFERENCES_MAX,
+    SNIFF_SIZE_BYTES,
+)
 from mlog.log.bodies import Kind
 from mlog.log.ids import MessageId
 
@@ -175,6 +181,24 @@ def test_references_are_those_meant(headers: dict[str, str], references: list[st
     assert Mail(mail(**headers).encode()).references == references
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"Content-Type: multipart/mixed; boundary=a\nSubject: s\n\n"
+        + b"--a\n" * (MAIL_BOUNDARIES_MAX + 2)
+        + b"end",
+        b"Content-Type: multipart/mixed; boundary=a\nSubject: s\n\n--a\n"
+        + b"b:c\n" * (MAIL_HEADERS_MAX + 2)
+        + b"end",
+    ],
+)
+def test_mail_that_would_cost_too_much_to_take_apart_is_text(raw: bytes):
+    mail = Mail(raw)
+    assert mail.subject == "s"
+    assert mail.text.startswith("s\n\n--a\n")
+    assert mail.text.endswith("end")
+
+
 def test_references_beyond_the_bound_are_reported():
     many = " ".join(f"<{n}@x>" for n in range(REFERENCES_MAX + 1))
     items = read(mail(Subject="x", In_Reply_To=many), "eml")
@@ -244,6 +268,8 @@ def test_mail_without_message_id_is_known_by_date_sender_subject_and_body():
         b"Content-Type: multipart/mixed; boundary=a\n\n" + b"--a\nContent-Type: a/b\n\n" * 20_000,
         b"Content-Type: multipart/mixed\n\n" + b"--a\nContent-Type: multipart/mixed\n\n" * 2_000,
         b"Subject: x\n\n" + b"begin 644 a\n" * 50_000,
+        b"Subject: x\n\n" + (b"a:b\n" * (MAIL_HEADERS_MAX - 1) + b"\n") * 20,
+        b"Subject: x\n\n" + b"a" * 2_000_000,
         b"Subject: x\n\n" + b"begin 644 a\nend\n" * 50_000,
         b"Content-Type: text/plain; " + b'a="b;c";' * 50_000 + b"\n\nx",
         b"Subject: " + b"=?utf-8?q?=41?= " * 50_000 + b"\n\nx",
