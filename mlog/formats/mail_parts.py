@@ -159,7 +159,7 @@ class Parts:
         self.files.append(File(name=name or _name_for(kind), type=type_, data=data, size=len(data)))
 
     def _say(self, text: str) -> None:
-        if text.strip():
+        if text.strip(" \t\r\n"):
             self.texts.append(clean(text))
 
 

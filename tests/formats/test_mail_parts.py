@@ -174,3 +174,7 @@ def test_parts_beyond_the_bounds_are_counted_and_not_read():
     for n in range(MAIL_DEPTH_MAX + 2):
         nested = multipart("mixed", nested, boundary=f"b{n}")
     assert Mail(nested.encode()).left_out == 1
+
+
+def test_a_text_of_a_form_feed_alone_is_a_text():
+    assert parts("Subject: x\n\n\x0c\n").texts == ["\x0c"]
