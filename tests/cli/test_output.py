@@ -73,8 +73,9 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
     keep("--home", tmp_path / "third", "trust", "export", tmp_path / "third.trust")
     keep("trust", "import", tmp_path / "third.trust")
     keep("trust", "list")
-    keep("devices")
-    third = str(keep("devices")[-1]["device"])[:12]
+    third = next(
+        str(found["device"])[:12] for found in keep("devices") if found["member"] and not found["here"]
+    )
     keep("trust", "remove", "phone")
     (tmp_path / "plan.txt").write_text("oars")
     keep("send", "y", "--attach", tmp_path / "plan.txt", "see the plan")
