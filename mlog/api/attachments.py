@@ -36,6 +36,7 @@ __all__ = [
     "Content",
     "Kept",
     "attachment",
+    "attachment_fields",
     "attachments",
     "chunk_mid",
     "content_of",
@@ -475,3 +476,14 @@ def safe_name(name: str) -> str:
 def _is_unsafe(character: str) -> bool:
     # Also what turns the direction of text: "exe.jpg" that ends in ".exe" when it is written.
     return character in '<>:"/\\|?*' or unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def attachment_fields(attached: Attached) -> dict[str, object]:
+    """An attachment as programs get it, from the service and from the command line."""
+    return {
+        "id": attached.id.hex(),
+        "name": attached.name,
+        "media_type": attached.type,
+        "size": attached.size,
+        "hash": attached.hash or None,
+    }

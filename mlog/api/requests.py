@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 import msgspec
 
 from mlog import limits
+from mlog.api.attachments import attachment_fields
 from mlog.errors import InvalidInput, UserError
 from mlog.log.bodies import SPOKEN, Kind, kind_name
 from mlog.log.ids import ENTRY_ID_SIZE, EntryId, message_id
@@ -56,6 +57,7 @@ def message_fields(message: Message, log: LogRow) -> dict[str, Any]:
         "reactions": [
             {"emoji": reacted.emoji, "authors": list(reacted.authors)} for reacted in message.reactions
         ],
+        "attachments": [attachment_fields(attached) for attached in message.attachments],
     }
 
 

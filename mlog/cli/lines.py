@@ -157,13 +157,9 @@ class Lines:
 
     def attachment(self, attached: Attached, state: str | None = None) -> dict[str, object]:
         """Fields of an attachment."""
-        fields: dict[str, object] = {
-            "id": attached.id.hex(),
-            "name": attached.name,
-            "media_type": attached.type,
-            "size": attached.size,
-            "hash": attached.hash or None,
-        }
+        from mlog.api.attachments import attachment_fields
+
+        fields = attachment_fields(attached)
         return fields if state is None else fields | {"state": state}
 
     def attachment_label(self, attached: Attached) -> str:

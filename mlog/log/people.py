@@ -168,7 +168,8 @@ def fold_person(store: Store, log: int, topic: Topic) -> Person | None:
             by = admission[1] if admission is not None else None
             members.append(_member(subject, by, own[1], own[1].name if latest is not None else name))
         elif admission is not None:
-            members.append(_admitted(*admission))
+            body, by = admission
+            members.append(_admitted(body, by, named[subject][1]))
     active = [member for member in members if member.device not in revoked]
     return Person(
         log=log,
@@ -220,9 +221,9 @@ def _member(device: DeviceId, by: DeviceId | None, record: bodies.Device, name: 
     return Member(device=device, name=name, noise=record.noise, hpke=record.hpke, by=by, confirmed=True)
 
 
-def _admitted(body: bodies.Admit, by: DeviceId) -> Member:
+def _admitted(body: bodies.Admit, by: DeviceId, name: str) -> Member:
     return Member(
-        device=DeviceId(body.device), name=body.name, noise=body.noise, hpke=body.hpke, by=by, confirmed=False
+        device=DeviceId(body.device), name=name, noise=body.noise, hpke=body.hpke, by=by, confirmed=False
     )
 
 
