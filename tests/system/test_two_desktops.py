@@ -126,7 +126,7 @@ def test_a_disk_that_fills_up_amid_a_sync_loses_nothing_and_goes_on(
     with small_disk(tmp_path / "laptop", 6144) as disk:
         befriend(services, tmp_path, "desk", "laptop/home")
         chat = tmp_path / "#quay.log"
-        chat.write_bytes(scenario.irc_log(1, 6_000))
+        chat.write_bytes(scenario.irc_log(1, 9_000))
         services.run("desk", "import", chat)
         _, port = services.serve("desk")
         full = services.run("laptop/home", "sync", f"127.0.0.1:{port}", check=False)
