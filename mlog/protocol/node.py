@@ -8,10 +8,12 @@ event takes long and all sessions have their turn. What an effect acknowledges i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
 
 import msgspec
 
+from mlog import limits
 from mlog.errors import Busy, InvalidInput, ProtocolViolation
 from mlog.log.crypto import Entropy
 from mlog.log.ids import DeviceId, EntryId
@@ -324,7 +326,9 @@ class Node:
         self._emit(Paged(number=event.number, end=True, error="there is no connection to the device"))
 
     def _tick(self) -> None:
-        for number in list(self._alarms.take(self._now_ms)):
+        # What is due beyond that is due at the next event, which is asked for at once.
+        due = islice(self._alarms.take(self._now_ms), limits.TICKED_SESSIONS_MAX)
+        for number in list(due):
             self._guarded(number, lambda session: session.tick(self._now_ms))
         self._dial_due()
 
