@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from mlog import limits
 from mlog.api.import_target import ChatReport, Target
+from mlog.api.matching import Run
 from mlog.errors import InvalidInput, LimitExceeded, MlogError, UserError
 from mlog.formats import (
     TREE_IMPORTERS,
@@ -200,6 +201,7 @@ class _Taker:
         self._dry_run = dry_run
         self._used = set[str]() if used is None else used
         self._targets: dict[str, Target] = {}
+        self._run = Run(replica)
 
     def take(self, items: Iterator[Item], first: Provenance) -> None:
         """All of them.
@@ -248,6 +250,7 @@ class _Taker:
             self._progress,
             self._open_tree(),
             self._report.skip,
+            self._run,
             dry_run=self._dry_run,
         )
 
