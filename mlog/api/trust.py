@@ -22,7 +22,7 @@ from mlog.errors import BadSignature, InvalidInput, UserError
 from mlog.log import crypto, people
 from mlog.log.ids import DeviceId, Topic
 from mlog.log.peers import PeerRow
-from mlog.log.people import Person
+from mlog.log.person import Person
 
 if TYPE_CHECKING:
     from mlog.api.home import Home
