@@ -9,6 +9,8 @@ when they are first asked, so that starting mlog costs nothing for formats that 
 |-----------------|--------------------------------------------|--------------------|--------------------|
 | mlog            | mlog's own JSON lines (written as "jsonl") | jsonl.py           | jsonl.py           |
 | telegram        | Telegram Desktop's result.json             | telegram.py        | telegram_export.py |
+| matrix          | Element's "Export chat" as JSON            | matrix.py          |                    |
+| matrix-export   | a Synapse server's export of an account    | matrix.py          |                    |
 | discord         | DiscordChatExporter's JSON                 | discord.py         |                    |
 | discord-package | what Discord itself hands out              | discord_package.py |                    |
 | slack           | Slack's export                             | slack.py           |                    |
@@ -161,6 +163,7 @@ class _LateExporter(_Late):
 IMPORTERS: Final[tuple[Importer, ...]] = (
     _LateImporter("mlog", "jsonl", "JsonLinesImporter"),
     _LateImporter("telegram", "telegram", "TelegramImporter"),
+    _LateImporter("matrix", "matrix", "MatrixImporter"),
     _LateImporter("discord", "discord", "DiscordImporter"),
     _LateImporter("meta", "meta", "MetaImporter"),
     _LateImporter("google-chat", "google_chat", "GoogleChatImporter"),
@@ -177,6 +180,7 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
 TREE_IMPORTERS: Final[tuple[TreeImporter, ...]] = (
     _LateTreeImporter("slack", "slack", "SlackImporter"),
     _LateTreeImporter("discord-package", "discord_package", "DiscordPackageImporter"),
+    _LateTreeImporter("matrix-export", "matrix", "MatrixTreeImporter"),
     _LateTreeImporter("meta-export", "meta", "MetaTreeImporter"),
     _LateTreeImporter("google-chat", "google_chat", "GoogleChatTreeImporter"),
     _LateTreeImporter("maildir", "maildir", "MaildirImporter"),
