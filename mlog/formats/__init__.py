@@ -18,6 +18,7 @@ when they are first asked, so that starting mlog costs nothing for formats that 
 | meta-export     | the same, all files of each thread         | meta.py            |                    |
 | google-chat     | Google Chat's Takeout                      | google_chat.py     |                    |
 | signal          | sigexport, signalbackup-tools              | signal_export.py   |                    |
+| signal-pages    | signalbackup-tools' pages                  | signal_pages.py    |                    |
 | google-voice    | Google Voice's Takeout                     | google_voice.py    |                    |
 | sms             | SMS Backup & Restore                       | sms.py             |                    |
 | whatsapp        | WhatsApp's "Export chat"                   | whatsapp.py        |                    |
@@ -184,6 +185,7 @@ TREE_IMPORTERS: Final[tuple[TreeImporter, ...]] = (
     _LateTreeImporter("meta-export", "meta", "MetaTreeImporter"),
     _LateTreeImporter("google-chat", "google_chat", "GoogleChatTreeImporter"),
     _LateTreeImporter("maildir", "maildir", "MaildirImporter"),
+    _LateTreeImporter("signal-pages", "signal_pages", "SignalPagesImporter"),
     _LateTreeImporter("google-voice", "google_voice", "GoogleVoiceTreeImporter"),
 )
 """In the order in which they are asked; each claims what those before it left."""
