@@ -222,3 +222,22 @@ def test_every_message_of_the_corpus_arrives(corpus: Path):
     raw = (corpus / "exports/signal/chatminer-signal-export.txt").read_bytes()
     assert detect(raw, "x.txt").name == "signal"
     assert len(records_of(raw)) == len(re.findall(rb"^\[\d", raw, re.MULTILINE)) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "reactions"),
+    [
+        ("tea? (Ann: 👍; Ben B: ❤️)", "tea?", [("Ann", "👍"), ("Ben B", "❤️")]),
+        ("tea (hot) (Ann: 1️⃣)", "tea (hot)", [("Ann", "1️⃣")]),
+        ("tea (Ann: yes)", "tea (Ann: yes)", []),
+        ("tea (note: 3)", "tea (note: 3)", []),
+        ("(☕)", "(☕)", []),
+    ],
+)
+def test_reactions_behind_a_text_of_signalbackup_tools_are_reactions(
+    line: str, text: str, reactions: list[tuple[str, str]]
+):
+    found = records_of(f"[Jan 02, 2024 15:04:05] <Cat> {line}\n", name="Cat.txt")
+    assert found[0].text == text
+    assert [(one.author, one.text) for one in found[1:]] == reactions
+    assert all(one.kind is Kind.REACTION and one.to == (found[0].mid,) for one in found[1:])
