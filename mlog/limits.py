@@ -415,6 +415,9 @@ ANSWER_TIMEOUT_MS: Final = 60_000
 SETTLE_MS: Final = 5_000
 """A log that changed is compared again when it has been at rest for so long: one small message."""
 
+TICKED_SESSIONS_MAX: Final = 128
+"""Sessions whose time has come that one event looks at, 5 us each; the next ones follow at once."""
+
 RECEIPT_LIFE_MS: Final = 30 * 24 * 3600 * 1000
 """How long a holder stands by a receipt."""
 

@@ -38,6 +38,7 @@ a field that goes away or changes its meaning makes a new version.
     copy          topic conversation device name state here_lacks there_lacks exact weeks
                   first_missing detail bodies keeps_from seen compared proven expires
     calendar      topic conversation device name here weeks
+    twin          device name here
     path          name path
     backup        file
     restored      file home
@@ -74,6 +75,8 @@ what is `missing` of an entry are objects with `part`, `reason`, `detail`, `sinc
 The `logs` of a `synced` device are objects with `topic`, `title`, `kind`, `state` ("in sync", "behind",
 "differing"), `received` and `sent` (entries) and `detail`; it is `complete` where all was compared before the
 round was over. `local` says that programs can talk to the service; an `event` is what the service tells.
+
+A `twin` is a device in whose name two copies of a home write; `here` says that this home is one of them.
 
 A `trusted` device's `outcome` is "admitted" (it is one of this person's now), "joins" (this device joins
 its person at the next sync) or "known"; of a `device`, `member` says that the person log admits it,

@@ -9,10 +9,12 @@ stranger that may try the secret of a pairing, while a person has it open (mlog/
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
 
 import msgspec
 
+from mlog import limits
 from mlog.errors import Busy, InvalidInput, ProtocolViolation
 from mlog.log.crypto import Entropy
 from mlog.log.ids import DeviceId, EntryId
@@ -360,7 +362,9 @@ class Node:
         self._emit(Paged(number=event.number, end=True, error="there is no connection to the device"))
 
     def _tick(self) -> None:
-        for number in list(self._alarms.take(self._now_ms)):
+        # What is due beyond that is due at the next event, which is asked for at once.
+        due = islice(self._alarms.take(self._now_ms), limits.TICKED_SESSIONS_MAX)
+        for number in list(due):
             self._guarded(number, lambda session: session.tick(self._now_ms))
         self._meet(lambda meeting: meeting.tick(self._now_ms))
         self._dial_due()
