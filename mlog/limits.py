@@ -136,6 +136,15 @@ ZIP_RATIO_MAX: Final = 250
 ZIP_RATIO_FROM_BYTES: Final = 1 * MIB
 """Smaller files may be packed more tightly: they do no harm."""
 
+TAR_HEADER_SIZE_MAX_BYTES: Final = 1 * MIB
+"""All headers of one file of a tar archive, with its long name; they have a few KiB."""
+
+XZ_MEMORY_MAX_BYTES: Final = 96 * MIB
+"""Memory to unpack an xz archive: the strongest usual setting, `xz -9`, takes 65 MiB."""
+
+TEMPORARY_FREE_MIN_BYTES: Final = 512 * MIB
+"""What stays free on the disk of temporary files while a packed archive is unpacked there."""
+
 ATTACHMENT_SIZE_MAX_BYTES: Final = 1024 * MIB
 """Largest file that is kept with a message: CHUNKS_MAX chunks are a little more."""
 

@@ -4,7 +4,7 @@
 |---------------------------------------------|------------------------------------------------|
 | [2024-01-02 15:04:05] Ann: text             | MESSAGE; lines without a stamp go on with it   |
 | (- Ben: ☕, Cat: 🙂 -)                       | REACTIONs                                      |
-| ![a.jpg](./media/a.jpg)                     | an attachment; the words stay in the text      |
+| ![a.jpg](./media/a.jpg)                     | an attachment; the words go where it is there  |
 | (This message was deleted)                  | an erased message                              |
 | [Jan 02, 2024 15:04:05] <Ann> text          | MESSAGE                                        |
 | [Jan 02, 2024 15:04:05] *** Ann called you  | EVENT                                          |
@@ -147,15 +147,28 @@ class TextReader:
             text, named = _without_reactions(text) if author else (text, [])
             sent = _SENT.match(text) if found["status"] and author else None
             files = () if sent is None else (self._sent(sent),)
+            shown = "" if files and files[0].path else None
             kind = Kind.EVENT if found["status"] and sent is None else Kind.MESSAGE
             yield from self._record(
-                self._number, kind, author, text, time_ms, exact, files=files, reactions=named
+                self._number,
+                kind,
+                author,
+                text,
+                time_ms,
+                exact,
+                files=files,
+                shown=shown,
+                reactions=named,
             )
             return
         reactions = _REACTIONS.search(text)
         if reactions is not None:
             text = text[: reactions.start()] + text[reactions.end() :]
-        files = tuple(self._linked(one) for one in _LINK.finditer(text))
+        links = [(one, self._linked(one)) for one in _LINK.finditer(text)]
+        here = [one[0] for one, file in links if file.path]
+        shown = text
+        for written in here:
+            shown = shown.replace(written, "", 1)
         yield from self._record(
             self._number,
             Kind.MESSAGE,
@@ -163,7 +176,8 @@ class TextReader:
             text,
             time_ms,
             exact,
-            files=files,
+            files=tuple(file for _, file in links),
+            shown=shown.strip() if here else None,
             reactions=[] if reactions is None else reactions["all"].split(", "),
         )
 
@@ -176,6 +190,7 @@ class TextReader:
         time_ms: int,
         exact: str,
         files: tuple[File, ...] = (),
+        shown: str | None = None,
         reactions: Sequence[str] = (),
     ) -> Iterator[Item]:
         erased = kind is Kind.MESSAGE and text == _DELETED
@@ -184,7 +199,7 @@ class TextReader:
             kind=kind,
             mid=again(first, self._occurrences.nth(first, time_ms // _DAY_MS)),
             author=author,
-            text="" if erased else text,
+            text="" if erased else text if shown is None else shown,
             time_ms=time_ms,
             position=number,
             erased=erased,

@@ -128,7 +128,9 @@ def test_markdown_of_sigexport_is_read():
     assert (one.text, yes.text) == ("one\ntwo", "\n\n> one\n\nyes")
     assert (coffee.author, coffee.text, coffee.to) == ("Ben", "☕", (yes.mid,))
     assert (smile.author, smile.text) == ("Cat", "🙂")
-    assert (look.files[0].path, look.files[0].name) == ("Tea/media/a.jpg", "a.jpg")
+    assert (look.text, look.files[0].path, look.files[0].name) == ("look", "Tea/media/a.jpg", "a.jpg")
+    alone = records_of(_MARKDOWN, name="chat.md")[4]
+    assert (alone.text, alone.mid) == ("look  ![a.jpg](./media/a.jpg)", look.mid)
     assert (gone.text, gone.erased) == ("", True)
     without = records_of(_MARKDOWN.replace("\n(- Ben: ☕, Cat: 🙂 -)", ""), name="chat.md")
     assert without[1].mid == yes.mid
@@ -149,6 +151,12 @@ def test_text_of_signalbackup_tools_is_read():
     assert (said.author, said.text, said.time_ms) == ("Ann", "hi\nmore", 1704207845000 - 3600_000)
     assert (sent.author, sent.files[0].name) == ("Ben", "a.jpg")
     assert typed.files[0].type == "image/png"
+    assert sent.text == 'sent file "a.jpg"'
+    tree = MemoryTree({"out/Tea (_id7).txt": b"", "out/a.jpg": b"1"})
+    here = records_of(
+        raw, name="Tea (_id7).txt", tree=tree, path="out/Tea (_id7).txt", hints=Hints(zone=zone)
+    )
+    assert (here[1].text, here[1].files[0].path, here[1].mid) == ("", "out/a.jpg", sent.mid)
     assert (called.kind, called.author, called.text) == (Kind.EVENT, "", "Ann called you.")
 
 

@@ -146,6 +146,30 @@ def test_files_are_found_beside_the_json_and_named_where_they_are_left_out():
     ]
 
 
+def test_a_file_is_named_in_the_text_only_where_it_is_not_there():
+    tree = Folder(
+        **{"photos/p.jpg": b"p", "stickers/s.webp": b"s", "files/a.pdf": b"a", "thumbs/v.jpg": b"t"}
+    )
+    messages = [
+        message(1, photo="photos/p.jpg", text="look"),
+        message(2, file="files/a.pdf", file_name="a.pdf", text=""),
+        message(3, file="stickers/s.webp", media_type="sticker", sticker_emoji="☕", text=""),
+        message(4, file="(File not included.)", file_name="v.mp4", thumbnail="thumbs/v.jpg", text=""),
+        {"type": "message", "from": "ann", "photo": "photos/p.jpg", "text": "no id"},
+    ]
+    data = json.dumps({"name": "t", "type": "x", "id": 1, "messages": messages}).encode()
+    source = Source(io.BytesIO(data), "result.json", tree=tree, path="result.json")
+    here = [item for item in importer("telegram").parse(source) if isinstance(item, Record)]
+    assert [record.text for record in here] == ["look", "", "[sticker: ☕]", "[file: v.mp4]", "no id"]
+    alone = [
+        item
+        for item in importer("telegram").parse(Source(io.BytesIO(data), "result.json"))
+        if isinstance(item, Record)
+    ]
+    assert alone[0].text == "[photo: p.jpg]\nlook"
+    assert [record.mid for record in alone] == [record.mid for record in here]
+
+
 def test_people_are_known_by_their_id_and_times_without_zone_by_the_hint():
     data = json.dumps(
         {
