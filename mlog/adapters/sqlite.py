@@ -408,15 +408,16 @@ class SqliteStore(ChainTables, PeerTables):
             f"SELECT count(*) FROM entries WHERE log = ? AND NOT hidden AND kind IN ({chosen})", (log,)
         )
 
-    def search(self, words: str, log: int | None, limit: int) -> list[int]:
+    def search(self, words: str, log: int | None, limit: int, before_n: int | None = None) -> list[int]:
+        before = limits.SEQ_MAX if before_n is None else before_n
         if log is None:
-            sql = "SELECT rowid FROM search WHERE search MATCH ? ORDER BY rowid DESC LIMIT ?"
-            return [n for (n,) in self._all(sql, (words, limit))]
+            sql = "SELECT rowid FROM search WHERE search MATCH ? AND rowid < ? ORDER BY rowid DESC LIMIT ?"
+            return [n for (n,) in self._all(sql, (words, before, limit))]
         sql = (
             "SELECT s.rowid FROM search AS s JOIN entries AS e ON e.n = s.rowid "
-            "WHERE s.search MATCH ? AND e.log = ? ORDER BY s.rowid DESC LIMIT ?"
+            "WHERE s.search MATCH ? AND s.rowid < ? AND e.log = ? ORDER BY s.rowid DESC LIMIT ?"
         )
-        return [n for (n,) in self._all(sql, (words, log, limit))]
+        return [n for (n,) in self._all(sql, (words, before, log, limit))]
 
     def hits(self, ns: Collection[int]) -> list[Hit]:
         found: list[Hit] = []

@@ -20,6 +20,7 @@ from mlog.errors import InvalidInput, LimitExceeded
 __all__ = [
     "SPOKEN",
     "Admit",
+    "Alias",
     "Body",
     "Chunk",
     "Cut",
@@ -44,7 +45,7 @@ __all__ = [
 class Kind(IntEnum):
     """What an entry is. 1..15 carry the log itself, 16..31 are said, 32..47 change what was said.
 
-    48 holds what belongs to it.
+    48 holds what belongs to it, from 64 on are settings of the person in the private log.
     """
 
     KEY = 1
@@ -66,6 +67,7 @@ class Kind(IntEnum):
     REACTION = 33
     ERASURE = 34
     CHUNK = 48
+    ALIAS = 64
 
 
 _KIND_NAMES: Final = {int(kind): kind.name.lower() for kind in Kind}
@@ -260,6 +262,23 @@ class Revoke(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cuts: Annotated[tuple[Cut, ...], msgspec.Meta(max_length=limits.CUTS_MAX)] = ()
 
 
+class Alias(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """ALIAS: who writes under this name in that program is called `person` here.
+
+    Attributes:
+        format: The program: as in IMPORT, but "mail" for all forms of mail, and "mlog" for people who
+            write in mlog.
+        uid: What the program knows the author by; where it is not empty `by` does not count.
+        by: The name in the file.
+        person: What this person calls them; "" takes back what was said before.
+    """
+
+    format: _Name
+    uid: _Name = ""
+    by: _Name = ""
+    person: _Name = ""
+
+
 class Wrap(msgspec.Struct, frozen=True, kw_only=True):
     """One epoch secret wrapped for one device: HPKE's 1,120 bytes, the secret's 32, a tag of 16."""
 
@@ -283,7 +302,19 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 Body: TypeAlias = (
-    Text | Edit | Reaction | Erasure | Title | Import | Manifest | Device | Key | Admit | Revoke | Chunk
+    Text
+    | Edit
+    | Reaction
+    | Erasure
+    | Title
+    | Import
+    | Manifest
+    | Device
+    | Key
+    | Admit
+    | Revoke
+    | Alias
+    | Chunk
 )
 
 _TYPES: Final[dict[Kind, type[Body]]] = {
@@ -297,6 +328,7 @@ _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.EDIT: Edit,
     Kind.REACTION: Reaction,
     Kind.ERASURE: Erasure,
+    Kind.ALIAS: Alias,
     **dict.fromkeys(SPOKEN, Text),
 }
 _DECODERS: Final = {int(kind): msgspec.json.Decoder(type_) for kind, type_ in _TYPES.items()}

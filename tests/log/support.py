@@ -273,6 +273,10 @@ def any_body(kind: Kind) -> st.SearchStrategy[Body]:
                 by=st.just("") | _hex32,
                 cuts=st.lists(cut, max_size=3).map(tuple),
             )
+        case Kind.ALIAS:
+            return st.builds(
+                bodies.Alias, format=short_texts, uid=short_texts, by=short_texts, person=short_texts
+            )
         case Kind.EDIT:
             return st.builds(bodies.Edit, of=_hex16, text=short_texts, **_claims)
         case Kind.REACTION:
