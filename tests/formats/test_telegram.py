@@ -8,6 +8,7 @@ from datetime import timedelta, timezone
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -460,3 +461,39 @@ def test_export_writes_current_texts_and_marks_what_was_erased():
     )
     assert (document["type"], document["id"]) == ("private_group", 7)
     assert [one["text"] for one in document["messages"]] == ["new", "* ann [erased]"]
+
+
+def test_export_names_files_as_telegram_does_and_is_read_back():
+    here = File(name="a.jpg", path="files/1-a.jpg", type="image/jpeg", size=3)
+    said = Record(
+        kind=Kind.MESSAGE,
+        mid=mid(1),
+        author="ann",
+        text="look",
+        time_ms=0,
+        position=1,
+        files=(here, File(name="b.pdf")),
+    )
+    absent = msgspec.structs.replace(said, mid=mid(2), text="", files=(File(name="c.pdf"),))
+    erased = msgspec.structs.replace(said, mid=mid(3), text="", erased=True)
+    written = b"".join(
+        exporter("telegram").export(Chat(key="k", title="t"), map(_exported, [said, absent, erased]))
+    )
+    one, two, three = json.loads(written)["messages"]
+    assert (one["file"], one["file_name"], one["mime_type"], one["file_size"], one["text"]) == (
+        "files/1-a.jpg",
+        "a.jpg",
+        "image/jpeg",
+        3,
+        "[file: b.pdf]\nlook",
+    )
+    assert (two["file"][0], two["file_name"], two["text"]) == ("(", "c.pdf", "")
+    assert "file" not in three
+    source = Source(io.BytesIO(written), "result.json", tree=Folder(**{"files/1-a.jpg": b"abc"}))
+    back = [item for item in importer("telegram").parse(source) if isinstance(item, Record)]
+    assert [[(file.name, file.path) for file in record.files] for record in back] == [
+        [("a.jpg", "files/1-a.jpg")],
+        [("c.pdf", "")],
+        [],
+    ]
+    assert [record.text for record in back] == ["[file: b.pdf]\nlook", "[file: c.pdf]", "[erased]"]
