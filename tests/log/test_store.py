@@ -527,6 +527,29 @@ def test_by_mid_finds_native_and_imported_entries(store: Store):
     assert ns(store.by_mid(2, {native})[native]) == [4]
 
 
+def test_messages_that_agree_in_their_first_bytes_are_told_apart(store: Store):
+    one, other = mid_of(*b"same 8 b", 1), mid_of(*b"same 8 b", 2)
+    native = EntryId(b"same 8 b" + bytes(24))
+    put(
+        store,
+        row(1, mid=one),
+        row(2, mid=other),
+        row(3, id=native),
+        row(4, kind=Kind.EDIT),
+        references=[Reference(4, 1, other), Reference(4, 1, MessageId(native[:16]))],
+    )
+
+    assert {mid: ns(rows) for mid, rows in store.by_mid(1, [one]).items()} == {one: [1]}
+    assert {mid: ns(rows) for mid, rows in store.by_mid(1, [MessageId(native[:16])]).items()} == {
+        MessageId(native[:16]): [3]
+    }
+    assert store.retold(1, [other, mid_of(*b"same 8 b", 3)]) == {other}
+    assert store.said_once(1, [one, MessageId(native[:16])]) == {one, MessageId(native[:16])}
+    assert store.references_to(1, [other]) == [Reference(4, 1, other)]
+    assert store.references_to(1, [one]) == []
+    assert store.changers(1, [one, other], frozenset({Kind.EDIT})) == {other: {1}}
+
+
 @pytest.mark.parametrize(
     ("log", "prefix", "mask", "found"),
     [
