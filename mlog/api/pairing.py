@@ -39,6 +39,7 @@ from mlog.protocol.events import Decide, Leave, Meet, Opened, Seen, SyncNow, Unm
 from mlog.protocol.pairing import DeviceRecord, Ended, Show
 
 if TYPE_CHECKING:
+    from mlog.adapters.pairing_discovery import Waiting
     from mlog.api.home import Home
     from mlog.api.service import Happening, Service
 
@@ -341,7 +342,7 @@ class _Talk:
             )
         at = self._networks()
         found = addresses_of(at, service.port, service.host)
-        addresses = tuple(dict.fromkeys((*map(checked_address, wish.addresses), *found)))
+        addresses = self._own_addresses(found)
         own = self._record(addresses[: limits.ADDRESSES_MAX])
         code = codes.new_code(entropy)
         link = Link(
@@ -353,14 +354,7 @@ class _Talk:
         )
         waiting = Waiting(entropy)
         try:
-            problem = ""
-            if not found:
-                problem = "this machine is in no network"
-            else:
-                try:
-                    await waiting.start(at, found, service.port)
-                except OSError as error:
-                    problem = str(error.strerror or error)
+            problem = await self._announce(waiting, at, found)
             self._meet(own, (code.shared_key, link.shared_key))
             yield Offered(
                 code=code.text,
@@ -376,12 +370,28 @@ class _Talk:
         async for step in self._first_sync():
             yield step
 
+    async def _announce(self, waiting: Waiting, at: Sequence[Interface], addresses: Sequence[str]) -> str:
+        """Say in the local network that this device waits; gives what is in the way of that."""
+        if self._service.networks is None:
+            return "devices are not looked for here"
+        if not addresses:
+            return "this machine is in no network"
+        try:
+            await waiting.start(at, addresses, self._service.port)
+        except OSError as error:
+            return str(error.strerror or error)
+        return ""
+
     # -- the side that has it typed ----------------------------------------------------------
 
     async def join(self) -> AsyncGenerator[Step]:
+        from mlog.adapters.pairing_discovery import addresses_of
+
         wish = self._wish
         secret = read_secret(wish.secret, wish.type, self._home.now_ms())
-        own_addresses = self._own_addresses()
+        service = self._service
+        found = addresses_of(self._networks(), service.port, service.host) if service.port else ()
+        own_addresses = self._own_addresses(found)
         missed = PeerUnavailable("the other device is not reached.")
         async for addresses in self._candidates(secret):
             if not addresses:
@@ -447,17 +457,18 @@ class _Talk:
             )
         return found[0] if found else ()
 
-    def _own_addresses(self) -> tuple[str, ...]:
-        from mlog.adapters.pairing_discovery import addresses_of
-
-        service = self._service
-        found = addresses_of(self._networks(), service.port, service.host) if service.port else ()
-        return tuple(dict.fromkeys((*map(checked_address, self._wish.addresses), *found)))
-
     # -- both --------------------------------------------------------------------------------
 
+    def _own_addresses(self, found: Sequence[str]) -> tuple[str, ...]:
+        """Where this device is reached: as the person says, and what it found itself."""
+        service = self._service
+        listens = [join_address(service.host, service.port)] if service.host is not None else []
+        named = map(checked_address, self._wish.addresses)
+        return tuple(dict.fromkeys((*named, *found, *(listens if service.port else ()))))
+
     def _networks(self) -> Sequence[Interface]:
-        return self._service.networks() if self._service.networks is not None else ()
+        """Of this machine: to name its addresses nothing is sent, so also where nobody is looked for."""
+        return (self._service.networks or interfaces.present)()
 
     def _record(self, addresses: tuple[str, ...]) -> DeviceRecord:
         keys, person = self._home.replica.device_keys, trusting.own_person(self._home.replica)

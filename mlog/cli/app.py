@@ -45,6 +45,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "save": "files",
     },
     "Your devices": {
+        "pair": "pairing",
         "sync": "serving",
         "serve": "serving",
         "service": "serving",

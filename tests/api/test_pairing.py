@@ -106,7 +106,8 @@ class Two:
         self.desk.told = []
         showing = asyncio.create_task(self.desk.go(Wish()))
         offered = await self.desk.until(Offered)
-        await self.phone.go(Wish(secret=secret(offered), **{"peer": self.at_desk, **wish}))
+        given: dict[str, Any] = {"peer": self.at_desk, **wish}
+        await self.phone.go(Wish(secret=secret(offered), **given))
         await showing
 
 
