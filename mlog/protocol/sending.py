@@ -19,7 +19,7 @@ from mlog.errors import ProtocolViolation
 from mlog.log.bodies import Kind
 from mlog.log.entry import to_tail
 from mlog.log.ids import EntryId
-from mlog.log.store import EntryRow, Store
+from mlog.log.store import EntryRow, Store, TimelineQuery
 from mlog.protocol import wire
 from mlog.protocol.link import Link
 from mlog.protocol.vector import Ranges, count
@@ -28,6 +28,9 @@ __all__ = ["Pages", "Sender", "Stream", "by_id", "by_ranges"]
 
 _MUCH_SHARE: Final = 0.5
 """From this share of a log on it is sent by weeks in one scan, so that people can read the newest at once."""
+
+_TITLES: Final = 1
+"""Titles that go before all else: the latest one counts."""
 
 Pages: TypeAlias = Iterator[list[EntryRow]]
 """Rows to send, at most BUNDLE_ENTRIES_MAX at a time; an empty page gives others a turn."""
@@ -341,13 +344,22 @@ def _by_week(
     store: Store, log: int, weeks: Sequence[int], ranges: Mapping[int, Ranges], until_n: int
 ) -> Pages:
     wanted = {chain: _Cursor(parts) for chain, parts in ranges.items()}
+
+    def is_wanted(row: EntryRow) -> bool:
+        return row.n <= until_n and row.chain in wanted and wanted[row.chain].holds(row.seq)
+
+    # What a log is called is said at its beginning, and people want to know it first.
+    titles = TimelineQuery(log=log, limit=_TITLES, kinds=frozenset({Kind.TITLE}), newest_first=True)
+    first = [row for row in store.timeline(titles) if is_wanted(row)]
+    sent = {row.n for row in first}
+    yield first
     page = _PageSize()
     for week in weeks:
         after = 0
         while (rows := store.week_arrivals(log, week, after, page.rows)) and rows[0].n <= until_n:
             page.note(rows)
             after = rows[-1].n
-            yield [r for r in rows if r.n <= until_n and r.chain in wanted and wanted[r.chain].holds(r.seq)]
+            yield [row for row in rows if is_wanted(row) and row.n not in sent]
 
 
 class _Cursor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -11,22 +12,40 @@ from typing import Any
 import msgspec
 import pytest
 
+from mlog import limits
 from mlog.adapters.interfaces import loopback
+from mlog.adapters.keystore import SystemEntropy
 from mlog.adapters.local_socket import Claim
+from mlog.adapters.pairing_discovery import Waiting
 from mlog.adapters.runtime import now_ms
 from mlog.api import devices, pairing, trust
 from mlog.api.home import Home
-from mlog.api.pairing import Complete, Offered, Paired, Progress, Reaching, Shown, Step, Wish, steps
-from mlog.api.service import Service
+from mlog.api.pairing import (
+    Complete,
+    Offered,
+    Paired,
+    Progress,
+    Reaching,
+    Searching,
+    Shown,
+    Step,
+    Wish,
+    steps,
+)
+from mlog.api.service import Happening, Service
 from mlog.errors import Busy, MlogError, PeerUnavailable, UserError
 from mlog.log import people
 from mlog.protocol import codes
 from mlog.protocol.codes import LinkType
-from mlog.protocol.events import Decide
+from mlog.protocol.events import Decide, Notice
 from tests.adapters.loops import run
+from tests.adapters.test_discovery import wire
 from tests.log.support import device_keys
 
+__all__ = ["wire"]
+
 _LOOPBACK = "127.0.0.1"
+_WEEK_MS = 7 * 24 * 3600 * 1000
 
 
 class Part:
@@ -428,3 +447,148 @@ def test_what_is_said_of_a_secret_is_not_the_secret() -> None:
     offered = Offered(code="abandon", link="mlog:pair#", addresses=(), life_ms=1)
     assert "abandon" not in repr(wish) + repr(offered)
     assert pairing.read_secret(wish.secret, LinkType.DEVICE, 0)
+
+
+# -- found in the network --------------------------------------------------------------------
+
+
+def test_it_is_found_by_multicast_where_no_address_is_given(two: Two, wire: socket.socket) -> None:
+    async def test() -> None:
+        async with two.open(networks=loopback):
+            await two.pair(peer="")
+            assert two.desk.error is two.phone.error is None
+            assert two.phone.all(Searching)
+            assert two.phone.all(Reaching)[0].addresses == (two.at_desk,)
+
+    run(test())
+
+
+def test_where_several_wait_none_of_their_codes_is_spent(two: Two, wire: socket.socket) -> None:
+    async def test() -> None:
+        async with two.open(networks=loopback):
+            other = Waiting(SystemEntropy())
+            await other.start(loopback(), ("127.0.0.1:1",), 1)
+            showing = asyncio.create_task(two.desk.go(Wish()))
+            offered = await two.desk.until(Offered)
+            await two.phone.go(Wish(secret=offered.code))
+            assert "several devices" in two.phone.reason
+            assert two.at_desk in two.phone.reason
+            await other.stop()
+            await two.phone.go(Wish(secret=offered.code))
+            await showing
+            assert two.phone.all(Complete)
+
+    run(test())
+
+
+def test_where_nobody_waits_the_person_is_told_what_to_do(
+    two: Two, wire: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairing, "_SEARCH_S", 0.3)
+
+    async def test() -> None:
+        async with two.open(networks=loopback):
+            await two.phone.go(Wish(secret="abandon " * 5 + "zoo"))
+            assert isinstance(two.phone.error, PeerUnavailable)
+            assert "Run 'mlog pair' on the other one first" in two.phone.reason
+
+    run(test())
+
+
+# -- cut in the middle -----------------------------------------------------------------------
+
+_MANY = 4000
+
+
+def _fill(home: Home) -> None:
+    garden = home.new("Garden")
+    with home.store.transaction():
+        for n in range(_MANY):
+            home.send(garden.n, f"bean {n}")
+
+
+def _cut(service: Service) -> None:
+    for session in list(service.runtime.peers._sessions.values()):
+        session.ws.abort("cut")
+
+
+def test_a_cut_in_the_first_transfer_is_gone_on_from_where_it_was(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "REDIAL_MIN_MS", 50)
+    _fill(two.desk.home)
+    cut_at: list[int] = []
+
+    async def test() -> None:
+        async with two.open():
+            pairing_ = asyncio.create_task(two.pair())
+            while not cut_at:
+                progress = await two.phone.until(Progress)
+                if progress.done >= 1000:
+                    cut_at.append(progress.done)
+                    _cut(two.desk.service)
+                else:
+                    two.phone.told.remove(progress)
+            await pairing_
+            assert two.phone.error is None
+
+    run(test())
+    assert two.phone.texts("Garden") == [f"bean {n}" for n in range(_MANY)]
+    assert cut_at[0] < _MANY
+    # What was committed before the cut did not come again.
+    assert two.phone.all(Complete)[0].done < _MANY + 1200
+
+
+def test_a_pairing_that_is_left_in_the_first_transfer_goes_on_with_the_next_sync(two: Two) -> None:
+    _fill(two.desk.home)
+
+    async def test() -> None:
+        async with two.open():
+            showing = asyncio.create_task(two.desk.go(Wish()))
+            offered = await two.desk.until(Offered)
+            joining = asyncio.create_task(two.phone.go(Wish(secret=offered.code, peer=two.at_desk)))
+            await two.phone.until(Progress)
+            for task in (showing, joining):
+                task.cancel()
+            await asyncio.gather(showing, joining, return_exceptions=True)
+        port = two.desk.service.port
+        two.desk.service = Service(two.desk.home, phone=False)
+        await two.desk.service.start((_LOOPBACK, port))
+        again = Service(two.phone.home, phone=True, dials=False)
+        try:
+            assert (await again.sync(None, 20)).equal
+        finally:
+            await again.close()
+            await two.desk.service.close()
+
+    run(test())
+    assert two.phone.texts("Garden") == [f"bean {n}" for n in range(_MANY)]
+
+
+def test_the_newest_messages_come_first(two: Two) -> None:
+    clock = [now_ms() - 60 * _WEEK_MS]
+    two.desk.home.now_ms = lambda: clock[0]
+    garden = two.desk.home.new("Garden")
+    for week in range(60):
+        clock[0] += _WEEK_MS
+        with two.desk.home.store.transaction():
+            for n in range(50):
+                two.desk.home.send(garden.n, f"week {week}, bean {n}")
+    two.desk.home.now_ms = now_ms
+    seen: list[list[str]] = []
+
+    def look(told: Happening) -> None:
+        if isinstance(told, Notice) and told.what == "stored":
+            titles = [conversation.title for conversation in two.phone.home.conversations()]
+            seen.append(two.phone.texts("Garden") if "Garden" in titles else [])
+
+    async def test() -> None:
+        async with two.open():
+            with two.phone.service.watched(look):
+                await two.pair()
+
+    run(test())
+    first = next(texts for texts in seen if texts)
+    assert len(first) < 1100
+    assert first[-1] == "week 59, bean 49"
+    assert len(two.phone.texts("Garden")) == 3000
