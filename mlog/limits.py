@@ -231,6 +231,9 @@ PAIRING_TEXT_SIZE_MAX_BYTES: Final = 2 * KIB
 PAIRING_ADDRESSES_SIZE_MAX_BYTES: Final = 1 * KIB
 """Addresses of one link in all: it still fits a QR code that a phone can read."""
 
+PAIRINGS_FOUND_MAX: Final = 16
+"""Devices that wait to be paired in one network and are listed; whoever looks for one knows its address."""
+
 PAIRING_MESSAGE_SIZE_MAX_BYTES: Final = 16 * KIB
 """Longest message of a pairing: a record with all names and addresses at their longest is 8 KiB."""
 

@@ -46,6 +46,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "people": "people",
     },
     "Your devices": {
+        "pair": "pairing",
         "sync": "serving",
         "serve": "serving",
         "service": "serving",

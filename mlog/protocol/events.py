@@ -133,7 +133,7 @@ class Meet(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         record: What this device says of itself.
-        shared_key: Of the code or link.
+        shared_keys: Of the code and the link that are shown, together good for one try; or of the one typed.
         dials: This end has the secret of the other one, and connects to it; else it waits to be dialled.
         addresses: Where to, best first.
         expected: Fingerprint of the other device, where a link says it.
@@ -142,7 +142,7 @@ class Meet(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     record: DeviceRecord
-    shared_key: bytes
+    shared_keys: tuple[bytes, ...]
     dials: bool
     addresses: tuple[str, ...] = ()
     expected: bytes | None = None
@@ -243,6 +243,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         what: "connected", "disconnected", "unreachable", "clock"; of a log "equal", "behind",
             "differing", "stored", "refused"; "granted"; "rested" when nothing is left to do with a peer.
+            How far a transfer is: "lacks" (the peer is about to send so many that are not here), "wanted"
+            (it asked for so many), "sent" (it acknowledged so many).
             After each comparison there is one of "equal", "behind", "differing" for each log.
         log: Which log, or 0.
         device: Which peer, or b"".

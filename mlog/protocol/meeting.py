@@ -10,12 +10,14 @@ both ends said yes to is stored before the other end is told of it. docs/protoco
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from mlog import limits
-from mlog.errors import MlogError, StoreError
+from mlog.errors import MlogError, ProtocolViolation, StoreError
 from mlog.log.crypto import DeviceKeys
 from mlog.protocol import pairing
+from mlog.protocol.channel import Channel
 from mlog.protocol.events import Admitted, Close, Effect, Meet, Reach, Send
 from mlog.protocol.pairing import Decision, Ended, Paired, Pairing, State, Window
 
@@ -56,7 +58,7 @@ class Meeting:
         self._keys = keys
         self._ephemeral = ephemeral
         self._emit = emit
-        self._window = Window(plan.shared_key, now_ms)
+        self._window = Window(plan.shared_keys, now_ms)
         self._pairing: Pairing | None = None
         self._handshake_ms = 0
         if plan.dials:
@@ -86,18 +88,27 @@ class Meeting:
         """Whether a stranger's first message is a try at the secret; it is then this meeting's connection."""
         if self._plan.dials or self.over or self._pairing is not None:
             return False
-        shared_key = self._window.admit(first, now_ms)
-        if shared_key is None:
+        shared_keys = self._window.admit(first, now_ms)
+        if not shared_keys:
             return False
-        self._begin(session, shared_key, now_ms)
+        self._begin(session, self._tried(first, shared_keys), now_ms)
         self.receive(first, now_ms)
         return True
+
+    def _tried(self, first: bytes, shared_keys: Sequence[bytes]) -> bytes:
+        """Which of the secrets a first message was made with; any, where it is none of them."""
+        for shared_key in shared_keys:
+            channel = Channel.pair(self._keys.noise_seed, shared_key, self._ephemeral, dials=False)
+            with suppress(ProtocolViolation):
+                channel.receive(first)
+                return shared_key
+        return shared_keys[0]
 
     def reached(self, session: int, now_ms: int) -> bool:
         """The connection that was asked for is open; whether it is still wanted."""
         if not self._plan.dials or self.over or self._pairing is not None:
             return False
-        self._carry_out(self._begin(session, self._plan.shared_key, now_ms).start())
+        self._carry_out(self._begin(session, self._plan.shared_keys[0], now_ms).start())
         return True
 
     def unreached(self, reason: str) -> None:

@@ -467,19 +467,19 @@ def _explained(reason: str, state: State, *, dials: bool) -> str:
 
 
 class Window:
-    """The time in which one stranger may try one secret.
+    """The time in which one stranger may try the secrets that are shown.
 
     A connection's first message is shown to `admit`; what does not get in is to be closed without an
     answer, as all strangers are while nothing is open.
 
     Args:
-        shared_key: Of the code or link that is shown.
+        shared_keys: Of the code and the link that are shown.
         now_ms: When it opens.
     """
 
-    def __init__(self, shared_key: bytes, now_ms: int):
+    def __init__(self, shared_keys: tuple[bytes, ...], now_ms: int):
         self.closes_ms = now_ms + limits.PAIRING_LIFE_MS
-        self._shared_key: bytes | None = shared_key
+        self._shared_keys = shared_keys
 
     def shift(self, by_ms: int) -> None:
         """All times are other ones by this, since the clock was set."""
@@ -488,17 +488,17 @@ class Window:
     def is_open(self, now_ms: int) -> bool:
         """Nobody tried, and it is not too late."""
         if now_ms >= self.closes_ms:
-            self._shared_key = None
-        return self._shared_key is not None
+            self._shared_keys = ()
+        return bool(self._shared_keys)
 
-    def admit(self, first: bytes, now_ms: int) -> bytes | None:
-        """The secret's key for this connection, once, or None.
+    def admit(self, first: bytes, now_ms: int) -> tuple[bytes, ...]:
+        """The keys of the secrets for this connection, once; else none.
 
         Args:
             first: Its first message. One that is no try at all leaves the window open.
         """
         tries = first[:1] == PATTERN_PAIRING and len(first) == PAIRING_MESSAGE_SIZES[0]
         if not tries or not self.is_open(now_ms):
-            return None
-        shared_key, self._shared_key = self._shared_key, None
-        return shared_key
+            return ()
+        shared_keys, self._shared_keys = self._shared_keys, ()
+        return shared_keys

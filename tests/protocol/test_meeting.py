@@ -60,8 +60,14 @@ def plan_of(own: Replica, *, dials: bool, key: bytes = KEY, founded_ms: int = 1,
             )
         )
 
-    given: dict[str, Any] = {"accepts": lambda _: None, "keep": keep, "addresses": ("host:1",), **options}
-    return Meet(record=record, shared_key=key, dials=dials, **given)
+    given: dict[str, Any] = {
+        "shared_keys": (key,),
+        "accepts": lambda _: None,
+        "keep": keep,
+        "addresses": ("host:1",),
+        **options,
+    }
+    return Meet(record=record, dials=dials, **given)
 
 
 class Two(Pair):
@@ -170,6 +176,18 @@ def test_the_connection_may_stay_once_the_secret_is_proven_and_not_before():
     other.open()
     other.join(WRONG)
     assert other.a.admitted == []
+
+
+@pytest.mark.parametrize("typed", [KEY, WRONG])
+def test_the_code_and_the_link_that_are_shown_are_together_good_for_one_try(typed: bytes):
+    two = Two()
+    two.open(shared_keys=(KEY, WRONG))
+    two.join(typed)
+    assert isinstance(last(two.a), Show)
+    two.handle(two.b, Leave())
+    two.run()
+    two.join(KEY)
+    assert "not the one" in reason(two.b)
 
 
 # -- strangers -------------------------------------------------------------------------------
