@@ -10,6 +10,7 @@ import msgspec
 from mlog import limits
 from mlog.adapters.database import Database, member, parts, text
 from mlog.adapters.disk import disk_errors
+from mlog.log.bodies import SPOKEN
 from mlog.log.ids import DeviceId, EntryId, Incarnation
 from mlog.log.store import ChainRow, Digest, ForkRow, GapRow, Reason, RunRow, Task
 
@@ -202,6 +203,22 @@ class ChainTables(Database):
 
     def _has_gaps(self, log: int) -> bool:
         return bool(self._all("SELECT log FROM missing WHERE log = ? LIMIT 1", (log,), "i"))
+
+    def cached(self, name: str) -> bytes | None:
+        return self.meta(f"cache {name}")
+
+    def put_cached(self, name: str, value: bytes | None) -> None:
+        if value is None:
+            self._run("DELETE FROM meta WHERE name = ?", (f"cache {name}",))
+        else:
+            self.set_meta(f"cache {name}", value)
+
+    def count_spoken(self, chain: int, after_seq: int) -> int:
+        return self._one(
+            "SELECT count(*) FROM entries "
+            "WHERE chain = ? AND seq > ? AND kind BETWEEN ? AND ? AND NOT hidden",
+            (chain, after_seq, min(SPOKEN), max(SPOKEN)),
+        )
 
     def put_digest(self, log: int, digest: Digest) -> None:
         self._run(
