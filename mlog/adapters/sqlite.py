@@ -15,7 +15,7 @@ from mlog.adapters.database import APPLICATION_ID, SCHEMA_VERSION, is_corrupt, m
 from mlog.adapters.disk import DAMAGED, disk_errors
 from mlog.adapters.peer_tables import PeerTables
 from mlog.errors import StoreError
-from mlog.log.bodies import SPOKEN, Kind
+from mlog.log.bodies import RAW, SPOKEN
 from mlog.log.entry import VERSION
 from mlog.log.ids import DeviceId, EntryId, MessageId, Topic
 from mlog.log.store import (
@@ -597,7 +597,7 @@ def _batches(words: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]
 def _as_text(row: EntryRow) -> str | bytes:
     """Opened bodies are kept as text, so that SQL can read the JSON in them."""
     assert row.body is not None
-    if row.state == BodyState.OPENED and row.kind != Kind.CHUNK:
+    if row.state == BodyState.OPENED and row.kind not in RAW:
         try:
             return row.body.decode()
         except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Bodies: what entries say, typed by the entry's kind: one JSON object each, or a chunk's raw bytes.
+"""Bodies: what entries say, typed by the entry's kind: one JSON object each, or raw bytes.
 
 The author's bytes are kept as they came, so nothing here is ever re-encoded; unknown fields
 are tolerated, so that later versions can add some. Specified in docs/protocol.md, 5.
@@ -18,6 +18,7 @@ from mlog import limits
 from mlog.errors import InvalidInput, LimitExceeded
 
 __all__ = [
+    "RAW",
     "SPOKEN",
     "Admit",
     "Alias",
@@ -31,6 +32,7 @@ __all__ = [
     "Key",
     "Kind",
     "Manifest",
+    "Private",
     "Reaction",
     "Revoke",
     "Text",
@@ -45,7 +47,7 @@ __all__ = [
 class Kind(IntEnum):
     """What an entry is. 1..15 carry the log itself, 16..31 are said, 32..47 change what was said.
 
-    48 holds what belongs to it, from 64 on are settings of the person in the private log.
+    48 holds what belongs to it, from 64 on are settings and notes of a person's devices, in the private log.
     """
 
     KEY = 1
@@ -68,6 +70,7 @@ class Kind(IntEnum):
     ERASURE = 34
     CHUNK = 48
     ALIAS = 64
+    PRIVATE = 65
 
 
 _KIND_NAMES: Final = {int(kind): kind.name.lower() for kind in Kind}
@@ -91,6 +94,9 @@ SPOKEN: Final = frozenset(
     }
 )
 """Kinds that stand in a conversation as a line of their own."""
+
+RAW: Final = frozenset({Kind.CHUNK, Kind.PRIVATE})
+"""Kinds whose bodies are bytes and not JSON."""
 
 _Hex16 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 _Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -211,6 +217,12 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     data: bytes
 
 
+class Private(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """PRIVATE: a change of the private state, raw; what is in it mlog/log/private_change.py reads."""
+
+    change: bytes
+
+
 class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """DEVICE: the keys of the device that signs this entry.
 
@@ -315,6 +327,7 @@ Body: TypeAlias = (
     | Revoke
     | Alias
     | Chunk
+    | Private
 )
 
 _TYPES: Final[dict[Kind, type[Body]]] = {
@@ -346,6 +359,9 @@ def encode(body: Body) -> bytes:
     if isinstance(body, Chunk):
         assert 0 < len(body.data) <= limits.CHUNK_SIZE_MAX_BYTES
         return _CHUNK.pack(body.group, body.index) + body.data
+    if isinstance(body, Private):
+        assert 0 < len(body.change) <= limits.PRIVATE_CHANGE_SIZE_MAX_BYTES
+        return body.change
     try:
         encoded = _ENCODER.encode(body)
     except UnicodeEncodeError:
@@ -369,6 +385,10 @@ def decode(kind: int, encoded: bytes) -> Body:
         raise LimitExceeded(f"body of {len(encoded)} bytes")
     if kind == Kind.CHUNK:
         return _decode_chunk(encoded)
+    if kind == Kind.PRIVATE:
+        if not 0 < len(encoded) <= limits.PRIVATE_CHANGE_SIZE_MAX_BYTES:
+            raise LimitExceeded(f"change of {len(encoded)} bytes")
+        return Private(change=encoded)
     decoder = _DECODERS.get(kind)
     if decoder is None:
         raise InvalidInput(f"unknown kind {kind}")

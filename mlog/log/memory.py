@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from mlog import limits
-from mlog.log.bodies import Text
+from mlog.log.bodies import SPOKEN, Text
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
 from mlog.log.memory_tables import PeerMemory
 from mlog.log.store import (
@@ -369,6 +369,19 @@ class MemoryStore(PeerMemory):
         entries = self._t.entries
         ns = [n for n in self._t.unfetched.get(log, ()) if entries[n].kind not in without]
         return [entries[n].id for n in sorted(ns, reverse=True)[:limit]]
+
+    def cached(self, name: str) -> bytes | None:
+        return self._t.cached.get(name)
+
+    def put_cached(self, name: str, value: bytes | None) -> None:
+        if value is None:
+            self._drop(self._t.cached, name)
+        else:
+            self._put(self._t.cached, name, value)
+
+    def count_spoken(self, chain: int, after_seq: int) -> int:
+        rows = (self._t.entries[n] for seq, n in self._t.by_chain.get(chain, {}).items() if seq > after_seq)
+        return sum(row.kind in SPOKEN and not row.hidden for row in rows)
 
     def count(self, log: int, kinds: frozenset[int]) -> int:
         t = self._t

@@ -406,6 +406,14 @@ class Store(PeerStore, Protocol):
 
     def change_heads(self, log: int, add: Collection[EntryId], remove: Collection[EntryId]) -> None: ...
 
+    def cached(self, name: str) -> bytes | None:
+        """Something that was worked out of the entries, and can be again."""
+        ...
+
+    def put_cached(self, name: str, value: bytes | None) -> None:
+        """Keep it, or with None forget it."""
+        ...
+
     # -- entries -----------------------------------------------------------------------------
 
     def next_n(self) -> int: ...
@@ -524,6 +532,9 @@ class Store(PeerStore, Protocol):
         ...
 
     def count(self, log: int, kinds: frozenset[int]) -> int: ...
+    def count_spoken(self, chain: int, after_seq: int) -> int:
+        """How many messages of a chain from behind a number on are shown."""
+        ...
 
     def authors(self) -> list[AuthorRow]:
         """Who says something, in all logs; messages whose text is not here do not count."""

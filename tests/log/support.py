@@ -257,6 +257,8 @@ def any_body(kind: Kind) -> st.SearchStrategy[Body]:
                 index=st.integers(0, 2**32 - 1),
                 data=st.binary(min_size=1, max_size=64),
             )
+        case Kind.PRIVATE:
+            return st.builds(bodies.Private, change=st.binary(min_size=1, max_size=64))
         case Kind.ADMIT:
             return st.builds(
                 bodies.Admit,
