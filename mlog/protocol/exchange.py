@@ -459,6 +459,7 @@ class Exchange:
             ids += yield from self._follower.find(log, message.shorts)
         pages = chain(by_ranges(link.store, log, ranges, message.first_week), by_id(link.store, log, ids))
         asked = len(ids) + sum(map(count, wanted.values()))
+        link.tell("wanted", log, asked)
 
         def done(sent: int) -> None:
             del self._serving[message.request]

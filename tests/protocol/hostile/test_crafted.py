@@ -330,7 +330,9 @@ def test_two_thousand_idle_strangers_cost_little_and_leave_nothing(victim: Victi
     assert sum(footprint(session) for session in victim.node._sessions.values()) < 40 * limits.MIB
     friend.say(wire.AskWeeks(friend.tag(3), 0, 1))
     assert friend.heard[wire.Weeks].marks
+    ticks = victim.events["Tick"]
     victim.pass_time(limits.HANDSHAKE_TIMEOUT_MS)
+    assert victim.events["Tick"] - ticks >= 2000 // limits.TICKED_SESSIONS_MAX
     assert list(victim.node._sessions) == [friend.number]
     assert victim.closed["it did not answer in time"] == 2000
     assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
