@@ -42,13 +42,11 @@ from mlog.log.replica import Draft, Replica
 from mlog.log.store import (
     EntryRow,
     GapRow,
-    Hit,
     LogKind,
     Position,
     TimelineQuery,
 )
 from mlog.log.view import Message, Names, View
-from mlog.log.words import match_expression
 
 # Import, export and the doctor cost a third of the start of `mlog send`, which needs none of them.
 if TYPE_CHECKING:
@@ -496,36 +494,18 @@ class Home:
         """Where an imported message came from; None for one written in mlog."""
         return self.view.source(message)
 
-    def search(self, query: str, *, log: int | None = None, limit: int = 50) -> list[Message]:
-        """The newest messages that hold all words of a query.
+    def search(
+        self, query: str, *, log: int | None = None, limit: int = 50, who: str | None = None
+    ) -> list[Message]:
+        """The newest messages that hold all words of a query; as `mlog.api.searching.search`.
 
         Args:
-            query: Words; `word*` for a start, "two words" in quotes for a phrase.
-            log: Only in this conversation.
-
-        Raises:
-            UserError: No word in it.
+            who: Only what this person says, in whatever program; a name, as `mlog people` lists them.
         """
-        expression = match_expression(query)
-        ns = self.store.search(expression, log, limits.SEARCH_CANDIDATES_MAX)
-        found: dict[tuple[int, MessageId], Hit | EntryRow] = {}
-        for hit in self.store.hits(ns):
-            if hit.kind == Kind.EDIT:
-                # An edit's words count for the message that reads so now.
-                for mid in self.store.references([hit.n]).get(hit.n, []):
-                    for target in self.store.by_mid(hit.log, [mid]).get(mid, []):
-                        if target.edit == hit.n and not target.hidden:
-                            found[hit.log, mid] = target
-            elif hit.kind in SPOKEN and not hit.edit and not hit.hidden:
-                found[hit.log, hit.message] = hit
-        newest = sorted(found.values(), key=lambda hit: hit.position, reverse=True)[:limit]
-        # The bytes of those that are shown, read at once for each log.
-        rows = self.store.rows({hit.n for hit in newest})
-        by_log: dict[int, list[EntryRow]] = {}
-        for hit in newest:
-            by_log.setdefault(hit.log, []).append(rows[hit.n])
-        shown = {m.id: m for n, part in by_log.items() for m in self.view.of_rows(n, part)}
-        return [shown[hit.id] for hit in newest]
+        from mlog.api import identities, searching
+
+        chosen = None if who is None else identities.Chosen(self, who)
+        return searching.search(self.store, self.view, query, log=log, limit=limit, who=chosen)
 
     def data_version(self) -> int:
         """A number that differs once another process has written; asking is cheap."""

@@ -43,6 +43,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "export": "transfer",
         "attachments": "files",
         "save": "files",
+        "people": "people",
     },
     "Your devices": {
         "pair": "pairing",

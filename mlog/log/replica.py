@@ -19,11 +19,13 @@ from mlog.log import missing as absence
 from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
 from mlog.log.entry import NO_ENTRY, Header, Sealed
+from mlog.log.epochs import key_body, stated_epochs
 from mlog.log.fold import Draft, Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
 from mlog.log.intake import Intake, Taken, extend_runs
 from mlog.log.missing import Missing
-from mlog.log.people import Member, People, follow, key_body, stated_epochs
+from mlog.log.people import People, follow
+from mlog.log.person import Member
 from mlog.log.store import (
     BodyState,
     ChainRow,

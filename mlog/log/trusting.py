@@ -17,7 +17,7 @@ from mlog.errors import UserError
 from mlog.log import people
 from mlog.log.ids import DeviceId, Topic
 from mlog.log.peers import PeerRow
-from mlog.log.people import Person
+from mlog.log.person import Person
 from mlog.log.replica import Replica
 
 __all__ = ["Claim", "Outcome", "outcome_of", "own_person", "trust"]
