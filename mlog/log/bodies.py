@@ -23,7 +23,9 @@ __all__ = [
     "Admit",
     "Alias",
     "Body",
+    "ChainEnd",
     "Chunk",
+    "Contact",
     "Cut",
     "Device",
     "Edit",
@@ -32,6 +34,7 @@ __all__ = [
     "Key",
     "Kind",
     "Manifest",
+    "Member",
     "Private",
     "Reaction",
     "Revoke",
@@ -57,6 +60,7 @@ class Kind(IntEnum):
     MANIFEST = 5
     ADMIT = 6
     REVOKE = 7
+    MEMBER = 8
     MESSAGE = 16
     REPLY = 17
     ACTION = 18
@@ -71,6 +75,7 @@ class Kind(IntEnum):
     CHUNK = 48
     ALIAS = 64
     PRIVATE = 65
+    CONTACT = 66
 
 
 _KIND_NAMES: Final = {int(kind): kind.name.lower() for kind in Kind}
@@ -291,6 +296,48 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     person: _Name = ""
 
 
+class ChainEnd(Cut, frozen=True, kw_only=True):
+    """Where a chain of a person who was removed ends."""
+
+    device: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """MEMBER: from here on a person has this role in the conversation.
+
+    Attributes:
+        person: Topic of the person's log.
+        role: "admin", "member" or "none".
+        relies: The newest entry of that log that the author knew; readers wait for it.
+        history: Who joins by this reads what was written before, too.
+        name: What the person was called.
+        cuts: Of a person who is removed, for each chain its last entry that counts.
+    """
+
+    person: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    role: Annotated[str, msgspec.Meta(pattern=r"^(admin|member|none)\Z")]
+    relies: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    history: bool = False
+    name: _Name = ""
+    cuts: Annotated[tuple[ChainEnd, ...], msgspec.Meta(max_length=limits.CUTS_MAX)] = ()
+
+
+class Contact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """CONTACT, in a private log: a person whom this one knows, and what to call them.
+
+    Attributes:
+        person: Topic of the person's log.
+        name: Chosen here.
+        device: The device with which the two met, until that person's log tells of all.
+        removed: Known no more.
+    """
+
+    person: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    name: _Name
+    device: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    removed: bool = False
+
+
 class Wrap(msgspec.Struct, frozen=True, kw_only=True):
     """One epoch secret wrapped for one device: HPKE's 1,120 bytes, the secret's 32, a tag of 16."""
 
@@ -305,12 +352,14 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         epoch: Number of the epoch, from 1.
         commitment: BLAKE3 of the secret; readers refuse any other.
         log: Kind of log, in the first entry of a log: "conversation", "person" or "private".
+        seed: There, what the log's secret was made of: shows that this entry, and no other, began the log.
     """
 
     epoch: _Count
     commitment: _Hex32
     wraps: Annotated[tuple[Wrap, ...], msgspec.Meta(max_length=limits.KEY_RECIPIENTS_MAX)]
     log: str = ""
+    seed: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
 
 
 Body: TypeAlias = (
@@ -326,6 +375,8 @@ Body: TypeAlias = (
     | Admit
     | Revoke
     | Alias
+    | Member
+    | Contact
     | Chunk
     | Private
 )
@@ -338,6 +389,8 @@ _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.MANIFEST: Manifest,
     Kind.ADMIT: Admit,
     Kind.REVOKE: Revoke,
+    Kind.MEMBER: Member,
+    Kind.CONTACT: Contact,
     Kind.EDIT: Edit,
     Kind.REACTION: Reaction,
     Kind.ERASURE: Erasure,
