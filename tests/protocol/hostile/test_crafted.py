@@ -642,6 +642,29 @@ def test_hundreds_of_entries_at_one_place_of_a_chain_are_read_in_good_time(victi
     assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
 
 
+def test_many_chains_that_name_a_late_entry_are_not_opened_to_place_it(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    late = mint.chain(3)
+    # As if each came right after it, in a chain of its own.
+    elsewhere, named = EntryId(bytes([7]) * 32), {late[1].id}
+    others = [mint.entry(Kind.MESSAGE, b'{"text":"%d"}' % n, 2, elsewhere, parents=named) for n in range(300)]
+    far.send(3, others)
+    opened: list[bytes] = []
+    open_header = entry.open_header
+
+    def noted(keys: LogKeys, outer: bytes) -> tuple[entry.Header, EpochKeys]:
+        opened.append(outer)
+        return open_header(keys, outer)
+
+    monkeypatch.setattr(entry, "open_header", noted)
+    for at in (1, 2, 0):
+        far.send(3, [late[at]])
+    assert not victim.store.scan_unopened(3, 0, 1)
+    assert len(opened) < 20
+
+
 def test_nobody_gives_another_epoch_0(victim: Victim):
     far, mint = attacker(victim), mint_of(victim, 3)
     keys, replica_ = victim.replica.log(3).keys, victim.replica
