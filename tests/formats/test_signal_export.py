@@ -8,6 +8,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,13 +21,13 @@ from mlog.log.bodies import Kind
 from tests.formats.trees import MemoryTree
 
 
-def items_of(raw: str | bytes, name: str = "data.json", **more: object) -> list[Item]:
+def items_of(raw: str | bytes, name: str = "data.json", **more: Any) -> list[Item]:
     data = raw.encode() if isinstance(raw, str) else raw
-    return list(SignalImporter().parse(Source(io.BytesIO(data), name, **more)))  # type: ignore
+    return list(SignalImporter().parse(Source(io.BytesIO(data), name, **more)))
 
 
-def records_of(raw: str | bytes, **more: object) -> list[Record]:
-    return [item for item in items_of(raw, **more) if isinstance(item, Record)]  # type: ignore
+def records_of(raw: str | bytes, **more: Any) -> list[Record]:
+    return [item for item in items_of(raw, **more) if isinstance(item, Record)]
 
 
 def line(body: str = "hi  ", at: str = "2024-01-02T15:04:05.678000+00:00", **fields: object) -> str:
