@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from mlog.errors import InvalidInput, UserError
-from mlog.formats.identity import Occurrences, again, of_id, of_line
+from mlog.formats.identity import Occurrences, of_id, of_line
 from mlog.formats.json_chats import (
     details,
     dicts,
@@ -36,6 +36,7 @@ from mlog.formats.json_chats import (
     opened,
     reaction,
     scaled_ms,
+    unnamed_reactions,
     word,
 )
 from mlog.formats.record import Chat, File, Item, Provenance, Record, Skipped
@@ -218,7 +219,7 @@ class _Channel:
             mid = self._mid(ts)
         else:
             first = of_line(f"{time_ms}s", kind, author, text)
-            mid = again(first, self._occurrences.nth(first, time_ms // 86_400_000))
+            mid = self._occurrences.identity(first, time_ms)
         thread = word(row.get("thread_ts"))
         erased = subtype == "tombstone"
         record = Record(
@@ -248,11 +249,8 @@ class _Channel:
                     author=self._people.get(user, user),
                     uid=f"slack:{user}",
                 )
-            count = one.get("count")
-            missing = count - len(users) if isinstance(count, int) else 0 if users else 1
-            if missing > 0:
-                reason = f"{missing} reactions {emoji[:64]}: the export does not say whose"
-                yield Skipped(position=ordinal, reason=reason, file=path)
+            count = one.get("count", 0 if users else 1)
+            yield from unnamed_reactions(ordinal, count, len(users), emoji, path)
 
     def _author(self, row: dict[str, Any]) -> tuple[str, str]:
         """Name and id."""
