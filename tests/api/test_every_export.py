@@ -65,7 +65,7 @@ class Files(NamedTuple):
 
     pattern: str
     format: str
-    count: Callable[[Path], int]
+    counted: Callable[[Path], int]
     date_order: str = ""
     format_name: str | None = None
 
@@ -140,7 +140,7 @@ def test_every_message_of_a_file_is_kept(files: Files, corpus: Path, tmp_path: P
     with mlog.open(tmp_path / "home") as home:
         for path in paths:
             report = _import(home, path, files)
-            counted = files.count(path)
+            counted = files.counted(path)
             assert report.format == files.format, path
             assert sum(chat.messages + chat.events for chat in report.chats) == counted > 0, path
             # An archive may hold files that are no chats; then they are named.
