@@ -15,7 +15,7 @@ from mlog.adapters.database import APPLICATION_ID, SCHEMA_VERSION, is_corrupt, m
 from mlog.adapters.disk import DAMAGED, disk_errors
 from mlog.adapters.peer_tables import PeerTables
 from mlog.errors import StoreError
-from mlog.log.bodies import SPOKEN, Kind
+from mlog.log.bodies import RAW, SPOKEN
 from mlog.log.entry import VERSION
 from mlog.log.ids import DeviceId, EntryId, MessageId, Topic
 from mlog.log.store import (
@@ -400,15 +400,16 @@ class SqliteStore(ChainTables, PeerTables):
             f"SELECT count(*) FROM entries WHERE log = ? AND NOT hidden AND kind IN ({chosen})", (log,)
         )
 
-    def search(self, words: str, log: int | None, limit: int) -> list[int]:
+    def search(self, words: str, log: int | None, limit: int, before_n: int | None = None) -> list[int]:
+        before = limits.SEQ_MAX if before_n is None else before_n
         if log is None:
-            sql = "SELECT rowid FROM search WHERE search MATCH ? ORDER BY rowid DESC LIMIT ?"
-            return [n for (n,) in self._all(sql, (words, limit))]
+            sql = "SELECT rowid FROM search WHERE search MATCH ? AND rowid < ? ORDER BY rowid DESC LIMIT ?"
+            return [n for (n,) in self._all(sql, (words, before, limit))]
         sql = (
             "SELECT s.rowid FROM search AS s JOIN entries AS e ON e.n = s.rowid "
-            "WHERE s.search MATCH ? AND e.log = ? ORDER BY s.rowid DESC LIMIT ?"
+            "WHERE s.search MATCH ? AND s.rowid < ? AND e.log = ? ORDER BY s.rowid DESC LIMIT ?"
         )
-        return [n for (n,) in self._all(sql, (words, log, limit))]
+        return [n for (n,) in self._all(sql, (words, before, log, limit))]
 
     def hits(self, ns: Collection[int]) -> list[Hit]:
         found: list[Hit] = []
@@ -596,7 +597,7 @@ def _batches(words: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]
 def _as_text(row: EntryRow) -> str | bytes:
     """Opened bodies are kept as text, so that SQL can read the JSON in them."""
     assert row.body is not None
-    if row.state == BodyState.OPENED and row.kind != Kind.CHUNK:
+    if row.state == BodyState.OPENED and row.kind not in RAW:
         try:
             return row.body.decode()
         except UnicodeDecodeError:

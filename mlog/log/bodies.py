@@ -1,4 +1,4 @@
-"""Bodies: what entries say, typed by the entry's kind: one JSON object each, or a chunk's raw bytes.
+"""Bodies: what entries say, typed by the entry's kind: one JSON object each, or raw bytes.
 
 The author's bytes are kept as they came, so nothing here is ever re-encoded; unknown fields
 are tolerated, so that later versions can add some. Specified in docs/protocol.md, 5.
@@ -18,8 +18,10 @@ from mlog import limits
 from mlog.errors import InvalidInput, LimitExceeded
 
 __all__ = [
+    "RAW",
     "SPOKEN",
     "Admit",
+    "Alias",
     "Body",
     "Chunk",
     "Cut",
@@ -30,6 +32,7 @@ __all__ = [
     "Key",
     "Kind",
     "Manifest",
+    "Private",
     "Reaction",
     "Revoke",
     "Text",
@@ -44,7 +47,7 @@ __all__ = [
 class Kind(IntEnum):
     """What an entry is. 1..15 carry the log itself, 16..31 are said, 32..47 change what was said.
 
-    48 holds what belongs to it.
+    48 holds what belongs to it, from 64 on are settings and notes of a person's devices, in the private log.
     """
 
     KEY = 1
@@ -66,6 +69,8 @@ class Kind(IntEnum):
     REACTION = 33
     ERASURE = 34
     CHUNK = 48
+    ALIAS = 64
+    PRIVATE = 65
 
 
 _KIND_NAMES: Final = {int(kind): kind.name.lower() for kind in Kind}
@@ -89,6 +94,9 @@ SPOKEN: Final = frozenset(
     }
 )
 """Kinds that stand in a conversation as a line of their own."""
+
+RAW: Final = frozenset({Kind.CHUNK, Kind.PRIVATE})
+"""Kinds whose bodies are bytes and not JSON."""
 
 _Hex16 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 _Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -209,6 +217,12 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     data: bytes
 
 
+class Private(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """PRIVATE: a change of the private state, raw; what is in it mlog/log/private_change.py reads."""
+
+    change: bytes
+
+
 class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """DEVICE: the keys of the device that signs this entry.
 
@@ -260,6 +274,23 @@ class Revoke(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cuts: Annotated[tuple[Cut, ...], msgspec.Meta(max_length=limits.CUTS_MAX)] = ()
 
 
+class Alias(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """ALIAS: who writes under this name in that program is called `person` here.
+
+    Attributes:
+        format: The program: as in IMPORT, but "mail" for all forms of mail, and "mlog" for people who
+            write in mlog.
+        uid: What the program knows the author by; where it is not empty `by` does not count.
+        by: The name in the file.
+        person: What this person calls them; "" takes back what was said before.
+    """
+
+    format: _Name
+    uid: _Name = ""
+    by: _Name = ""
+    person: _Name = ""
+
+
 class Wrap(msgspec.Struct, frozen=True, kw_only=True):
     """One epoch secret wrapped for one device: HPKE's 1,120 bytes, the secret's 32, a tag of 16."""
 
@@ -283,7 +314,20 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 Body: TypeAlias = (
-    Text | Edit | Reaction | Erasure | Title | Import | Manifest | Device | Key | Admit | Revoke | Chunk
+    Text
+    | Edit
+    | Reaction
+    | Erasure
+    | Title
+    | Import
+    | Manifest
+    | Device
+    | Key
+    | Admit
+    | Revoke
+    | Alias
+    | Chunk
+    | Private
 )
 
 _TYPES: Final[dict[Kind, type[Body]]] = {
@@ -297,6 +341,7 @@ _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.EDIT: Edit,
     Kind.REACTION: Reaction,
     Kind.ERASURE: Erasure,
+    Kind.ALIAS: Alias,
     **dict.fromkeys(SPOKEN, Text),
 }
 _DECODERS: Final = {int(kind): msgspec.json.Decoder(type_) for kind, type_ in _TYPES.items()}
@@ -314,6 +359,9 @@ def encode(body: Body) -> bytes:
     if isinstance(body, Chunk):
         assert 0 < len(body.data) <= limits.CHUNK_SIZE_MAX_BYTES
         return _CHUNK.pack(body.group, body.index) + body.data
+    if isinstance(body, Private):
+        assert 0 < len(body.change) <= limits.PRIVATE_CHANGE_SIZE_MAX_BYTES
+        return body.change
     try:
         encoded = _ENCODER.encode(body)
     except UnicodeEncodeError:
@@ -337,6 +385,10 @@ def decode(kind: int, encoded: bytes) -> Body:
         raise LimitExceeded(f"body of {len(encoded)} bytes")
     if kind == Kind.CHUNK:
         return _decode_chunk(encoded)
+    if kind == Kind.PRIVATE:
+        if not 0 < len(encoded) <= limits.PRIVATE_CHANGE_SIZE_MAX_BYTES:
+            raise LimitExceeded(f"change of {len(encoded)} bytes")
+        return Private(change=encoded)
     decoder = _DECODERS.get(kind)
     if decoder is None:
         raise InvalidInput(f"unknown kind {kind}")

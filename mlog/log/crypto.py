@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SIGNATURE_SIZE",
     "TAG_SIZE",
+    "WRAP_SIZE",
     "DeviceKeys",
     "Entropy",
     "EpochKeys",
@@ -48,6 +49,8 @@ __all__ = [
 SECRET_SIZE: Final = 32
 TAG_SIZE: Final = 16
 SIGNATURE_SIZE: Final = 64
+WRAP_SIZE: Final = 1168
+"""Of a secret wrapped for a device: what HPKE encapsulates, 1,120 bytes, the secret and a tag."""
 
 _NONCE: Final = bytes(12)
 """Every key seals exactly one message, so the nonce never varies."""

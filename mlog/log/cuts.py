@@ -19,7 +19,7 @@ from mlog.log.store import ChainRow, EntryRow, Place, Store, TimelineQuery
 from mlog.log.stored import readable_body
 
 if TYPE_CHECKING:
-    from mlog.log.people import Person
+    from mlog.log.person import Person
 
 __all__ = ["NO_CUTS", "Cuts", "cuts_now", "read_cuts"]
 

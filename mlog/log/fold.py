@@ -33,6 +33,7 @@ from mlog.log.crypto import LogKeys
 from mlog.log.cuts import Cuts
 from mlog.log.entry import NO_ENTRY, Header
 from mlog.log.ids import DeviceId, EntryId, MessageId
+from mlog.log.private_cache import forget_private
 from mlog.log.store import (
     BodyState,
     DeviceRow,
@@ -73,8 +74,8 @@ _ERASED_WITH: Final = frozenset({Kind.EDIT, Kind.MANIFEST})
 """What is erased together with the message that it names."""
 _CHUNKS: Final = frozenset({Kind.CHUNK})
 _ERASURES: Final = frozenset({Kind.ERASURE})
-LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE})
-"""Kinds of which the latest in the order of the view holds."""
+LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE, Kind.PRIVATE})
+"""Kinds whose order in the view counts: the latest holds, or one goes on from the other."""
 
 
 class LogState(msgspec.Struct, gc=False):
@@ -172,6 +173,11 @@ class Fold:
         kinds = {o.row.kind for o in opened} | {place.kind for place in raised}
         if Kind.TITLE in kinds:
             self._store.set_title(state.n, latest_title(self._store, state.n))
+        if Kind.PRIVATE in kinds:
+            changed = [o.row.position for o in opened if o.row.kind == Kind.PRIVATE]
+            forget_private(
+                self._store, state.keys.topic, [*changed, *(Position(p.rank, p.id) for p in raised)]
+            )
         if state.kind == LogKind.PERSON and Kind.DEVICE in kinds:
             for device in self._devices():
                 self._store.put_device(device)
@@ -189,6 +195,8 @@ class Fold:
         kinds = {row.kind for row in rows}
         if Kind.TITLE in kinds:
             self._store.set_title(state.n, latest_title(self._store, state.n))
+        if Kind.PRIVATE in kinds:
+            forget_private(self._store, state.keys.topic)
 
     def refold_messages(self, state: LogState, mids: Set[MessageId], moved: Sequence[Place]) -> None:
         """Work out these messages again, and what follows from entries whose place rose or sank."""
@@ -197,6 +205,8 @@ class Fold:
         self._fold_messages(state, mids | targets, frozenset())
         if any(place.kind == Kind.TITLE for place in moved):
             self._store.set_title(state.n, latest_title(self._store, state.n))
+        if any(place.kind == Kind.PRIVATE for place in moved):
+            forget_private(self._store, state.keys.topic)
 
     def refold(self, state: LogState) -> None:
         """Work out again what changes messages, since who their authors are has changed."""

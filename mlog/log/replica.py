@@ -19,11 +19,13 @@ from mlog.log import missing as absence
 from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
 from mlog.log.entry import NO_ENTRY, Header, Sealed
+from mlog.log.epochs import key_body, stated_epochs
 from mlog.log.fold import Draft, Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
 from mlog.log.intake import Intake, Taken, extend_runs
 from mlog.log.missing import Missing
-from mlog.log.people import Member, People, follow, key_body, stated_epochs
+from mlog.log.people import People, follow
+from mlog.log.person import Member
 from mlog.log.store import (
     BodyState,
     ChainRow,
@@ -489,7 +491,8 @@ class Replica:
 
         Until there is none, entries that came before those that they name may stand before them.
         """
-        if self._blind(log) is not None:
+        # Mostly nothing is left, and to know that takes no lock and no commit.
+        if self._blind(log) is not None or not any(self.store.unsettled(log, task, 1) for task in Task):
             return False
         with self._following(log, now_ms) as state:
             return self._intake.settle(state, now_ms)

@@ -15,7 +15,7 @@ import msgspec
 
 from mlog import limits
 from mlog.errors import InvalidInput, ProtocolViolation
-from mlog.log import missing, people
+from mlog.log import grants, missing
 from mlog.log.entry import Sealed, from_tail
 from mlog.log.ids import EntryId, Topic
 from mlog.log.store import LogKind
@@ -283,7 +283,7 @@ class Exchange:
         link = self._link
         if not link.peer.own or self._compare_only or self._peer_compares_only:
             return False
-        sealed = people.grant_for(link.replica, link.device, topics, link.binding)
+        sealed = grants.grant_for(link.replica, link.device, topics, link.binding)
         if sealed is not None:
             link.send(wire.Grant(sealed))
             link.tell("granted")
@@ -294,7 +294,7 @@ class Exchange:
         if not link.peer.own or self._compare_only:
             raise ProtocolViolation("secrets that were not asked for")
         try:
-            logs = people.accept_grant(link.replica, link.device, message.sealed, link.binding, link.now_ms)
+            logs = grants.accept_grant(link.replica, link.device, message.sealed, link.binding, link.now_ms)
         except InvalidInput as error:
             raise ProtocolViolation(f"secrets that do not open: {error}") from None
         if not logs:
@@ -424,6 +424,7 @@ class Exchange:
             ids += yield from self._follower.find(log, message.shorts)
         pages = chain(by_ranges(link.store, log, ranges, message.first_week), by_id(link.store, log, ids))
         asked = len(ids) + sum(map(count, wanted.values()))
+        link.tell("wanted", log, asked)
 
         def done(sent: int) -> None:
             del self._serving[message.request]
