@@ -223,6 +223,22 @@ class ChainTables(Database):
     def _has_gaps(self, log: int) -> bool:
         return bool(self._all("SELECT log FROM missing WHERE log = ? LIMIT 1", (log,), "i"))
 
+    def cached(self, name: str) -> bytes | None:
+        return self.meta(f"cache {name}")
+
+    def put_cached(self, name: str, value: bytes | None) -> None:
+        if value is None:
+            self._run("DELETE FROM meta WHERE name = ?", (f"cache {name}",))
+        else:
+            self.set_meta(f"cache {name}", value)
+
+    def count_spoken(self, chain: int, after_seq: int) -> int:
+        return self._one(
+            "SELECT count(*) FROM entries "
+            "WHERE chain = ? AND seq > ? AND kind BETWEEN ? AND ? AND NOT hidden",
+            (chain, after_seq, min(SPOKEN), max(SPOKEN)),
+        )
+
     def put_digest(self, log: int, digest: Digest) -> None:
         self._run(
             "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)",

@@ -52,6 +52,7 @@ from mlog.log.view import Message, Names, View
 if TYPE_CHECKING:
     from mlog.api.doctor import Check
     from mlog.api.importing import ImportReport
+    from mlog.api.notes import Notes
     from mlog.api.proof import LogStatus
     from mlog.formats.source import Hints, Source
     from mlog.formats.tree import Tree
@@ -85,13 +86,18 @@ def default_home() -> Path:
 
 
 def open(  # noqa: A001 (mlog.open)
-    home: Path | str | None = None, *, person: str | None = None, passphrase: Passphrase | None = None
+    home: Path | str | None = None,
+    *,
+    person: str | None = None,
+    device: str | None = None,
+    passphrase: Passphrase | None = None,
 ) -> Home:
     """Open a home; a new one gets its keys and its person log.
 
     Args:
         home: Its folder; default as `default_home`.
         person: What to call the person in a new home; default the name of the login.
+        device: What to call this device in a new home; default the name of the machine.
         passphrase: Called for the passphrase where the key file is protected with one.
 
     Raises:
@@ -100,7 +106,8 @@ def open(  # noqa: A001 (mlog.open)
         Busy: Another process holds it.
         StoreError: The disk, the database or the key file is at fault.
     """
-    return Home(Path(home) if home is not None else default_home(), person=person, passphrase=passphrase)
+    path = Path(home) if home is not None else default_home()
+    return Home(path, person=person, device=device, passphrase=passphrase)
 
 
 class Home:
@@ -115,6 +122,7 @@ class Home:
         path: Path,
         *,
         person: str | None = None,
+        device: str | None = None,
         passphrase: Passphrase | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         busy_timeout_ms: int = limits.BUSY_TIMEOUT_MS,
@@ -135,7 +143,7 @@ class Home:
             require_own_keys(path, self.database, self.store, keys)
             self.replica = Replica(self.store, keys.device, keys.vault, self._entropy, self._incarnation())
             if not self.store.logs():
-                self._found_person(person or _login_name())
+                self._found_person(person or _login_name(), device or platform.node() or "desktop")
             self.view = View(self.replica, Names(self.replica))
         except BaseException:
             self.store.close()
@@ -198,15 +206,10 @@ class Home:
         if getattr(self, "_database_id", b""):
             marker.save_marker(self.path / config.MARKER_NAME, self._marker())
 
-    def _found_person(self, person: str) -> None:
+    def _found_person(self, person: str, device: str) -> None:
         now = self.now_ms()
-        device = self.replica.device_keys
-        record = bodies.Device(
-            name=platform.node() or "desktop",
-            person=person,
-            noise=device.noise_public,
-            hpke=device.hpke_public,
-        )
+        keys = self.replica.device_keys
+        record = bodies.Device(name=device, person=person, noise=keys.noise_public, hpke=keys.hpke_public)
         with self.replica.transaction():
             if not self.store.logs():
                 self.replica.create_log(LogKind.PERSON, [Draft(Kind.DEVICE, record, now)], now)
@@ -346,6 +349,15 @@ class Home:
             raise UserError(f"the message is erased; there is nothing to {verb}.")
         if not self.replica.people.is_own(message.author.device):
             raise UserError(f"only its author can {verb} a message, and that is {message.author.name}.")
+
+    # -- what only own devices know ------------------------------------------------------------
+
+    @property
+    def notes(self) -> Notes:
+        """Labels, pins, drafts, settings, and what was read."""
+        from mlog.api.notes import Notes
+
+        return Notes(self)
 
     # -- copies ------------------------------------------------------------------------------
 

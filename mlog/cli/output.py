@@ -5,9 +5,11 @@ with a `type` and exactly the fields of that type. This is format version 1 (`--
 a field that goes away or changes its meaning makes a new version.
 
     type          fields
-    conversation  topic title latest
+    conversation  topic title latest unread pinned muted labels
     health        ok conversations gaps detail
     written       id kind topic conversation
+    noted         topic conversation pinned muted labels drafts
+    setting       name on
     message       id message_id topic conversation kind author claimed device time text reply_to
                   edited erased absent damage reactions attachments
     entry         id topic conversation kind author device incarnation seq prev parents time week
@@ -31,9 +33,10 @@ a field that goes away or changes its meaning makes a new version.
     repaired      entries healed left sources search_rebuilt reason ok
     compared      topic conversation device name shared equal here_only there_only
     difference    topic conversation device name id where author time text
+    seen          id topic conversation device name person read time
     why           topic conversation id message_id here kind author claimed device incarnation seq time
                   week arrival authentic vouched_by damage rank pushed_by parents absent_parents shown by
-                  forked holders missing explanation
+                  reason forked holders seen missing explanation
     status        topic conversation kind entries bodies messages chains heads root gaps proven
     copy          topic conversation device name state here_lacks there_lacks exact weeks
                   first_missing detail bodies keeps_from seen compared proven expires
@@ -50,6 +53,11 @@ a field that goes away or changes its meaning makes a new version.
     renamed       device name before
     revoked       device name
     forgotten     device name
+    pair_offer    code link addresses seconds
+    pair_shown    name person words asks
+    paired        device name person outcome
+    pair_progress remaining done
+    pair_complete done differing
     synced        device name reached complete reason address received_bytes sent_bytes round_trips
                   duration_ms logs
     sync          ok duration_ms
@@ -70,6 +78,8 @@ so many where `exact` is false; `weeks` are objects with `week`, `from` (its Mon
 what is not proven to be there; in a `calendar` they have `week`, `from` and `state`. A `gap` is of the
 numbers `seq` to `last` of a chain; where `is_gap` is false it is absent on purpose, or never to be read.
 `holders` are objects with `device`, `name` and `certainty`: "signed for it", "told of it", "likely";
+what others have `seen` are objects with `device`, `name`, `person`, `read` and `time`: where `read` is false
+they hold it; `drafts` are objects with `device`, `name` and `text`;
 what is `missing` of an entry are objects with `part`, `reason`, `detail`, `since` and `named_by`.
 
 The `logs` of a `synced` device are objects with `topic`, `title`, `kind`, `state` ("in sync", "behind",
@@ -81,6 +91,10 @@ A `twin` is a device in whose name two copies of a home write; `here` says that 
 A `trusted` device's `outcome` is "admitted" (it is one of this person's now), "joins" (this device joins
 its person at the next sync) or "known"; of a `device`, `member` says that the person log admits it,
 `peer` that this home connects to it, `by` who added it, and `in_sync` in how many of its `conversations`.
+While devices are paired, `pair_offer` has the secrets that are shown, `pair_shown` who is at the other end
+(`asks`: the person here is asked), and `remaining` and `done` count entries of both directions. Of what was
+`paired` the `outcome` is as of `trusted`.
+
 A `window`'s `days` are null for everything; `unproven` are the Mondays of weeks that stayed for want of a
 proof.
 
@@ -136,11 +150,11 @@ class Console:
 
     # -- the home ----------------------------------------------------------------------------
 
-    def open_home(self) -> Home:
-        """The home that was asked for; made if it is new."""
+    def open_home(self, device: str | None = None) -> Home:
+        """The home that was asked for; made if it is new, and the device then called so."""
         from mlog import api
 
-        return api.open(self.home_path, passphrase=self.passphrase)
+        return api.open(self.home_path, device=device, passphrase=self.passphrase)
 
     def passphrase(self) -> str:
         """The passphrase of the key file, from the file that the environment names, or typed; asked once."""
@@ -259,6 +273,7 @@ class Progress:
         self._total = total
         self._unit = unit
         self._done = 0
+        self._left: int | None = None
         self._share: float | None = None
         self._drawn_at = 0.0
         self._started_at = _seconds()
@@ -277,6 +292,12 @@ class Progress:
         self._done += count
         if self._total:
             self._share = min(self._done / self._total, 1.0)
+        self._draw_sometimes()
+
+    def remain(self, remaining: int, done: int) -> None:
+        """So many are done, and so many remain, as far as is known now."""
+        self._done, self._left = done, remaining
+        self._share = done / (done + remaining) if done + remaining else 1.0
         self._draw_sometimes()
 
     def at(self, share: float) -> None:
@@ -298,7 +319,10 @@ class Progress:
             filled = int(self._share * 24)
             full, empty = ("█", "░") if self._stream and can_unicode(self._stream) else ("#", "-")
             bar = f" {full * filled}{empty * (24 - filled)} {self._share:4.0%}"
-        return f"{self._verb}{bar}  {self._done:,} {self._unit}, {rate:,.0f}/s"
+        count = (
+            f"{self._done:,} {self._unit}" if self._left is None else f"{self._left:,} {self._unit} remain"
+        )
+        return f"{self._verb}{bar}  {count}, {rate:,.0f}/s"
 
     def _draw(self, text: str) -> None:
         if self._stream is not None:

@@ -17,26 +17,26 @@ A chat is `discord:<channel id>`, a message is known by it and its id, a person 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import msgspec
 
-from mlog.errors import InvalidInput
-from mlog.formats.identity import Occurrences, again, of_id, of_line
+from mlog.formats.identity import Occurrences, of_id, of_line
 from mlog.formats.json_chats import (
     details,
     dicts,
+    document,
     edit,
     file_beside,
     folder_of,
     iso_ms,
     mapping,
     reaction,
+    unnamed_reactions,
     walk,
     word,
 )
-from mlog.formats.json_stream import JsonStream
 from mlog.formats.record import Chat, File, Item, Record, Skipped
 from mlog.formats.source import Source
 from mlog.formats.texts import clip, decode_head, fitted
@@ -86,9 +86,7 @@ class DiscordImporter:
             LimitExceeded: One message is too large.
             StoreError: There is no room for temporary data.
         """
-        stream = JsonStream(source)
-        if stream.next()[0] != "start_map":
-            raise InvalidInput("not an export of Discord: no JSON object", source=source.name, position=0)
+        stream = document(source, "Discord")
         channel: _Channel | None = None
         rows = walk(stream, "messages", ("guild", "channel"), ready=lambda head: len(head) == 2)
         for head, ordinal, row in rows:
@@ -124,7 +122,8 @@ class _Channel:
         author, uid = _person(mapping(row.get("author")))
         own_id = word(row.get("id"))
         time_ms = iso_ms(row.get("timestamp"), self._source.hints.zone)
-        text, to = self._text(row), ()
+        files = tuple(self._files(row))
+        text, to = self._text(row, {file.name for file in files if file.path}), ()
         reference = mapping(row.get("reference"))
         answered, where = word(reference.get("messageId")), word(reference.get("channelId"))
         if answered and (where in ("", self._own_id)) and not row.get("forwardedMessage"):
@@ -136,8 +135,8 @@ class _Channel:
         if own_id:
             mid = self._mid(own_id)
         else:
-            first = of_line(str(time_ms), kind, author, text)
-            mid = again(first, self._occurrences.nth(first, time_ms // 86_400_000))
+            first = of_line(str(time_ms), kind, author, self._text(row, ()) or text)
+            mid = self._occurrences.identity(first, time_ms)
         record = Record(
             kind=kind,
             mid=mid,
@@ -147,7 +146,7 @@ class _Channel:
             position=ordinal,
             to=to,
             uid=uid,
-            files=tuple(self._files(row)),
+            files=files,
         )
         yield from fitted(record)
         edited_ms = iso_ms(row.get("timestampEdited"), self._source.hints.zone)
@@ -165,15 +164,13 @@ class _Channel:
         for user in users:
             author, uid = _person(user)
             yield from reaction(record, scope=self._key, emoji=emoji, author=author, uid=uid)
-        count = one.get("count")
-        if isinstance(count, int) and count > len(users):
-            reason = f"{count - len(users)} reactions {emoji[:64]}: the export does not say whose"
-            yield Skipped(position=record.position, reason=reason)
+        yield from unnamed_reactions(record.position, one.get("count"), len(users), emoji)
 
     def _mid(self, own_id: str) -> MessageId:
         return of_id(self._key, own_id)
 
-    def _text(self, row: dict[str, Any]) -> str:
+    def _text(self, row: dict[str, Any], here: Collection[str]) -> str:
+        """What people saw, without stickers whose picture is there."""
         names = {word(one.get("id")): _person(one)[0] for one in dicts(row.get("mentions"))}
         lines: list[str] = []
         if command := word(mapping(row.get("interaction")).get("name")):
@@ -184,7 +181,8 @@ class _Channel:
             forwarded = mapping(row["forwardedMessage"])
             lines += ["[forwarded]", readable(word(forwarded.get("content")), names), *_embeds(forwarded)]
         lines += _embeds(row)
-        lines += [f"[sticker: {word(one.get('name'))}]" for one in dicts(row.get("stickers"))]
+        stickers = [word(one.get("name")) for one in dicts(row.get("stickers"))]
+        lines += [f"[sticker: {name}]" for name in stickers if clip(name) not in here]
         for field in sorted(row.keys() - _SILENT_FIELDS):
             if row[field] not in (None, "", False, [], {}):
                 lines.append(f"[{field}: {details(row[field])}]")

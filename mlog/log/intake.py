@@ -15,6 +15,8 @@ What would take long is left for later in small parts (`Task`), and is done by t
 OPEN    entries behind `n` are tried again, since an epoch was learned.
 PLACE   `n` is authentic, and not placed yet.
 RANK    `n` names an entry that is placed behind it: its rank must be at least `value`.
+FOLD    the message that `n` says or changes is worked out: many of its texts had to be read.
+ERASE   the body of `n` is erased: there were many, or long ones, whose words leave the search index too.
 CUT     entries of chain row `n` from number SEQ_MAX - `value` on are folded anew: whether they count changed.
 
 docs/protocol.md, 4.4 and 4.5.
@@ -68,6 +70,10 @@ _WALK_SIZE: Final = limits.MIB
 """Of entries that are here and not read so many are read from the disk at once: first few, since they may be
 of the longest, then as many as make a MiB if they go on like that."""
 _RECOUNTED_ROWS: Final = 200
+_PLACING: Final = (Task.OPEN, Task.PLACE, Task.RANK, Task.CUT)
+"""What messages are worked out of comes first."""
+_FOLDED_COST: Final = 400
+"""What is spent on messages, about 20 ms, where entries are read too; unit of RECEIVED_SLICE_COST."""
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -132,10 +138,11 @@ class Intake:
     def settle(self, state: LogState, now_ms: int) -> bool:
         """Do a part of what was left for later; whether there is more."""
         store = self.store
-        if not any(store.unsettled(state.n, task, 1) for task in Task):
-            return False
         with store.transaction():
-            self._settle(state, limits.STORE_ROWS_MAX, now_ms)
+            if any(store.unsettled(state.n, task, 1) for task in _PLACING):
+                self._settle(state, limits.STORE_ROWS_MAX, now_ms)
+            else:
+                self.fold.settle_messages(state, limits.STORE_ROWS_MAX)
         return any(store.unsettled(state.n, task, 1) for task in Task)
 
     def _settle(self, state: LogState, budget: int, now_ms: int) -> None:
@@ -324,7 +331,17 @@ class _Batch:
             # Version 1 of the database kept branches of forks opened.
             held, body = entry.seal_body(found.epoch, row.outer, row.body), row.body
         return Arrival(
-            row.id, row.outer, row.week, found.header, found.epoch, "", held, body, row.signature, row
+            row.id,
+            row.outer,
+            row.week,
+            found.header,
+            found.epoch,
+            "",
+            held,
+            body,
+            row.signature,
+            row,
+            lay=True,
         )
 
     def _look_up(self, arrivals: Iterable[Arrival], ids: Collection[EntryId]) -> None:
@@ -351,6 +368,7 @@ class _Batch:
             # It may be read by now: with all its parts.
             stored = self._of_row(row)
             if stored is not None:
+                a.lay = a.signature != stored.signature
                 a.held, a.body, a.signature = stored.held, stored.body, stored.signature
         if row == before:
             return False
@@ -392,8 +410,7 @@ class _Batch:
         try:
             entry.verify_entry_signature(a.epoch, a.header.device, a.id, a.outer, a.signature)
         except BadSignature as error:
-            self._refused.append((a.id, f"signature: {error}"))
-            a.signature = None
+            self._drop_signature(a, error)
             self._unsigned[a.id] = a
             return False
         return True
@@ -446,8 +463,12 @@ class _Batch:
         try:
             entry.open_signature(a.epoch, a.id, a.outer, a.signature)
         except BadSignature as error:
+            self._drop_signature(a, error)
+
+    def _drop_signature(self, a: Arrival, error: BadSignature) -> None:
+        if not a.lay:
             self._refused.append((a.id, f"signature: {error}"))
-            a.signature = None
+        a.signature = None
 
     def _walk(self, frontier: Sequence[Arrival], by_id: dict[EntryId, Arrival]) -> None:
         """Add the entries that are here and become authentic by these: from each, those before."""
@@ -621,7 +642,7 @@ class _Batch:
         state = self._state
         if state is None or not opened:
             return
-        self._intake.fold.fold(state, opened)
+        self._intake.fold.fold(state, opened, budget=_FOLDED_COST)
         learned = False
         for o in opened:
             if isinstance(o.body, bodies.Key) and o.row.kind == Kind.KEY:

@@ -19,7 +19,7 @@ from mlog.formats import Chat, Hints, Item, Record, Skipped, Source, detect
 from mlog.formats.whatsapp import WhatsAppImporter
 from mlog.limits import MESSAGE_LINES_SIZE_MAX_BYTES
 from mlog.log.bodies import Kind
-from tests.formats.memory_tree import MemoryTree
+from tests.formats.trees import MemoryTree
 
 
 def items_of(
@@ -68,6 +68,8 @@ def moment(record: Record) -> str:
         ("31.12.2023 15:04 -", "2023-12-31 15:04:00"),
         ("2023-12-31 15 h 04 -", "2023-12-31 15:04:00"),
         ("31/12/23 15:04:05:", "2023-12-31 15:04:05"),
+        ("15:04, 31/12/2023 -", "2023-12-31 15:04:00"),
+        ("۱۴۰۲/۱۰/۱۰،\u200f ۱۵:۰۴ -", "2023-12-31 15:04:00"),
     ],
 )
 def test_stamps_of_all_regions_are_read(stamp: str, told: str):
@@ -218,35 +220,39 @@ def test_numbers_as_names_are_uids_and_marks_around_them_go():
 
 
 @pytest.mark.parametrize(
-    ("said", "name"),
+    ("said", "name", "shown"),
     [
-        ("<attached: 0001-PHOTO.jpg>", "0001-PHOTO.jpg"),
-        ("\u200e<Anhang: 0001-PHOTO.jpg>", "0001-PHOTO.jpg"),
-        ("look \u200e<pièce jointe : 0001-PHOTO.jpg>", "0001-PHOTO.jpg"),
-        ("\u200eIMG-20240131-WA0001.jpg (file attached)\nlook", "IMG-20240131-WA0001.jpg"),
-        ("IMG-20240131-WA0001.jpg (noch nie gehört)", "IMG-20240131-WA0001.jpg"),
-        ("Plan B.pdf (Datei angehängt)", "Plan B.pdf"),
-        ("IMG-20150131-WA0001.jpg <\u200eattached>", "IMG-20150131-WA0001.jpg"),
-        ("cafe\u0301.pdf (etwas)", "cafe\u0301.pdf"),
-        ("in the tree.ogg", "in the tree.ogg"),
-        ("I sent a.jpg (the other one)", ""),
-        ("see <b: not.html> there", ""),
-        ("<Media omitted>", ""),
+        ("<attached: 0001-PHOTO.jpg>", "0001-PHOTO.jpg", ""),
+        ("\u200e<Anhang: 0001-PHOTO.jpg>", "0001-PHOTO.jpg", ""),
+        ("look \u200e<pièce jointe : 0001-PHOTO.jpg>", "0001-PHOTO.jpg", "look"),
+        ("\u200eIMG-20240131-WA0001.jpg (file attached)\nlook", "IMG-20240131-WA0001.jpg", None),
+        ("IMG-20240131-WA0001.jpg (noch nie gehört)", "IMG-20240131-WA0001.jpg", None),
+        ("Plan B.pdf (Datei angehängt)", "Plan B.pdf", None),
+        ("IMG-20150131-WA0001.jpg <\u200eattached>", "IMG-20150131-WA0001.jpg", None),
+        ("cafe\u0301.pdf (etwas)\nthe menu", "cafe\u0301.pdf", "the menu"),
+        ("in the tree.ogg\nlisten", "in the tree.ogg", "listen"),
+        ("I sent a.jpg (the other one)", "", None),
+        ("see <b: not.html> there", "", None),
+        ("<Media omitted>", "", None),
     ],
 )
-def test_attachments_are_told_by_pattern_or_by_the_tree(said: str, name: str):
+def test_attachments_are_told_by_pattern_or_by_the_tree_and_named_in_the_text_where_they_are_not_there(
+    said: str, name: str, shown: str | None
+):
     tree = MemoryTree(
         {"x/_chat.txt": b"", "x/0001-PHOTO.jpg": b"123", "x/caf\u00e9.pdf": b"1", "x/in the tree.ogg": b"12"}
     )
     text = f"[31/1/24, 10:00:00] Ann: {said}\n"
     (record,) = records_of(text, tree=tree, path="x/_chat.txt")
-    assert record.text == said.lstrip("\u200e")
+    assert record.text == (said.lstrip("\u200e") if shown is None else shown)
     assert [file.name for file in record.files] == ([name] if name else [])
     for file in record.files:
         assert file.type
         if file.path:
             assert file.size == tree.size(file.path)
-    assert any(file.path for file in record.files) == ("0001-" in said or "caf" in said or "tree" in said)
+    assert any(file.path for file in record.files) == (shown is not None)
+    (alone,) = records_of(text)
+    assert (alone.mid, alone.text) == (record.mid, said.lstrip("\u200e"))
 
 
 @pytest.mark.parametrize(

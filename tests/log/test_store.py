@@ -508,6 +508,17 @@ def test_arrivals_and_weeks_are_walked_in_their_orders(store: Store, limit: int)
     assert by_id == ns(sorted(of_week, key=lambda r: r.id))
 
 
+def test_rows_are_read_without_their_bodies_and_bodies_without_their_rows(store: Store):
+    absent = row(3, body=None, state=BodyState.NOT_FETCHED)
+    sealed = row(2, chain=0, kind=0, seq=0, time_ms=0, rank=0, body=b"\xffsealed", state=BodyState.SEALED)
+    put(store, row(1, mid=mid_of(1), body=b'{"text":"x"}'), sealed, absent)
+    light = row(1, mid=mid_of(1), body=None)
+    assert store.rows([1, 3, 4], bodies=False) == {1: light, 3: absent}
+    assert store.by_mid(1, [mid_of(1)], bodies=False) == {mid_of(1): [light]}
+    assert store.bodies([1, 2, 3, 4]) == {1: b'{"text":"x"}', 2: b"\xffsealed"}
+    assert store.rows([1])[1].body == b'{"text":"x"}'
+
+
 def test_by_mid_finds_native_and_imported_entries(store: Store):
     native = MessageId(id_of(1)[:16])
     put(
@@ -525,6 +536,29 @@ def test_by_mid_finds_native_and_imported_entries(store: Store):
     # An imported entry's own id does not name its message.
     assert store.by_mid(1, [MessageId(id_of(3)[:16])]) == {}
     assert ns(store.by_mid(2, {native})[native]) == [4]
+
+
+def test_messages_that_agree_in_their_first_bytes_are_told_apart(store: Store):
+    one, other = mid_of(*b"same 8 b", 1), mid_of(*b"same 8 b", 2)
+    native = EntryId(b"same 8 b" + bytes(24))
+    put(
+        store,
+        row(1, mid=one),
+        row(2, mid=other),
+        row(3, id=native),
+        row(4, kind=Kind.EDIT),
+        references=[Reference(4, 1, other), Reference(4, 1, MessageId(native[:16]))],
+    )
+
+    assert {mid: ns(rows) for mid, rows in store.by_mid(1, [one]).items()} == {one: [1]}
+    assert {mid: ns(rows) for mid, rows in store.by_mid(1, [MessageId(native[:16])]).items()} == {
+        MessageId(native[:16]): [3]
+    }
+    assert store.retold(1, [other, mid_of(*b"same 8 b", 3)]) == {other}
+    assert store.said_once(1, [one, MessageId(native[:16])]) == {one, MessageId(native[:16])}
+    assert store.references_to(1, [other]) == [Reference(4, 1, other)]
+    assert store.references_to(1, [one]) == []
+    assert store.changers(1, [one, other], frozenset({Kind.EDIT})) == {other: {1}}
 
 
 @pytest.mark.parametrize(
@@ -1164,3 +1198,42 @@ def test_a_failed_transaction_leaves_all_tables_as_they_were(store: Store):
     with pytest.raises(ZeroDivisionError):
         write(store, fail)
     assert state() == before
+
+
+# -- what is worked out of it ----------------------------------------------------------------
+
+
+def test_what_was_worked_out_is_kept_by_name_and_forgotten(store: Store):
+    assert store.cached("state") is None
+    write(store, lambda: store.put_cached("state", b"\0\xff"))
+    write(store, lambda: store.put_cached("other", b"1"))
+    assert (store.cached("state"), store.cached("other")) == (b"\0\xff", b"1")
+    write(store, lambda: store.put_cached("state", b"2"))
+    assert store.cached("state") == b"2"
+    write(store, lambda: store.put_cached("state", None))
+    assert (store.cached("state"), store.cached("other")) == (None, b"1")
+
+
+def test_messages_behind_a_number_are_those_shown_of_one_chain(store: Store):
+    put(
+        store,
+        row(1, seq=1),
+        row(2, seq=2, kind=Kind.TITLE),
+        row(3, seq=3, hidden=True),
+        row(4, seq=4),
+        row(5, seq=5, kind=Kind.EVENT),
+        row(6, seq=6, kind=Kind.EDIT),
+        row(7, seq=7, chain=2, log=2),
+    )
+    assert [store.count_spoken(1, after) for after in (-1, 0, 1, 3, 4, 5)] == [3, 3, 2, 2, 1, 0]
+    assert store.count_spoken(2, -1) == 1
+    assert store.count_spoken(9, -1) == 0
+
+
+def test_bodies_that_are_bytes_come_back_as_bytes(store: Store):
+    put(
+        store,
+        row(1, kind=Kind.PRIVATE, body=b"text as it happens"),
+        row(2, kind=Kind.PRIVATE, body=b"\x85\xff"),
+    )
+    assert [store.rows([n])[n].body for n in (1, 2)] == [b"text as it happens", b"\x85\xff"]

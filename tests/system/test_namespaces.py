@@ -135,17 +135,22 @@ def cable() -> Iterator[Cable]:
         yield made
 
 
+def connected(folder: Path, cable: Cable, stack: ExitStack) -> Pair:
+    """Two devices that trust each other; the desk has a chat."""
+    made = Pair(folder, cable, stack)
+    with Home(made.home("desk"), person="ann") as home:
+        scenario.import_irc(home, scenario.irc_log(1, LINES))
+    for end in ("desk", "laptop"):
+        subprocess.run(made.command(end, "trust", "export", str(folder / f"{end}.trust")), check=True)
+    for end, other in (("desk", "laptop"), ("laptop", "desk")):
+        subprocess.run(made.command(end, "trust", "import", str(folder / f"{other}.trust")), check=True)
+    return made
+
+
 @pytest.fixture
 def pair(cable: Cable, tmp_path: Path) -> Iterator[Pair]:
     with ExitStack() as stack:
-        made = Pair(tmp_path, cable, stack)
-        with Home(made.home("desk"), person="ann") as home:
-            scenario.import_irc(home, scenario.irc_log(1, LINES))
-        for end in ("desk", "laptop"):
-            subprocess.run(made.command(end, "trust", "export", str(tmp_path / f"{end}.trust")), check=True)
-        for end, other in (("desk", "laptop"), ("laptop", "desk")):
-            subprocess.run(made.command(end, "trust", "import", str(tmp_path / f"{other}.trust")), check=True)
-        yield made
+        yield connected(tmp_path, cable, stack)
 
 
 def serve(pair: Pair, *args: str) -> subprocess.Popen[str]:
