@@ -136,6 +136,15 @@ ZIP_RATIO_MAX: Final = 250
 ZIP_RATIO_FROM_BYTES: Final = 1 * MIB
 """Smaller files may be packed more tightly: they do no harm."""
 
+TAR_HEADER_SIZE_MAX_BYTES: Final = 1 * MIB
+"""All headers of one file of a tar archive, with its long name; they have a few KiB."""
+
+XZ_MEMORY_MAX_BYTES: Final = 96 * MIB
+"""Memory to unpack an xz archive: the strongest usual setting, `xz -9`, takes 65 MiB."""
+
+TEMPORARY_FREE_MIN_BYTES: Final = 512 * MIB
+"""What stays free on the disk of temporary files while a packed archive is unpacked there."""
+
 ATTACHMENT_SIZE_MAX_BYTES: Final = 1024 * MIB
 """Largest file that is kept with a message: CHUNKS_MAX chunks are a little more."""
 
@@ -211,6 +220,35 @@ TRUST_FILE_LIFE_MS: Final = 7 * 24 * 3600 * 1000
 ADDRESSES_MAX: Final = 16
 """Addresses of one device that are kept: each is tried in turn."""
 
+# -- private state ---------------------------------------------------------------------------
+
+PRIVATE_CHANGE_SIZE_MAX_BYTES: Final = 160 * KIB
+"""Longest change of the private state: a draft as long as a message, and what stands around it."""
+
+PRIVATE_OPS_MAX: Final = 256
+"""Keys that one change of the private state sets or deletes; commands set a few."""
+
+PRIVATE_DEPS_MAX: Final = 256
+"""Concurrent changes, and other devices' chains, that one change of the private state names."""
+
+PRIVATE_OP_NUMBER_MAX: Final = 2**31 - 1
+"""Operations on the private state in all: automerge counts them in 32 bits."""
+
+PRIVATE_WAITING_MAX: Final = 256
+"""Changes of the private state that wait for others; honest ones are written after what they name."""
+
+PRIVATE_REFUSED_MAX: Final = 1_000
+"""Entries of the private log whose reason for not counting is kept; that they do not count is worked out."""
+
+LABEL_SIZE_MAX_BYTES: Final = 64
+"""Longest label of a conversation in UTF-8."""
+
+READ_CHAINS_MAX: Final = 1_000
+"""Chains of others in one conversation whose read position is kept: 16 KB; those read furthest."""
+
+PRIVATE_KEY_SIZE_MAX_BYTES: Final = 1 * KIB
+"""Longest key of the private state: a conversation and a label of it."""
+
 # -- pairing ---------------------------------------------------------------------------------
 
 PAIRING_LIFE_MS: Final = 120_000
@@ -221,6 +259,9 @@ PAIRING_TEXT_SIZE_MAX_BYTES: Final = 2 * KIB
 
 PAIRING_ADDRESSES_SIZE_MAX_BYTES: Final = 1 * KIB
 """Addresses of one link in all: it still fits a QR code that a phone can read."""
+
+PAIRINGS_FOUND_MAX: Final = 16
+"""Devices that wait to be paired in one network and are listed; whoever looks for one knows its address."""
 
 PAIRING_MESSAGE_SIZE_MAX_BYTES: Final = 16 * KIB
 """Longest message of a pairing: a record with all names and addresses at their longest is 8 KiB."""

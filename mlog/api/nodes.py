@@ -94,6 +94,8 @@ def opened_entry(home: Home, row: EntryRow, heads: Set[EntryId]) -> Entry:
 
 def _fields_of(kind: int, encoded: bytes) -> dict[str, Any]:
     """A body as programs read it; of a chunk what it is, and not its bytes."""
+    if kind == Kind.PRIVATE:
+        return {"size": len(encoded)}
     if kind == Kind.CHUNK:
         chunk = bodies.decode(kind, encoded)
         assert isinstance(chunk, bodies.Chunk)

@@ -33,6 +33,7 @@ from mlog.log.crypto import LogKeys
 from mlog.log.cuts import Cuts
 from mlog.log.entry import NO_ENTRY, Header, stated_size
 from mlog.log.ids import DeviceId, EntryId, MessageId
+from mlog.log.private_cache import forget_private
 from mlog.log.store import (
     BodyState,
     DeviceRow,
@@ -79,8 +80,12 @@ _ERASED_COST_BYTES: Final = 512
 """What a unit of RECEIVED_SLICE_COST reads: rows without texts, and of texts; and what it erases of these."""
 _CHUNKS: Final = frozenset({Kind.CHUNK})
 _ERASURES: Final = frozenset({Kind.ERASURE})
-LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE})
-"""Kinds of which the latest in the order of the view holds."""
+LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE, Kind.PRIVATE})
+"""Kinds whose order in the view counts: the latest holds, or one goes on from the other."""
+FIRST: Final = -1
+"""Stands among the kinds that a fold met for the first entry of a chain."""
+RULINGS: Final = frozenset({Kind.KEY, Kind.MEMBER, Kind.REVOKE, FIRST})
+"""What tells who belongs to a log and reads on in it, and where chains end."""
 
 
 class LogState(msgspec.Struct, gc=False):
@@ -123,6 +128,10 @@ class Fold:
         authors: Which device stands for the person who writes these chains of a log.
         devices: What the devices of all person logs say of themselves.
         cuts: Where chains of a log end that are quarantined from there on.
+        erasers: Of erasures of a log those, by number, that are good for messages of others.
+
+    Attributes:
+        met: Kinds of the entries that came, or whose place changed; the caller clears it.
     """
 
     def __init__(
@@ -132,12 +141,15 @@ class Fold:
         authors: Callable[[int, Collection[int]], Mapping[int, DeviceId]],
         devices: Callable[[], Sequence[DeviceRow]],
         cuts: Callable[[int], Cuts],
+        erasers: Callable[[int, Sequence[EntryRow]], Set[int]],
     ):
         self._store = store
         self._keys = keys
         self._authors = authors
         self._devices = devices
         self._cuts = cuts
+        self._erasers = erasers
+        self.met: set[int] = set()
 
     def fold(
         self,
@@ -154,6 +166,8 @@ class Fold:
             first: Messages that only the new entries say, each once.
             budget: Leave what costs more for `settle_messages`; unit as RECEIVED_SLICE_COST. None: all now.
         """
+        self.met.update(o.row.kind for o in opened)
+        self.met.update(FIRST for o in opened if not o.row.seq)
         out = self._cuts(state.n).quarantined(o.row for o in opened)
         for n in out:
             self._store.set_hidden(n, True)
@@ -180,6 +194,11 @@ class Fold:
         kinds = {o.row.kind for o in opened} | {place.kind for place in raised}
         if Kind.TITLE in kinds:
             self._store.set_title(state.n, latest_title(self._store, state.n))
+        if Kind.PRIVATE in kinds:
+            changed = [o.row.position for o in opened if o.row.kind == Kind.PRIVATE]
+            forget_private(
+                self._store, state.keys.topic, [*changed, *(Position(p.rank, p.id) for p in raised)]
+            )
         if state.kind == LogKind.PERSON and Kind.DEVICE in kinds:
             for device in self._devices():
                 self._store.put_device(device)
@@ -197,6 +216,8 @@ class Fold:
         kinds = {row.kind for row in rows}
         if Kind.TITLE in kinds:
             self._store.set_title(state.n, latest_title(self._store, state.n))
+        if Kind.PRIVATE in kinds:
+            forget_private(self._store, state.keys.topic)
 
     def refold_messages(self, state: LogState, mids: Set[MessageId], moved: Sequence[Place]) -> None:
         """Work out these messages again, and what follows from entries whose place rose or sank."""
@@ -205,6 +226,8 @@ class Fold:
         self._fold_messages(state, mids | targets, frozenset())
         if any(place.kind == Kind.TITLE for place in moved):
             self._store.set_title(state.n, latest_title(self._store, state.n))
+        if any(place.kind == Kind.PRIVATE for place in moved):
+            forget_private(self._store, state.keys.topic)
 
     def refold(self, state: LogState) -> None:
         """Work out again what changes messages, since who their authors are has changed."""
@@ -244,6 +267,7 @@ class Fold:
             if rank <= ranks.get(n, place.rank):
                 continue
             ranks[n] = rank
+            self.met.add(place.kind)
             if place.kind in LATEST_COUNTS:
                 raised.append(place)
             after = store.places_at([(place.chain, place.seq + 1)])
@@ -299,9 +323,8 @@ class Fold:
         latest = {
             hit.n: hit.position for hit in store.hits({r.edit for of in said.values() for r in of} - {0})
         }
-        # Which erasures of a chain that is cut count is seen where whole messages are folded.
-        cut = cuts.cut_chains({chain for chains in erasers.values() for chain in chains})
-        left = {mid for mid, chains in erasers.items() if not cut.isdisjoint(chains)}
+        # Which erasures of others count, and of a chain that is cut, is seen where whole messages are folded.
+        left = set(erasers) if cuts else set[MessageId]()
         chosen: dict[int, int] = {}
         for n, mid in edits.items():
             author = authors.get(rows[n].chain)
@@ -332,18 +355,33 @@ class Fold:
         references = self._store.references_to(state.n, groups, _CHUNKS) if groups else []
         if not references:
             return
-        changers = self._store.changers(state.n, groups, _ERASURES)
+        erasers = self.erasers_of(state.n, groups)
         targets = {reference.n: reference.target for reference in references}
         rows = self._store.rows(targets, bodies=False)
-        chains = {row.chain for row in rows.values()}
-        authors = self._authors(state.n, chains.union(*changers.values()))
-        erasers = {group: {authors.get(chain) for chain in by} for group, by in changers.items()}
+        authors = self._authors(state.n, {row.chain for row in rows.values()})
         erased = [
             n
             for n, group in targets.items()
-            if rows[n].state != BodyState.ERASED and authors.get(rows[n].chain) in erasers.get(group, ())
+            if rows[n].state != BodyState.ERASED
+            and (None in (who := erasers.get(group, ())) or authors.get(rows[n].chain) in who)
         ]
         self._erase(state, erased, budget)
+
+    def erasers_of(self, log: int, groups: Set[MessageId]) -> dict[MessageId, set[DeviceId | None]]:
+        """Who erased these groups of chunks; among them None where whoever wrote them does not matter."""
+        references = self._store.references_to(log, groups, _ERASURES) if groups else []
+        rows = self._store.rows({reference.n for reference in references})
+        out, anyones = self._cuts(log).quarantined(rows.values()), self._erasers(log, list(rows.values()))
+        authors = self._authors(log, {row.chain for row in rows.values()})
+        found: dict[MessageId, set[DeviceId | None]] = {}
+        for reference in references:
+            row = rows[reference.n]
+            author = authors.get(row.chain)
+            if row.n in anyones and row.n not in out:
+                found.setdefault(reference.target, set()).add(None)
+            elif author is not None and row.n not in out:
+                found.setdefault(reference.target, set()).add(author)
+        return found
 
     def _fold_messages(
         self,
@@ -366,12 +404,19 @@ class Fold:
         said = store.by_mid(state.n, mids, bodies=False)
         named = (*said.values(), *changes.values())
         out = self._cuts(state.n).quarantined(row for rows in named for row in rows)
+        erasures = [row for rows in changes.values() for row in rows if row.kind == Kind.ERASURE]
+        anyones = self._erasers(state.n, erasures)
         cost, chosen = 0, dict[MessageId, tuple[list[EntryRow], list[EntryRow]]]()
         texts: set[int] = set()
         later: list[tuple[int, int]] = []
         for mid in sorted(mids):
             rows, changing = said.get(mid, []), changes.get(mid, [])
-            if len(rows) <= 1 and not changing and not out and not any(r.hidden or r.edit for r in rows):
+            if (
+                len(rows) <= 1
+                and not changing
+                and not out
+                and not any(r.hidden or r.edit or r.state == BodyState.ERASED for r in rows)
+            ):
                 continue
             # Only here it counts what they say.
             compared = rows if len(rows) > 1 or any(row.kind == Kind.ERASURE for row in changing) else []
@@ -388,19 +433,26 @@ class Fold:
             store.change_unsettled(state.n, Task.FOLD, later, ())
         read = store.bodies(texts)
         authors = self._authors(state.n, {row.chain for of in chosen.values() for rows in of for row in rows})
-        erased: list[int] = []
+        pending = bool(store.unsettled(state.n, Task.ERASE, 1))
+        erased, kept = list[int](), list[int]()
         for rows, changing in chosen.values():
             for row in rows:
                 row.body = read.get(row.n)
-            folded = fold_message(rows, changing, authors, out)
+            folded = fold_message(rows, changing, authors, out, anyones)
             present = [row for row in (*rows, *changing) if row.state != BodyState.ERASED]
             erased += [row.n for row in present if row.n in folded.erased]
+            kept += [row.n for row in present if row.n not in folded.erased] if pending else []
             for row in rows:
+                if row.state == BodyState.ERASED and row.n not in folded.erased and row.kind in SPOKEN:
+                    self._want_again(row)
                 if row.hidden != (row.n in folded.hidden):
                     store.set_hidden(row.n, not row.hidden)
                 edit = folded.edits.get(row.n, 0)
                 if row.edit != edit:
                     store.set_edit(row.n, edit)
+        if kept:
+            # An erasure that counts no more takes nothing away later.
+            store.change_unsettled(state.n, Task.ERASE, (), kept)
         return cost + self._erase(state, erased, None if budget is None else budget - cost)
 
     def _erase(self, state: LogState, ns: Sequence[int], budget: int | None) -> int:
@@ -413,7 +465,7 @@ class Fold:
                 if budget is not None and cost >= budget:
                     left = part[at:] + left
                     break
-                if n in rows:
+                if n in rows and rows[n].state != BodyState.ERASED:
                     self._erase_body(rows[n])
                     cost += 2 + len(rows[n].body or b"") // _ERASED_COST_BYTES
         if left:
@@ -428,6 +480,11 @@ class Fold:
             self._store.distrust_words()
             text = None
         self._store.erase_body(row.n, searchable(text) if text else None)
+
+    def _want_again(self, row: EntryRow) -> None:
+        """What erased a text counts no more: others may still have it."""
+        row.state = BodyState.NOT_FETCHED
+        self._store.update([row], (), (), ())
 
     def is_whole(self, row: EntryRow, devices: Mapping[int, DeviceId]) -> bool:
         """Whether an entry's header and body are what their hashes say, and its chain's device wrote it."""
@@ -474,6 +531,7 @@ def fold_message(
     changes: Sequence[EntryRow],
     authors: Mapping[int, DeviceId],
     quarantined: Set[int] = frozenset(),
+    anyones: Set[int] = frozenset(),
 ) -> Folded:
     """Fold one message; what comes out depends on the entries, not on their order.
 
@@ -482,17 +540,20 @@ def fold_message(
         changes: Entries that name it.
         authors: Who writes each chain.
         quarantined: By `n`, those that say and change nothing.
+        anyones: By `n`, erasures that are good for whoever said it.
     """
     hidden = {row.n for row in rows if row.n in quarantined and row.kind in SPOKEN}
     said = [row for row in rows if row.kind in SPOKEN and row.n not in quarantined]
     changes = [row for row in changes if row.n not in quarantined]
     if len(said) <= 1 and not changes:
         return Folded(set(), hidden, {})
-    erasers = {authors.get(row.chain) for row in changes if row.kind == Kind.ERASURE}
+    erasures = [row for row in changes if row.kind == Kind.ERASURE]
+    erasers = {authors.get(row.chain) for row in erasures}
+    by_admin = any(row.n in anyones for row in erasures)
     erased = {
         row.n
         for row in (*said, *(row for row in changes if row.kind in _ERASED_WITH))
-        if authors.get(row.chain) in erasers and not _was_erased(row)
+        if (by_admin or authors.get(row.chain) in erasers) and not _was_erased(row)
     }
     edits: dict[int, int] = {}
     for row in said:

@@ -69,6 +69,7 @@ class Tables(msgspec.Struct):
     heard: dict[tuple[int, DeviceId, Incarnation, DeviceId], HeardRow] = {}
     pruned: dict[tuple[int, int], PrunedRow] = {}
     flags: dict[str, int] = {}
+    cached: dict[str, bytes] = {}
 
 
 class TablesInMemory:

@@ -20,6 +20,7 @@ from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, messa
 from mlog.log.peers import PeerStore
 
 __all__ = [
+    "AuthorRow",
     "BodyState",
     "ChainRow",
     "DeviceRow",
@@ -300,6 +301,27 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
         return Position(self.rank, self.id)
 
 
+class AuthorRow(msgspec.Struct, frozen=True, gc=False):
+    """Somebody who says something in a log, as one chain names them.
+
+    Attributes:
+        src: Which IMPORT of the chain tells of the file.
+        by, uid: What imported messages claim; "" of messages written in mlog.
+        imported: Whether they are claims.
+        messages: How many are shown, claimed between `first_ms` and `last_ms`.
+    """
+
+    log: int
+    chain: int
+    src: int
+    by: str
+    uid: str
+    imported: bool
+    messages: int
+    first_ms: int
+    last_ms: int
+
+
 class TimelineQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which entries of a log that are read, in the order of the view.
 
@@ -385,6 +407,14 @@ class Store(PeerStore, Protocol):
         ...
 
     def change_heads(self, log: int, add: Collection[EntryId], remove: Collection[EntryId]) -> None: ...
+
+    def cached(self, name: str) -> bytes | None:
+        """Something that was worked out of the entries, and can be again."""
+        ...
+
+    def put_cached(self, name: str, value: bytes | None) -> None:
+        """Keep it, or with None forget it."""
+        ...
 
     # -- entries -----------------------------------------------------------------------------
 
@@ -516,9 +546,16 @@ class Store(PeerStore, Protocol):
         ...
 
     def count(self, log: int, kinds: frozenset[int]) -> int: ...
+    def count_spoken(self, chain: int, after_seq: int) -> int:
+        """How many messages of a chain from behind a number on are shown."""
+        ...
 
-    def search(self, words: str, log: int | None, limit: int) -> list[int]:
-        """`n` of the newest stored entries that match an FTS5 expression."""
+    def authors(self) -> list[AuthorRow]:
+        """Who says something, in all logs; messages whose text is not here do not count."""
+        ...
+
+    def search(self, words: str, log: int | None, limit: int, before_n: int | None = None) -> list[int]:
+        """`n` of the newest stored entries that match an FTS5 expression, of those that came before one."""
         ...
 
     def hits(self, ns: Collection[int]) -> list[Hit]:

@@ -98,12 +98,16 @@ _ENTRIES = _file("entries.json")
 @pytest.mark.parametrize("case", _ENTRIES["valid"], ids=lambda case: case["note"][:40])
 def test_an_entry_is_made_from_its_plain_values(case: dict[str, Any]) -> None:
     body = case["body"]
-    if isinstance(body, dict):
-        body = body["start"] + body["fill"] * body["count"] + body["end"]
+    if isinstance(body, dict) and "bytes" in body:
+        body = bytes.fromhex(body["bytes"])
+    elif isinstance(body, dict):
+        body = (body["start"] + body["fill"] * body["count"] + body["end"]).encode()
+    else:
+        body = body.encode()
     log_secret, epoch = bytes.fromhex(_ENTRIES["log_secret"]), str(case["epoch"])
     epoch_secret = bytes.fromhex(_ENTRIES["epochs"][epoch])
     header = header_bytes(case["header"])
-    made = make_entry(log_secret, epoch_secret, case["week"], header, body.encode())
+    made = make_entry(log_secret, epoch_secret, case["week"], header, body)
     made["signature"] = Ed25519PrivateKey.from_private_bytes(
         bytes.fromhex(_ENTRIES["signing_seeds"][case["author"]])
     ).sign(b"mlog v1 entry\0" + made["id"])

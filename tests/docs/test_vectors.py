@@ -22,6 +22,9 @@ from mlog.log.entry import Header, Sealed
 from mlog.log.fold import chat_target
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.merkle import log_root, segment_digest
+from mlog.log.private_change import parse_change
+from mlog.log.private_document import Candidate, PrivateDocument, actor_of
+from mlog.log.reading import chain_name
 from mlog.log.receipts import Statement
 from mlog.log.replica import Replica
 from mlog.log.store import Digest, TimelineQuery
@@ -64,6 +67,8 @@ def _refused(case: dict[str, Any], call: Callable[[], object]) -> None:
 def _body_bytes(body: str | dict[str, Any], *, fewer: int = 0) -> bytes:
     if isinstance(body, str):
         return body.encode()
+    if "bytes" in body:
+        return bytes.fromhex(body["bytes"])
     return (body["start"] + body["fill"] * (body["count"] - fewer) + body["end"]).encode()
 
 
@@ -624,3 +629,47 @@ def test_words_and_signature_of_a_pairing_are_those_of_the_vector() -> None:
     known = pairing.fingerprint(record["device"], record["noise"], record["hpke"])
     assert known.hex() == vectors["fingerprint"]
     crypto.verify_signature(DeviceId(record["device"]), "pairing", record["signed"], record["signature"])
+
+
+# -- 20: private state -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", _cases("private.json", "valid"))
+def test_private_change_is_read(case: dict[str, Any]) -> None:
+    change = parse_change(bytes.fromhex(case["change"]))
+    assert change.hash.hex() == case["hash"]
+    assert change.actor.hex() == case["actor"]
+    assert (change.seq, change.start_op) == (case["seq"], case["first_op"])
+    assert [dep.hex() for dep in change.deps] == case["deps"]
+    for op, expected in zip(change.ops, case["ops"], strict=True):
+        assert op.key == expected["key"]
+        assert _shown(op.value) == expected["value"]
+        assert [{"op": n, "actor": a.hex()} for n, a in op.preds] == expected["replaces"]
+
+
+@pytest.mark.parametrize("case", _cases("private.json", "invalid"))
+def test_private_change_is_refused(case: dict[str, Any]) -> None:
+    _refused(case, lambda: parse_change(bytes.fromhex(case["change"])))
+
+
+def test_private_changes_make_these_values() -> None:
+    vectors = _FILES["private.json"]
+    document = PrivateDocument()
+    changes = [
+        Candidate(EntryId(bytes([n]) * 32), bytes.fromhex(case["actor"]), bytes.fromhex(case["change"]))
+        for n, case in enumerate(vectors["valid"])
+    ]
+    assert document.take(changes) == ({}, [])
+    assert {key: _shown(value) for key, value in document.values().items()} == vectors["values"]
+
+
+def test_private_names_of_chains() -> None:
+    actor, name = _FILES["private.json"]["actor"], _FILES["private.json"]["chain_name"]
+    for case, call in ((actor, actor_of), (name, chain_name)):
+        device, incarnation = bytes.fromhex(case["device"]), bytes.fromhex(case["incarnation"])
+        expected = case.get("actor") or case["name"]
+        assert call(DeviceId(device), ids.Incarnation(incarnation)).hex() == expected
+
+
+def _shown(value: object) -> object:
+    return {"bytes": value.hex()} if isinstance(value, bytes) else value

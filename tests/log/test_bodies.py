@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlog import limits
 from mlog.errors import InvalidInput, LimitExceeded
 from mlog.log import bodies
-from mlog.log.bodies import SPOKEN, Body, Kind
+from mlog.log.bodies import RAW, SPOKEN, Body, Kind
 
 from .support import SeededEntropy, kinds_and_bodies, text
 
@@ -22,7 +22,7 @@ def test_what_is_encoded_decodes(drawn: tuple[Kind, Body]):
     kind, body = drawn
     encoded = bodies.encode(body)
     assert bodies.decode(kind, encoded) == body
-    if kind != Kind.CHUNK:
+    if kind not in RAW:
         json.loads(encoded)
 
 
@@ -62,7 +62,15 @@ def test_a_chunk_without_data_or_too_long_is_refused(size: int):
         bodies.decode(Kind.CHUNK, bytes(size))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind != Kind.CHUNK])
+@pytest.mark.parametrize("size", [0, 1 + limits.PRIVATE_CHANGE_SIZE_MAX_BYTES])
+def test_a_private_change_without_a_byte_or_too_long_is_refused(size: int):
+    with pytest.raises(InvalidInput):
+        bodies.decode(Kind.PRIVATE, bytes(size))
+    longest = bodies.Private(change=bytes(limits.PRIVATE_CHANGE_SIZE_MAX_BYTES))
+    assert bodies.decode(Kind.PRIVATE, bodies.encode(longest)) == longest
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in RAW])
 @pytest.mark.parametrize(
     "encoded",
     [
