@@ -136,6 +136,15 @@ ZIP_RATIO_MAX: Final = 250
 ZIP_RATIO_FROM_BYTES: Final = 1 * MIB
 """Smaller files may be packed more tightly: they do no harm."""
 
+TAR_HEADER_SIZE_MAX_BYTES: Final = 1 * MIB
+"""All headers of one file of a tar archive, with its long name; they have a few KiB."""
+
+XZ_MEMORY_MAX_BYTES: Final = 96 * MIB
+"""Memory to unpack an xz archive: the strongest usual setting, `xz -9`, takes 65 MiB."""
+
+TEMPORARY_FREE_MIN_BYTES: Final = 512 * MIB
+"""What stays free on the disk of temporary files while a packed archive is unpacked there."""
+
 ATTACHMENT_SIZE_MAX_BYTES: Final = 1024 * MIB
 """Largest file that is kept with a message: CHUNKS_MAX chunks are a little more."""
 
@@ -250,6 +259,9 @@ PAIRING_TEXT_SIZE_MAX_BYTES: Final = 2 * KIB
 
 PAIRING_ADDRESSES_SIZE_MAX_BYTES: Final = 1 * KIB
 """Addresses of one link in all: it still fits a QR code that a phone can read."""
+
+PAIRINGS_FOUND_MAX: Final = 16
+"""Devices that wait to be paired in one network and are listed; whoever looks for one knows its address."""
 
 PAIRING_MESSAGE_SIZE_MAX_BYTES: Final = 16 * KIB
 """Longest message of a pairing: a record with all names and addresses at their longest is 8 KiB."""
@@ -443,6 +455,9 @@ ANSWER_TIMEOUT_MS: Final = 60_000
 
 SETTLE_MS: Final = 5_000
 """A log that changed is compared again when it has been at rest for so long: one small message."""
+
+TICKED_SESSIONS_MAX: Final = 128
+"""Sessions whose time has come that one event looks at, 5 us each; the next ones follow at once."""
 
 RECEIPT_LIFE_MS: Final = 30 * 24 * 3600 * 1000
 """How long a holder stands by a receipt."""

@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from _bench_exports import FORMATS
+from _bench_imports import bench_import_memory, bench_import_rate, import_path, parse_path
 from _bench_shared import (
     CHINESE_WORD,
     SEED,
@@ -47,8 +49,7 @@ from _bench_sync import bench_cold, bench_differences, bench_live, bench_same, b
 from blake3 import blake3
 
 from mlog.api.home import Home
-from mlog.formats.source import Hints, Source
-from mlog.formats.tree import Folder
+from mlog.formats.source import Source
 from mlog.log.words import match_expression
 
 SEARCH_LIMIT: Final = 50
@@ -67,7 +68,10 @@ FULL: Final = Sizes(
     differences=(1, 10, 100, 1_000, 10_000),
     live=500,
     sessions=200,
-    tree_mib=200,
+    import_mib=(20, 200),
+    import_formats=("irc", "whatsapp", "mlog", "telegram", "sms", "mbox", "slack-zip", "attachments"),
+    rate_messages=20_000,
+    rate_formats=tuple(name for name in FORMATS if name != "attachments"),
 )
 QUICK: Final = Sizes(
     small=1_000,
@@ -82,7 +86,10 @@ QUICK: Final = Sizes(
     differences=(5,),
     live=5,
     sessions=3,
-    tree_mib=2,
+    import_mib=(1, 2),
+    import_formats=("irc", "attachments"),
+    rate_messages=60,
+    rate_formats=tuple(name for name in FORMATS if name != "attachments"),
 )
 
 
@@ -352,44 +359,6 @@ def bench_memory(bench: Bench) -> Iterator[Result]:
         )
 
 
-def bench_import_memory(bench: Bench) -> Iterator[Result]:
-    """Peak memory of an import through a folder with attachments, at ten times the bytes."""
-    peaks: dict[int, float] = {}
-    for size in (bench.sizes.tree_mib, 10 * bench.sizes.tree_mib):
-        folder = bench.folder / f"tree-{size}"
-        _make_tree(folder, size)
-        peaks[size] = child("import-tree", bench.folder / f"home-tree-{size}", folder)["peak_mib"]
-        shutil.rmtree(folder)
-        shutil.rmtree(bench.folder / f"home-tree-{size}")
-    small, large = peaks
-    yield result(
-        f"import-memory-{large}-mib", peaks[large], "MiB", peaks[small], f"the same with {small:,} MiB", 1
-    )
-
-
-def _make_tree(folder: Path, size_mib: int) -> None:
-    """An export in mlog's JSON lines of so many MiB, half of it in files of 1 MiB; written as it is made."""
-    (folder / "files").mkdir(parents=True)
-    rng = random.Random(size_mib)  # noqa: S311
-    with (folder / "chat.jsonl").open("w", encoding="utf-8") as chat:
-        head = {
-            "kind": "conversation",
-            "format": "mlog",
-            "format_version": 1,
-            "key": "bench:tree",
-            "title": "t",
-        }
-        chat.write(json.dumps(head) + "\n")
-        for number in range(size_mib // 2 * 1024):
-            line: dict[str, object] = {"kind": "message", "id": f"{number + 1:032x}", "author": "ann"}
-            line |= {"time_ms": 1_600_000_000_000 + number, "text": f"word{number % 997} " * 100}
-            if number % 1024 == 0:
-                name = f"files/{number // 1024}.bin"
-                (folder / name).write_bytes(rng.randbytes(1 << 20))
-                line["files"] = [{"name": name, "path": name}]
-            chat.write(json.dumps(line) + "\n")
-
-
 BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Result]]]] = {
     "import": bench_import,
     "corpus": bench_corpus,
@@ -400,6 +369,7 @@ BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Result]]]] = {
     "startup": bench_startup,
     "memory": bench_memory,
     "import-memory": bench_import_memory,
+    "import-rate": bench_import_rate,
     "cold": bench_cold,
     "same": bench_same,
     "differences": bench_differences,
@@ -413,7 +383,7 @@ BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Result]]]] = {
 
 def _run_child(work: str, home_path: Path, *paths: Path) -> None:
     with Home(home_path) as home:
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         if work == "import":
             for path in paths:
                 with path.open("rb") as file:
@@ -423,9 +393,10 @@ def _run_child(work: str, home_path: Path, *paths: Path) -> None:
                 links = path.with_name(path.name.replace(".raw.txt", ".annotation.txt"))
                 with path.open("rb") as file, links.open("rb") as annotations:
                     home.import_chat(Source(file, path.name, links=annotations))
-        elif work == "import-tree":
-            for path in paths:
-                home.import_tree(Folder(path), Hints())
+        elif work == "import-path":
+            import_path(home, paths[0])
+        elif work == "parse-path":
+            parse_path(paths[0])
         elif work == "verify":
             findings = home.verify()
             assert not findings, findings[:3]
@@ -434,7 +405,7 @@ def _run_child(work: str, home_path: Path, *paths: Path) -> None:
                 for _ in home.export_chat(conversation.n):
                     pass
         took = time.perf_counter() - started
-    print(json.dumps({"seconds": took, "peak_mib": peak_mib()}))
+    print(json.dumps({"seconds": took, "cpu_s": time.process_time() - cpu, "peak_mib": peak_mib()}))
 
 
 def main() -> None:
@@ -449,12 +420,27 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="tiny sizes: shows that it works, proves nothing"
     )
+    parser.add_argument(
+        "--mib", help="sizes that import-memory compares, such as 200,2048; takes as much disk, thrice"
+    )
+    parser.add_argument("--formats", help="what import-memory and import-rate import, such as irc,mbox")
     chosen = parser.parse_args()
+    sizes = QUICK if chosen.quick else FULL
+    if chosen.mib:
+        small, _, large = chosen.mib.partition(",")
+        if not (small.isdecimal() and large.isdecimal() and 0 < int(small) < int(large)):
+            parser.error("--mib takes two sizes, the smaller one first, such as 200,2048")
+        sizes = sizes._replace(import_mib=(int(small), int(large)))
+    if chosen.formats:
+        formats = tuple(chosen.formats.split(","))
+        if strange := set(formats) - set(FORMATS):
+            parser.error(f"no format {', '.join(sorted(strange))}: choose of {', '.join(FORMATS)}")
+        sizes = sizes._replace(import_formats=formats, rate_formats=formats)
     unknown = set(chosen.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}: choose of {', '.join(BENCHMARKS)}")
     with tempfile.TemporaryDirectory(prefix="mlog-bench-") as folder:
-        bench = Bench(Path(folder), QUICK if chosen.quick else FULL)
+        bench = Bench(Path(folder), sizes)
         for name in chosen.names or BENCHMARKS:
             for told in BENCHMARKS[name](bench):
                 print(json.dumps(told), flush=True)

@@ -49,7 +49,10 @@ class Sizes(NamedTuple):
     differences: tuple[int, ...]
     live: int
     sessions: int
-    tree_mib: int
+    import_mib: tuple[int, int]
+    import_formats: tuple[str, ...]
+    rate_messages: int
+    rate_formats: tuple[str, ...]
 
 
 # -- text ------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from mlog.formats import IMPORTERS, TREE_IMPORTERS
+
 _BENCH = Path(__file__).resolve().parent.parent / "scripts" / "bench"
 _FIELDS = {"name": str, "value": float, "unit": str, "ratio": float, "reference": str, "n": int}
 _STARTS = (
@@ -65,3 +67,19 @@ def test_names_choose_and_an_unknown_one_is_a_usage_error(tmp_path: Path):
     wrong = _bench("speed", temporary=tmp_path)
     assert wrong.returncode == 2
     assert "no benchmark speed" in wrong.stderr
+
+
+def test_sizes_and_formats_of_imports_can_be_chosen(tmp_path: Path):
+    chosen = _bench("import-memory", "--mib", "1,2", "--formats", "whatsapp-zip,sms", temporary=tmp_path)
+    assert [json.loads(line)["name"] for line in chosen.stdout.splitlines()] == [
+        "import-memory-whatsapp-zip-2-mib",
+        "import-memory-sms-2-mib",
+    ]
+    for wrong in (("--mib", "2,1"), ("--mib", "much"), ("--formats", "carrier-pigeon")):
+        assert _bench("import-memory", *wrong, temporary=tmp_path).returncode == 2
+
+
+def test_every_format_that_is_read_has_its_rate(quick: list[Mapping[str, Any]]):
+    measured = {result["name"].removeprefix("import-rate-") for result in quick}
+    trees = {known.name for known in TREE_IMPORTERS} - {"google-chat", "google-voice"}
+    assert {known.name for known in IMPORTERS} | trees <= measured

@@ -1,4 +1,7 @@
-"""The tables made from entries: chains, runs, heads, what is absent or left for later, segments and gaps."""
+"""The tables made from entries: chains, runs, heads, what is absent or left for later, segments, gaps.
+
+And who says something in the chains.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from mlog.adapters.database import Database, member, parts, text
 from mlog.adapters.disk import disk_errors
 from mlog.log.bodies import SPOKEN
 from mlog.log.ids import DeviceId, EntryId, Incarnation
-from mlog.log.store import ChainRow, Digest, ForkRow, GapRow, Reason, RunRow, Task
+from mlog.log.store import AuthorRow, ChainRow, Digest, ForkRow, GapRow, Reason, RunRow, Task
 
 __all__ = ["ChainTables"]
 
@@ -22,6 +25,16 @@ _SEGMENT_BUT_GAPS: Final = (
     "SELECT e.id, e.state < 2 AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log "
     "AND m.id = e.id AND m.part = 'body') FROM entries AS e WHERE e.log = ? AND e.week = ? "
     "AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log AND m.id = e.id AND m.part = 'entry')"
+)
+_CLAIMS: Final = ", ".join(
+    f"CAST(coalesce(json_extract(b.body, '$.{field}'), {default}) AS {kind})"
+    for field, default, kind in (("src", "0", "INTEGER"), ("by", "''", "TEXT"), ("uid", "''", "TEXT"))
+)
+_AUTHORS: Final = (
+    f"SELECT e.log, e.chain, {_CLAIMS}, e.mid IS NOT NULL, count(*), min(e.time_ms), max(e.time_ms) "
+    "FROM entries AS e JOIN bodies AS b ON b.n = e.n "
+    f"WHERE e.kind BETWEEN {min(SPOKEN)} AND {max(SPOKEN)} AND NOT e.hidden AND e.chain IS NOT NULL "
+    "AND json_valid(b.body) GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6"
 )
 _CHAINS: Final = "SELECT n, log, device, incarnation, seq, id, week, branch FROM chains"
 
@@ -68,6 +81,12 @@ class ChainTables(Database):
                 "SELECT count(*) FROM chains AS c JOIN runs AS r ON r.chain = c.n WHERE c.log = ?", (log,)
             ),
         )
+
+    def authors(self) -> list[AuthorRow]:
+        return [
+            AuthorRow(log, chain, src, text(by), text(uid), bool(imported), messages, first_ms, last_ms)
+            for log, chain, src, by, uid, imported, messages, first_ms, last_ms in self._all(_AUTHORS)
+        ]
 
     def forks(self, log: int) -> list[ForkRow]:
         return [

@@ -47,8 +47,8 @@ Answers: TypeAlias = Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], N
 _PATH_SIZE_MAX_BYTES: Final = 100
 """Of a Unix socket: 104 on macOS, 108 on Linux, each with a zero byte at the end."""
 
-_FOLLOWS: Final = "follow"
-"""The request that goes on until its asker is gone."""
+_FOLLOWS: Final = frozenset({"follow", "pair"})
+"""The requests that end when their asker is gone."""
 
 
 class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -328,10 +328,10 @@ class LocalServer:
             await self._say(writer, _refusal(error))
             return not isinstance(error, UserError)
         answering = asyncio.ensure_future(self._answer(request, writer))
-        if request.get("do") != _FOLLOWS:
+        if request.get("do") not in _FOLLOWS:
             await answering
             return True
-        # It never ends by itself, and nothing else is answered beside it.
+        # It may never end by itself, and nothing else is answered beside it.
         leaving = asyncio.ensure_future(reader.read(1))
         try:
             await asyncio.wait([answering, leaving], return_when=asyncio.FIRST_COMPLETED)

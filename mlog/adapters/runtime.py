@@ -19,6 +19,7 @@ from mlog.adapters.websocket import Peers, Traffic
 from mlog.errors import Busy, MlogError, StoreError
 from mlog.log.ids import DeviceId
 from mlog.protocol.events import (
+    Admitted,
     Close,
     Closed,
     Committed,
@@ -28,11 +29,13 @@ from mlog.protocol.events import (
     Event,
     Notice,
     Paged,
+    Reach,
     Received,
     Send,
     Tick,
     WakeAt,
 )
+from mlog.protocol.pairing import Ended, Paired, Show
 
 __all__ = ["Machine", "Runtime", "now_ms", "stopped_by_signals"]
 
@@ -67,6 +70,7 @@ class Runtime:
         clock_ms: As `now_ms`.
         notice: Told what the node wants people to know.
         paged: Told what the node read at a peer.
+        met: Told how a pairing goes.
         watch: Sees each event before the node does.
     """
 
@@ -79,6 +83,7 @@ class Runtime:
         clock_ms: Callable[[], int] = now_ms,
         notice: Callable[[Notice], None] = lambda _: None,
         paged: Callable[[Paged], None] = lambda _: None,
+        met: Callable[[Show | Paired | Ended], None] = lambda _: None,
         watch: Callable[[Event], None] = lambda _: None,
     ):
         self.peers = Peers(self.deliver, ping=ping, default_port=default_port)
@@ -88,6 +93,7 @@ class Runtime:
         self._clock_ms = clock_ms
         self._notice = notice
         self._paged = paged
+        self._met = met
         self._watch = watch
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -174,6 +180,10 @@ class Runtime:
                 self.peers.close(session, reason)
             case Dial(device=device, addresses=addresses):
                 self.peers.dial(device, addresses)
+            case Reach(addresses=addresses):
+                self.peers.reach(addresses)
+            case Admitted(session=session):
+                self.peers.established(session)
             case WakeAt(time_ms=time_ms):
                 self._arm(time_ms)
             case Established(session=session, device=device):
@@ -183,6 +193,8 @@ class Runtime:
                 self._notice(effect)
             case Paged():
                 self._paged(effect)
+            case Show() | Paired() | Ended():
+                self._met(effect)
 
     def _arm(self, time_ms: int) -> None:
         if self._timer is not None:

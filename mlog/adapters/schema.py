@@ -1,7 +1,7 @@
 """Schema of the database, as sqlite-utils migrations, and its public views.
 
 Tables are private and may change with any version. The views `messages`, `conversations`, `attachments`,
-`gaps` and `copies` are the interface for scripts; docs/sql.md documents them column by column, and
+`people`, `gaps` and `copies` are the interface for scripts; docs/sql.md documents them column by column, and
 VIEWS_VERSION counts their changes. Imported only when a migration may be due: sqlite-utils takes
 0.15 s to import.
 """
@@ -16,7 +16,7 @@ from mlog.adapters.search_index import SEARCH_TABLE
 
 __all__ = ["MIGRATIONS", "VIEWS_VERSION"]
 
-VIEWS_VERSION: Final = 3
+VIEWS_VERSION: Final = 4
 """Goes up when a column of a public view changes its meaning or goes away."""
 
 MIGRATIONS: Final = Migrations("mlog")
@@ -465,6 +465,106 @@ WHERE e.kind = 5;
 """
 
 
+_FAMILIES: Final = {
+    "": "mlog",
+    "mbox": "mail",
+    "eml": "mail",
+    "maildir": "mail",
+    "discord-package": "discord",
+    "meta-export": "meta",
+}
+"""As `mlog.log.identities.FAMILIES`, which may change with any version, unlike this one of the view."""
+
+
+def _family(column: str) -> str:
+    """The program that a format is of, as SQL."""
+    cases = " ".join(f"WHEN '{name}' THEN '{family}'" for name, family in _FAMILIES.items())
+    return f"CASE {column} {cases} ELSE {column} END"
+
+
+_PEOPLE_VIEW: Final = f"""
+CREATE VIEW people AS
+WITH aliases AS (
+    SELECT
+        {_family("json_extract(b.body, '$.format')")} AS format,
+        coalesce(json_extract(b.body, '$.uid'), '') AS uid,
+        CASE WHEN coalesce(json_extract(b.body, '$.uid'), '') = ''
+            THEN coalesce(json_extract(b.body, '$.by'), '') ELSE '' END AS name,
+        coalesce(json_extract(b.body, '$.person'), '') AS person,
+        e.rank AS rank,
+        e.id AS id
+    FROM entries AS e
+    JOIN bodies AS b ON b.n = e.n
+    WHERE e.kind = 64 AND e.chain IS NOT NULL AND NOT e.hidden AND json_valid(b.body) AND e.log = (
+        SELECT f.log FROM entries AS f JOIN logs AS l ON l.n = f.log
+        WHERE l.kind = 'private' AND f.kind = 1 AND f.seq = 0 AND f.chain IS NOT NULL
+        ORDER BY f.time_ms, l.topic LIMIT 1
+    )
+), mapped AS (
+    SELECT format, uid, name, person FROM (
+        SELECT *, row_number() OVER (PARTITION BY format, uid, name ORDER BY rank DESC, id DESC) AS latest
+        FROM aliases
+    ) WHERE latest = 1 AND person != ''
+), sources AS (
+    SELECT chain, src, format FROM (
+        SELECT
+            e.chain AS chain,
+            coalesce(json_extract(b.body, '$.src'), 0) AS src,
+            json_extract(b.body, '$.format') AS format,
+            row_number() OVER (
+                PARTITION BY e.chain, coalesce(json_extract(b.body, '$.src'), 0) ORDER BY e.seq DESC
+            ) AS latest
+        FROM entries AS e
+        JOIN bodies AS b ON b.n = e.n
+        WHERE e.kind = 4 AND e.chain IS NOT NULL AND json_valid(b.body)
+    ) WHERE latest = 1
+), claims AS (
+    SELECT
+        e.log AS log,
+        e.chain AS chain,
+        CASE WHEN e.mid IS NOT NULL THEN coalesce(json_extract(b.body, '$.src'), 0) END AS src,
+        CASE WHEN e.mid IS NOT NULL THEN coalesce(json_extract(b.body, '$.uid'), '') ELSE '' END AS uid,
+        CASE WHEN e.mid IS NOT NULL THEN coalesce(json_extract(b.body, '$.by'), '') END AS name,
+        count(*) AS messages,
+        min(e.time_ms) AS first_ms,
+        max(e.time_ms) AS last_ms
+    FROM entries AS e
+    JOIN bodies AS b ON b.n = e.n
+    WHERE e.kind BETWEEN 16 AND 23 AND NOT e.hidden AND e.chain IS NOT NULL AND json_valid(b.body)
+    GROUP BY 1, 2, 3, 4, 5
+), named AS (
+    SELECT
+        c.log AS log,
+        CASE WHEN c.src IS NULL THEN 'mlog' WHEN s.format IS NULL THEN 'unknown'
+            ELSE {_family("s.format")} END AS format,
+        c.uid AS uid,
+        coalesce(c.name, d.person) AS name,
+        c.messages AS messages,
+        c.first_ms AS first_ms,
+        c.last_ms AS last_ms
+    FROM claims AS c
+    JOIN chains AS h ON h.n = c.chain
+    LEFT JOIN devices AS d ON d.id = h.device
+    LEFT JOIN sources AS s ON s.chain = c.chain AND s.src = c.src
+)
+SELECT
+    m.person AS person,
+    n.format AS format,
+    nullif(n.uid, '') AS uid,
+    n.name AS name,
+    l.title AS conversation,
+    n.log AS conversation_n,
+    sum(n.messages) AS messages,
+    min(n.first_ms) AS first_ms,
+    max(n.last_ms) AS last_ms
+FROM named AS n
+JOIN logs AS l ON l.n = n.log
+LEFT JOIN mapped AS m ON m.format = n.format AND m.uid = n.uid
+    AND (m.uid != '' OR m.name = n.name)
+GROUP BY n.log, n.format, n.uid, n.name;
+"""
+
+
 @MIGRATIONS()
 def first_tables(db: Database) -> None:
     """Everything that version 0.1 keeps."""
@@ -497,6 +597,12 @@ def sync_views(db: Database) -> None:
 def attachment_views(db: Database) -> None:
     """The public views, version 3: the files that belong to messages."""
     _execute(db, _ATTACHMENT_VIEWS)
+
+
+@MIGRATIONS()
+def people_view(db: Database) -> None:
+    """The public views, version 4: who says what in all programs, and whom the names mean."""
+    _execute(db, _PEOPLE_VIEW)
 
 
 def _execute(db: Database, script: str) -> None:

@@ -197,14 +197,11 @@ class SqliteStore(ChainTables, PeerTables):
 
     def by_mid(self, log: int, mids: Collection[MessageId]) -> dict[MessageId, list[EntryRow]]:
         found: dict[MessageId, list[EntryRow]] = {}
-        wanted = set(mids)
-        for row in self._lookup("substr(e.mid, 1, 8)", [mid[:8] for mid in mids], "AND e.mid IS NOT NULL"):
-            if row.log == log and row.mid is not None:
-                found.setdefault(row.mid, []).append(row)
-        for row in self._lookup("substr(e.id, 1, 8)", [mid[:8] for mid in mids], "AND e.mid IS NULL"):
-            mid = MessageId(row.id[:16])
-            if row.log == log and mid in wanted:
-                found.setdefault(mid, []).append(row)
+        for part in parts(set(mids)):
+            for column, also in (("e.mid", "e.mid IS NOT NULL"), ("e.id", "e.mid IS NULL")):
+                condition, named = _named(column, part, begins=column == "e.id")
+                for row in self._rows(f"WHERE {condition} AND {also} AND +e.log = ?", (*named, log)):
+                    found.setdefault(row.message, []).append(row)
         for rows in found.values():
             rows.sort(key=lambda row: row.n)
         return found
@@ -245,39 +242,35 @@ class SqliteStore(ChainTables, PeerTables):
         # A cross join, since SQLite would rather begin with all entries of a rare kind.
         of_kind = f"CROSS JOIN entries AS e ON e.n = l.n AND e.kind IN ({chosen})" if kinds else ""
         found: list[Reference] = []
-        for part in parts(targets):
-            marks = ",".join("?" * len(part))
+        for part in parts(set(targets)):
+            condition, named = _named("l.target", part)
             for n, target, in_log in self._all(
-                f"SELECT l.n, l.target, l.log FROM links AS l {of_kind} "
-                f"WHERE substr(l.target, 1, 8) IN ({marks})",
-                [target[:8] for target in part],
-                "ibi",
+                f"SELECT l.n, l.target, l.log FROM links AS l {of_kind} WHERE {condition}", named, "ibi"
             ):
-                if target in targets and log in (None, in_log):
+                if log in (None, in_log):
                     found.append(Reference(n, in_log, MessageId(target)))
         return found
 
     def retold(self, log: int, mids: Collection[MessageId]) -> set[MessageId]:
         found: set[MessageId] = set()
-        for part in parts([mid[:8] for mid in mids]):
+        for part in parts(set(mids)):
+            condition, named = _named("mid", part)
             rows = self._all(
-                f"SELECT mid FROM entries WHERE substr(mid, 1, 8) IN ({','.join('?' * len(part))}) "
-                "AND mid IS NOT NULL AND +log = ?",
-                (*part, log),
+                f"SELECT DISTINCT mid FROM entries WHERE {condition} AND mid IS NOT NULL AND +log = ?",
+                (*named, log),
                 "b",
             )
-            found.update(mid for (mid,) in rows if mid in mids)
+            found.update(mid for (mid,) in rows)
         return found
 
     def said_once(self, log: int, mids: Collection[MessageId]) -> set[MessageId]:
         said: Counter[bytes] = Counter()
-        for part in parts([mid[:8] for mid in mids]):
-            marks = ",".join("?" * len(part))
+        for part in parts(set(mids)):
             for column, also in (("mid", "mid IS NOT NULL"), ("id", "mid IS NULL")):
+                condition, named = _named(column, part, begins=column == "id")
                 rows = self._all(
-                    f"SELECT {column} FROM entries WHERE substr({column}, 1, 8) IN ({marks}) AND {also} "
-                    "AND +log = ?",
-                    (*part, log),
+                    f"SELECT {column} FROM entries WHERE {condition} AND {also} AND +log = ?",
+                    (*named, log),
                     "b",
                 )
                 said.update(name[:16] for (name,) in rows)
@@ -289,15 +282,14 @@ class SqliteStore(ChainTables, PeerTables):
         chosen = ",".join(str(int(kind)) for kind in kinds)
         found: dict[MessageId, set[int]] = {}
         for part in parts(set(targets)):
+            condition, named = _named("l.target", part)
             for target, chain in self._all(
                 "SELECT DISTINCT l.target, e.chain FROM links AS l CROSS JOIN entries AS e ON e.n = l.n "
-                f"WHERE substr(l.target, 1, 8) IN ({','.join('?' * len(part))}) "
-                f"AND l.log = ? AND e.kind IN ({chosen})",
-                [*(target[:8] for target in part), log],
+                f"WHERE {condition} AND l.log = ? AND e.kind IN ({chosen})",
+                [*named, log],
                 "bI",
             ):
-                if target in targets:
-                    found.setdefault(MessageId(target), set()).add(chain or 0)
+                found.setdefault(MessageId(target), set()).add(chain or 0)
         return found
 
     def set_ranks(self, ranks: Collection[tuple[int, int]]) -> None:
@@ -408,15 +400,16 @@ class SqliteStore(ChainTables, PeerTables):
             f"SELECT count(*) FROM entries WHERE log = ? AND NOT hidden AND kind IN ({chosen})", (log,)
         )
 
-    def search(self, words: str, log: int | None, limit: int) -> list[int]:
+    def search(self, words: str, log: int | None, limit: int, before_n: int | None = None) -> list[int]:
+        before = limits.SEQ_MAX if before_n is None else before_n
         if log is None:
-            sql = "SELECT rowid FROM search WHERE search MATCH ? ORDER BY rowid DESC LIMIT ?"
-            return [n for (n,) in self._all(sql, (words, limit))]
+            sql = "SELECT rowid FROM search WHERE search MATCH ? AND rowid < ? ORDER BY rowid DESC LIMIT ?"
+            return [n for (n,) in self._all(sql, (words, before, limit))]
         sql = (
             "SELECT s.rowid FROM search AS s JOIN entries AS e ON e.n = s.rowid "
-            "WHERE s.search MATCH ? AND e.log = ? ORDER BY s.rowid DESC LIMIT ?"
+            "WHERE s.search MATCH ? AND s.rowid < ? AND e.log = ? ORDER BY s.rowid DESC LIMIT ?"
         )
-        return [n for (n,) in self._all(sql, (words, log, limit))]
+        return [n for (n,) in self._all(sql, (words, before, log, limit))]
 
     def hits(self, ns: Collection[int]) -> list[Hit]:
         found: list[Hit] = []
@@ -555,6 +548,17 @@ class SqliteStore(ChainTables, PeerTables):
             rows = self._all("SELECT topic FROM logs WHERE n = ?", (log,), "b")
             self._prefixes[log] = bytes([VERSION]) + (rows[0][0] if rows else b"")
         return self._prefixes[log]
+
+
+def _named(column: str, mids: Sequence[bytes], *, begins: bool = False) -> tuple[str, list[bytes]]:
+    """A condition that a column is, or begins with, one of these; and its parameters.
+
+    An index knows only 8 bytes, and a file may name thousands of messages that agree in these. So SQLite
+    compares all 16, and no row that was not asked for reaches the memory.
+    """
+    marks = ",".join("?" * len(mids))
+    whole = f"substr({column}, 1, 16)" if begins else column
+    return f"substr({column}, 1, 8) IN ({marks}) AND {whole} IN ({marks})", [*(m[:8] for m in mids), *mids]
 
 
 def _columns_of(row: EntryRow) -> tuple[object, ...]:

@@ -34,7 +34,7 @@ from mlog import limits
 from mlog.adapters.listeners import accept_no_more, turn
 from mlog.errors import InvalidInput, UserError
 from mlog.log.ids import DeviceId
-from mlog.protocol.events import Closed, Event, Opened, Received, Unreachable
+from mlog.protocol.events import Closed, Event, Opened, Received, Unmet, Unreachable
 
 __all__ = ["Peers", "Strangers", "Traffic", "join_address", "network_of", "split_address"]
 
@@ -373,6 +373,19 @@ class Peers:
                 return
         self._deliver(Unreachable(device, "; ".join(reasons) or "no address of it is known"))
 
+    def reach(self, addresses: Sequence[str]) -> None:
+        """Try addresses in order until somebody answers, whoever it is; then `Opened`, or else `Unmet`."""
+        self._begin(self._meet(list(dict.fromkeys(addresses))[: limits.PEER_ADDRESSES_MAX]))
+
+    async def _meet(self, addresses: Sequence[str]) -> None:
+        reasons: list[str] = []
+        for address in addresses:
+            ws = await self._reach(address, reasons)
+            if ws is not None:
+                await self._serve(ws, address, None, reached=True)
+                return
+        self._deliver(Unmet("; ".join(reasons) or "no address is known"))
+
     async def _reach(self, address: str, reasons: list[str]) -> _Paced | None:
         """A connection to one address; or None, and a reason more."""
         try:
@@ -408,14 +421,17 @@ class Peers:
 
     # -- sessions ----------------------------------------------------------------------------
 
-    async def _serve(self, ws: _Paced, address: str, device: DeviceId | None) -> None:
+    async def _serve(
+        self, ws: _Paced, address: str, device: DeviceId | None, *, reached: bool = False
+    ) -> None:
         """One session from its first message to its end."""
         session = _Session(next(self._numbers), ws, address, device)
         self._sessions[session.n] = session
         reason = "this mlog stops"
         try:
             if not self._stopping:
-                self._deliver(Opened(session=session.n, device=device, address=address))
+                opened = Opened(session=session.n, device=device, address=address, reached=reached)
+                self._deliver(opened)
                 reason = await self._read(session)
         finally:
             if device is not None and not session.established:

@@ -42,13 +42,11 @@ from mlog.log.replica import Draft, Replica
 from mlog.log.store import (
     EntryRow,
     GapRow,
-    Hit,
     LogKind,
     Position,
     TimelineQuery,
 )
 from mlog.log.view import Message, Names, View
-from mlog.log.words import match_expression
 
 # Import, export and the doctor cost a third of the start of `mlog send`, which needs none of them.
 if TYPE_CHECKING:
@@ -88,13 +86,18 @@ def default_home() -> Path:
 
 
 def open(  # noqa: A001 (mlog.open)
-    home: Path | str | None = None, *, person: str | None = None, passphrase: Passphrase | None = None
+    home: Path | str | None = None,
+    *,
+    person: str | None = None,
+    device: str | None = None,
+    passphrase: Passphrase | None = None,
 ) -> Home:
     """Open a home; a new one gets its keys and its person log.
 
     Args:
         home: Its folder; default as `default_home`.
         person: What to call the person in a new home; default the name of the login.
+        device: What to call this device in a new home; default the name of the machine.
         passphrase: Called for the passphrase where the key file is protected with one.
 
     Raises:
@@ -103,7 +106,8 @@ def open(  # noqa: A001 (mlog.open)
         Busy: Another process holds it.
         StoreError: The disk, the database or the key file is at fault.
     """
-    return Home(Path(home) if home is not None else default_home(), person=person, passphrase=passphrase)
+    path = Path(home) if home is not None else default_home()
+    return Home(path, person=person, device=device, passphrase=passphrase)
 
 
 class Home:
@@ -118,6 +122,7 @@ class Home:
         path: Path,
         *,
         person: str | None = None,
+        device: str | None = None,
         passphrase: Passphrase | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         busy_timeout_ms: int = limits.BUSY_TIMEOUT_MS,
@@ -138,7 +143,7 @@ class Home:
             require_own_keys(path, self.database, self.store, keys)
             self.replica = Replica(self.store, keys.device, keys.vault, self._entropy, self._incarnation())
             if not self.store.logs():
-                self._found_person(person or _login_name())
+                self._found_person(person or _login_name(), device or platform.node() or "desktop")
             self.view = View(self.replica, Names(self.replica))
         except BaseException:
             self.store.close()
@@ -201,15 +206,10 @@ class Home:
         if getattr(self, "_database_id", b""):
             marker.save_marker(self.path / config.MARKER_NAME, self._marker())
 
-    def _found_person(self, person: str) -> None:
+    def _found_person(self, person: str, device: str) -> None:
         now = self.now_ms()
-        device = self.replica.device_keys
-        record = bodies.Device(
-            name=platform.node() or "desktop",
-            person=person,
-            noise=device.noise_public,
-            hpke=device.hpke_public,
-        )
+        keys = self.replica.device_keys
+        record = bodies.Device(name=device, person=person, noise=keys.noise_public, hpke=keys.hpke_public)
         with self.replica.transaction():
             if not self.store.logs():
                 self.replica.create_log(LogKind.PERSON, [Draft(Kind.DEVICE, record, now)], now)
@@ -504,36 +504,18 @@ class Home:
         """Where an imported message came from; None for one written in mlog."""
         return self.view.source(message)
 
-    def search(self, query: str, *, log: int | None = None, limit: int = 50) -> list[Message]:
-        """The newest messages that hold all words of a query.
+    def search(
+        self, query: str, *, log: int | None = None, limit: int = 50, who: str | None = None
+    ) -> list[Message]:
+        """The newest messages that hold all words of a query; as `mlog.api.searching.search`.
 
         Args:
-            query: Words; `word*` for a start, "two words" in quotes for a phrase.
-            log: Only in this conversation.
-
-        Raises:
-            UserError: No word in it.
+            who: Only what this person says, in whatever program; a name, as `mlog people` lists them.
         """
-        expression = match_expression(query)
-        ns = self.store.search(expression, log, limits.SEARCH_CANDIDATES_MAX)
-        found: dict[tuple[int, MessageId], Hit | EntryRow] = {}
-        for hit in self.store.hits(ns):
-            if hit.kind == Kind.EDIT:
-                # An edit's words count for the message that reads so now.
-                for mid in self.store.references([hit.n]).get(hit.n, []):
-                    for target in self.store.by_mid(hit.log, [mid]).get(mid, []):
-                        if target.edit == hit.n and not target.hidden:
-                            found[hit.log, mid] = target
-            elif hit.kind in SPOKEN and not hit.edit and not hit.hidden:
-                found[hit.log, hit.message] = hit
-        newest = sorted(found.values(), key=lambda hit: hit.position, reverse=True)[:limit]
-        # The bytes of those that are shown, read at once for each log.
-        rows = self.store.rows({hit.n for hit in newest})
-        by_log: dict[int, list[EntryRow]] = {}
-        for hit in newest:
-            by_log.setdefault(hit.log, []).append(rows[hit.n])
-        shown = {m.id: m for n, part in by_log.items() for m in self.view.of_rows(n, part)}
-        return [shown[hit.id] for hit in newest]
+        from mlog.api import identities, searching
+
+        chosen = None if who is None else identities.Chosen(self, who)
+        return searching.search(self.store, self.view, query, log=log, limit=limit, who=chosen)
 
     def data_version(self) -> int:
         """A number that differs once another process has written; asking is cheap."""

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
@@ -20,6 +20,7 @@ from mlog.log.bodies import SPOKEN, Kind, kind_name
 from mlog.log.ids import ENTRY_ID_SIZE, EntryId, message_id
 from mlog.log.store import EntryRow, LogKind, LogRow, Position, TimelineQuery
 from mlog.log.view import Message, View
+from mlog.protocol.events import Decide
 
 if TYPE_CHECKING:
     from mlog.api.service import Service
@@ -225,6 +226,25 @@ class Requests:
     def _here(self, log: int, wanted: list[EntryId]) -> set[EntryId]:
         return {id_ for id_, row in self._store.find(log, wanted).items() if row.body is not None}
 
+    async def _pair(self, request: _Request) -> _Answers:
+        from mlog.api.pairing import Wish, steps
+
+        try:
+            wish = msgspec.convert(request, Wish)
+        except msgspec.ValidationError as error:
+            raise UserError(f"this is no pairing: {error}.") from None
+        async with aclosing(steps(self._service, wish)) as happening:
+            async for step in happening:
+                yield {**msgspec.to_builtins(step), "more": True}
+        yield {}
+
+    async def _decide(self, request: _Request) -> _Answers:
+        yes = request.get("yes")
+        if not isinstance(yes, bool):
+            raise UserError("'yes' is true or false.")
+        self._service.runtime.deliver(Decide(yes))
+        yield {}
+
     async def _poke(self, _: _Request) -> _Answers:
         self._service.committed()
         yield {}
@@ -250,6 +270,8 @@ class Requests:
         "status": _status,
         "sync": _sync,
         "fetch": _fetch,
+        "pair": _pair,
+        "decide": _decide,
         "poke": _poke,
     }
 

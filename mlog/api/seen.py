@@ -2,7 +2,7 @@
 
 What a device signed or said is all there is to go by: a receipt says what it holds, a READ entry
 what its person looked at. Own devices are left out: what they hold stands among the copies.
-docs/protocol.md, 6.5.
+docs/protocol.md, 6.6.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ they commit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -31,11 +31,17 @@ from mlog.log.ids import DeviceId
 from mlog.log.peers import PeerRow
 from mlog.protocol.events import Closed, Event, Fetch, Notice, Opened, Seen, SyncNow, Unreachable
 from mlog.protocol.node import Node
+from mlog.protocol.pairing import Ended, Paired, Show
 
 if TYPE_CHECKING:
     from mlog.adapters.discovery import Discovery
 
-__all__ = ["Ready", "Service", "find_device", "serve", "sync_once"]
+__all__ = ["Happening", "Ready", "Service", "find_device", "serve", "sync_once"]
+
+_T = TypeVar("_T")
+
+Happening: TypeAlias = Event | Notice | Show | Paired | Ended
+"""What a service sees: events before the node does, and what the node says of them."""
 
 _LOOK_S: Final = 2.0
 """Where the local socket cannot be used: how often the service looks whether somebody committed."""
@@ -173,6 +179,10 @@ class Service:
         dials: The node tries by itself to reach the devices that it knows.
         notice: Told what happens.
         networks: Gives the interfaces of this machine, where devices may be looked for; None looks nowhere.
+
+    Attributes:
+        host, port: Where it listens: None is everywhere, and port 0 nowhere.
+        pairs: A pairing goes on (mlog/api/pairing.py).
     """
 
     def __init__(
@@ -186,14 +196,16 @@ class Service:
     ):
         self.home = home
         self.port = 0
+        self.host: str | None = None
+        self.networks = networks
+        self.pairs = False
         self._tell = notice
         self._rounds: set[Round] = set()
-        self._watchers: set[Callable[[Event | Notice], None]] = set()
+        self._watchers: set[Callable[[Happening], None]] = set()
         self._commits: set[asyncio.Event] = set()
         self._led: dict[int, DeviceId] = {}
         self._found: set[DeviceId] = set()
         self._dials = dials
-        self._networks = networks
         self._looking: asyncio.Task[None] | None = None
         self._local: LocalServer | None = None
         self._discovery: Discovery | None = None
@@ -203,6 +215,7 @@ class Service:
             default_port=config.DEFAULT_PORT,
             clock_ms=home.now_ms,
             notice=self._noticed,
+            met=self._met,
             watch=self._happened,
         )
         self._announced = home.announce
@@ -223,6 +236,7 @@ class Service:
         """
         if listen is not None:
             self.port = await self.runtime.peers.listen(*listen)
+            self.host = listen[0]
         local = LocalServer(self.home.path, Requests(self).answers)
         try:
             await local.start(self.port)
@@ -239,7 +253,7 @@ class Service:
         Args:
             host: The one address at which it listens; None for all.
         """
-        assert self._networks is not None
+        assert self.networks is not None
         assert self._discovery is None
         # A tenth of a second of start-up that a single round does not need.
         from mlog.adapters.discovery import Discovery
@@ -251,7 +265,7 @@ class Service:
             on_seen=self.seen,
             entropy=SystemEntropy(),
             clock_ms=self.home.now_ms,
-            interfaces=self._networks,
+            interfaces=self.networks,
         )
         await self._discovery.start(self.port, None if host is None else [host])
 
@@ -266,6 +280,24 @@ class Service:
             StoreError: The disk is full, or the database is damaged.
         """
         await self._running
+
+    async def unless_stopped(self, work: Awaitable[_T]) -> _T:
+        """What comes of some work, if the service goes on until then.
+
+        Raises:
+            PeerUnavailable: It was stopped.
+            StoreError: The disk is full, or the database is damaged.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait([task, self._running], return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return await task
+            await self._running
+            raise PeerUnavailable("the service was stopped before it was done")
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def close(self) -> None:
         """Close all connections and the local socket; the home stays open."""
@@ -319,6 +351,19 @@ class Service:
         for watcher in list(self._watchers):
             watcher(event)
 
+    @contextmanager
+    def watched(self, watcher: Callable[[Happening], None]) -> Generator[None]:
+        """Inside, tell somebody what happens."""
+        self._watchers.add(watcher)
+        try:
+            yield
+        finally:
+            self._watchers.discard(watcher)
+
+    def _met(self, told: Show | Paired | Ended) -> None:
+        for watcher in list(self._watchers):
+            watcher(told)
+
     def _noticed(self, notice: Notice) -> None:
         for watcher in list(self._watchers):
             watcher(notice)
@@ -337,15 +382,7 @@ class Service:
         current = Round(self.home.store, self.runtime, chosen, expected=self._expected)
         self._rounds.add(current)
         try:
-            work = asyncio.ensure_future(self._round(current, chosen, address, timeout_s))
-            await asyncio.wait([work, self._running], return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                # The store failed under it, or the service was stopped.
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
-                await self._running
-                raise PeerUnavailable("the service was stopped before the round was over")
-            await work
+            await self.unless_stopped(self._round(current, chosen, address, timeout_s))
         finally:
             self._rounds.discard(current)
         return current.report()
@@ -376,7 +413,7 @@ class Service:
         for peer in chosen:
             if peer.device in connected:
                 continue
-            if self._networks is not None:
+            if self.networks is not None:
                 current.seek(peer.device)
             if not peer.addresses and peer.device not in self._found:
                 current.fail(peer.device, "where it is is not known: it has to connect to this device")
@@ -389,7 +426,7 @@ class Service:
             async with asyncio.timeout(_HEAD_START_S):
                 await current.lost()
         try:
-            if self._networks is not None and current.seeks:
+            if self.networks is not None and current.seeks:
                 if self._discovery is None:
                     await self.discover()
                 assert self._discovery is not None
@@ -439,7 +476,7 @@ class Service:
         found: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         sessions: set[int] = set()
 
-        def watch(event: Event | Notice) -> None:
+        def watch(event: Happening) -> None:
             if found.done():
                 return
             match event:
@@ -454,12 +491,9 @@ class Service:
                 case _:
                     pass
 
-        self._watchers.add(watch)
-        try:
+        with self.watched(watch):
             self.runtime.peers.dial(device, (address,))
             return await found
-        finally:
-            self._watchers.discard(watch)
 
     def _remember(self, device: DeviceId, address: str) -> None:
         store = self.home.store

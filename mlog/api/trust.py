@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
@@ -19,10 +18,9 @@ import msgspec
 from mlog import limits
 from mlog.adapters.disk import disk_errors
 from mlog.errors import BadSignature, InvalidInput, UserError
-from mlog.log import crypto, people
+from mlog.log import crypto, trusting
 from mlog.log.ids import DeviceId, Topic
-from mlog.log.peers import PeerRow
-from mlog.log.people import Person
+from mlog.log.trusting import Claim, Outcome
 
 if TYPE_CHECKING:
     from mlog.api.home import Home
@@ -105,14 +103,6 @@ _DECODER: Final = msgspec.json.Decoder(TrustFile)
 _KIND_DECODER: Final = msgspec.json.Decoder(_Kind)
 
 
-class Outcome(StrEnum):
-    """What an imported trust file led to."""
-
-    ADMITTED = "admitted"
-    JOINS = "joins"
-    KNOWN = "known"
-
-
 class Trusted(msgspec.Struct, frozen=True, kw_only=True):
     """What became of an imported trust file.
 
@@ -168,7 +158,7 @@ def make_trust(home: Home, addresses: Sequence[str] = ()) -> bytes:
     """
     if len(addresses) > limits.ADDRESSES_MAX:
         raise UserError(f"at most {limits.ADDRESSES_MAX} addresses.")
-    device, person = home.replica.device_keys, _own_person(home)
+    device, person = home.replica.device_keys, trusting.own_person(home.replica)
     member = person.member(device.id)
     assert member is not None
     file = TrustFile(
@@ -251,16 +241,20 @@ def import_trust(home: Home, path: Path) -> Trusted:
         raise UserError(
             f"{path}: this file is from the future. Put the clocks of both machines right, and export again."
         )
-    with home.replica.transaction():
-        person = _own_person(home)
-        outcome = _outcome(home, person, file)
-        peer = _peer(home, file, now_ms)
-        home.store.put_peer(peer)
-        if outcome == Outcome.ADMITTED:
-            people.admit(home.replica, peer, now_ms)
-    return Trusted(
-        device=device, name=file.name, person=file.person, outcome=outcome, addresses=peer.addresses
+    claim = Claim(
+        device=device,
+        noise=file.noise,
+        hpke=file.hpke,
+        name=file.name,
+        person=file.person,
+        topic=Topic(file.topic),
+        founded_ms=file.founded_ms,
+        devices=file.devices,
+        addresses=file.addresses,
     )
+    outcome = trusting.trust(home.replica, claim, now_ms)
+    addresses = next(peer.addresses for peer in home.store.peers() if peer.device == device)
+    return Trusted(device=device, name=file.name, person=file.person, outcome=outcome, addresses=addresses)
 
 
 def _read(path: Path) -> TrustFile:
@@ -273,44 +267,3 @@ def _read(path: Path) -> TrustFile:
         return decode_trust(encoded)
     except (InvalidInput, UserError) as error:
         raise InvalidInput(f"{str(error).removesuffix('.')}.", source=str(path)) from None
-
-
-def _own_person(home: Home) -> Person:
-    person = home.replica.people.current()
-    if person is None:
-        raise UserError(
-            "the log of your own devices is damaged here, and has to be whole for this. 'mlog verify' says "
-            "what is wrong."
-        )
-    return person
-
-
-def _outcome(home: Home, person: Person, file: TrustFile) -> Outcome:
-    if home.replica.people.is_revoked(DeviceId(file.device)):
-        raise UserError(f"{file.name}: {people.REVOKED_DEVICE}")
-    if person.topic == file.topic or person.member(DeviceId(file.device)) is not None:
-        return Outcome.KNOWN
-    if len(person.members) > 1 and file.devices > 1:
-        raise UserError(
-            f"this person has {len(person.members)} devices already, and {file.person!r} there has "
-            f"{file.devices}: two groups of devices cannot become one yet. Export the conversations of one "
-            "group ('mlog export'), and import them in the other."
-        )
-    older = person.age < (file.founded_ms, Topic(file.topic))
-    return Outcome.ADMITTED if older else Outcome.JOINS
-
-
-def _peer(home: Home, file: TrustFile, now_ms: int) -> PeerRow:
-    device = DeviceId(file.device)
-    known = next((peer for peer in home.store.peers() if peer.device == device), None)
-    addresses = dict.fromkeys((*file.addresses, *(known.addresses if known is not None else ())))
-    return PeerRow(
-        device=device,
-        name=file.name,
-        noise=file.noise,
-        hpke=file.hpke,
-        own=True,
-        addresses=tuple(addresses)[: limits.ADDRESSES_MAX],
-        added_ms=known.added_ms if known is not None else now_ms,
-        seen_ms=known.seen_ms if known is not None else 0,
-    )

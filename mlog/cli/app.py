@@ -53,8 +53,10 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "export": "transfer",
         "attachments": "files",
         "save": "files",
+        "people": "people",
     },
     "Your devices": {
+        "pair": "pairing",
         "sync": "serving",
         "serve": "serving",
         "service": "serving",

@@ -41,6 +41,7 @@ a field that goes away or changes its meaning makes a new version.
     copy          topic conversation device name state here_lacks there_lacks exact weeks
                   first_missing detail bodies keeps_from seen compared proven expires
     calendar      topic conversation device name here weeks
+    twin          device name here
     path          name path
     backup        file
     restored      file home
@@ -52,6 +53,11 @@ a field that goes away or changes its meaning makes a new version.
     renamed       device name before
     revoked       device name
     forgotten     device name
+    pair_offer    code link addresses seconds
+    pair_shown    name person words asks
+    paired        device name person outcome
+    pair_progress remaining done
+    pair_complete done differing
     synced        device name reached complete reason address received_bytes sent_bytes round_trips
                   duration_ms logs
     sync          ok duration_ms
@@ -80,9 +86,15 @@ The `logs` of a `synced` device are objects with `topic`, `title`, `kind`, `stat
 "differing"), `received` and `sent` (entries) and `detail`; it is `complete` where all was compared before the
 round was over. `local` says that programs can talk to the service; an `event` is what the service tells.
 
+A `twin` is a device in whose name two copies of a home write; `here` says that this home is one of them.
+
 A `trusted` device's `outcome` is "admitted" (it is one of this person's now), "joins" (this device joins
 its person at the next sync) or "known"; of a `device`, `member` says that the person log admits it,
 `peer` that this home connects to it, `by` who added it, and `in_sync` in how many of its `conversations`.
+While devices are paired, `pair_offer` has the secrets that are shown, `pair_shown` who is at the other end
+(`asks`: the person here is asked), and `remaining` and `done` count entries of both directions. Of what was
+`paired` the `outcome` is as of `trusted`.
+
 A `window`'s `days` are null for everything; `unproven` are the Mondays of weeks that stayed for want of a
 proof.
 
@@ -138,11 +150,11 @@ class Console:
 
     # -- the home ----------------------------------------------------------------------------
 
-    def open_home(self) -> Home:
-        """The home that was asked for; made if it is new."""
+    def open_home(self, device: str | None = None) -> Home:
+        """The home that was asked for; made if it is new, and the device then called so."""
         from mlog import api
 
-        return api.open(self.home_path, passphrase=self.passphrase)
+        return api.open(self.home_path, device=device, passphrase=self.passphrase)
 
     def passphrase(self) -> str:
         """The passphrase of the key file, from the file that the environment names, or typed; asked once."""
@@ -261,6 +273,7 @@ class Progress:
         self._total = total
         self._unit = unit
         self._done = 0
+        self._left: int | None = None
         self._share: float | None = None
         self._drawn_at = 0.0
         self._started_at = _seconds()
@@ -279,6 +292,12 @@ class Progress:
         self._done += count
         if self._total:
             self._share = min(self._done / self._total, 1.0)
+        self._draw_sometimes()
+
+    def remain(self, remaining: int, done: int) -> None:
+        """So many are done, and so many remain, as far as is known now."""
+        self._done, self._left = done, remaining
+        self._share = done / (done + remaining) if done + remaining else 1.0
         self._draw_sometimes()
 
     def at(self, share: float) -> None:
@@ -300,7 +319,10 @@ class Progress:
             filled = int(self._share * 24)
             full, empty = ("█", "░") if self._stream and can_unicode(self._stream) else ("#", "-")
             bar = f" {full * filled}{empty * (24 - filled)} {self._share:4.0%}"
-        return f"{self._verb}{bar}  {self._done:,} {self._unit}, {rate:,.0f}/s"
+        count = (
+            f"{self._done:,} {self._unit}" if self._left is None else f"{self._left:,} {self._unit} remain"
+        )
+        return f"{self._verb}{bar}  {count}, {rate:,.0f}/s"
 
     def _draw(self, text: str) -> None:
         if self._stream is not None:

@@ -74,8 +74,22 @@ def status(console: Console, conversation: str | None, calendar: bool, fail_if_s
 
             _advise(console, found.values())
             console.note(protection_line(key_protection(home.path)))
+        _twins(console, home)
         if fail_if_stale is not None:
             _check_stale(console, home, found, fail_if_stale)
+
+
+def _twins(console: Console, home: Home) -> None:
+    from mlog.api.twins import twins
+
+    for twin in twins(home):
+        console.record("twin", {"device": twin.device.hex(), "name": twin.name, "here": twin.here})
+        whose = "this home" if twin.here else f"the home of {twin.name or twin.device.hex()[:8]}"
+        console.note(
+            f"{whose} runs twice: a copy of it writes in the name of the same device. Nothing is lost by "
+            "that, but each lacks what the other wrote until both are synced. Use one only: where the "
+            "other one is, delete it, or start a new home there ('mlog --home FOLDER') and add that."
+        )
 
 
 # -- for programs ----------------------------------------------------------------------------

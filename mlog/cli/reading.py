@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import shutil
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -122,6 +123,7 @@ def _overview_line(
     metavar="N|all",
     help=f"Only the newest N; on a terminal {_LOG_LINES} unless --since or --until is given, else all.",
 )
+@click.option("--from", "author", type=TEXT, metavar="NAME", help="Only what this person says; see 'people'.")
 @click.option("--reverse", is_flag=True, help="The other order: newest first, or with --graph oldest first.")
 @click.option("--graph", is_flag=True, help="Draw how entries follow each other, newest first.")
 @click.option("--dot", is_flag=True, help="Print the graph as Graphviz source.")
@@ -131,6 +133,7 @@ def log(
     since: int | None,
     until: int | None,
     limit: int | None,
+    author: str | None,
     reverse: bool,
     graph: bool,
     dot: bool,
@@ -142,6 +145,8 @@ def log(
     """
     if dot and console.json:
         raise click.UsageError("--dot prints Graphviz source, and --json JSON lines: choose one.")
+    if author is not None and (graph or dot):
+        raise click.UsageError("--from chooses messages, and a graph shows all entries: choose one.")
     cut = limit is None and since is None and until is None and console.is_terminal and not dot
     chosen_limit = _LOG_LINES if cut else limit
     with console.open_home() as home:
@@ -149,6 +154,11 @@ def log(
         if graph or dot:
             entries = home.entries(n, limit=chosen_limit, since_ms=since, until_ms=until, newest_first=True)
             _draw(console, home, entries, as_dot=dot, oldest_first=reverse)
+        elif author is not None:
+            messages = _from(home, n, author, chosen_limit, since, until, newest_first=reverse)
+            if not _print_messages(console, home, messages):
+                _say_who_there_is(console, author)
+            cut = False
         else:
             messages = _messages(home, n, chosen_limit, since, until, newest_first=reverse)
             _print_messages(console, home, messages)
@@ -174,16 +184,45 @@ def _messages(
     return home.messages(n, since_ms=since, until_ms=until, after=before)
 
 
-def _print_messages(console: Console, home: Home, messages: Iterator[Message]) -> None:
+def _from(
+    home: Home,
+    n: int,
+    author: str,
+    limit: int | None,
+    since: int | None,
+    until: int | None,
+    *,
+    newest_first: bool,
+) -> Iterator[Message]:
+    """The newest messages of one person, in either order; what a limit leaves is held in memory."""
+    from mlog.api.identities import Chosen
+
+    chosen = Chosen(home, author)
+    if limit is None:
+        messages = home.messages(n, since_ms=since, until_ms=until, newest_first=newest_first)
+        return (message for message in messages if chosen.said(message))
+    messages = home.messages(n, since_ms=since, until_ms=until, newest_first=True)
+    newest = list(islice((message for message in messages if chosen.said(message)), limit))
+    return iter(newest if newest_first else newest[::-1])
+
+
+def _say_who_there_is(console: Console, author: str) -> None:
+    console.note(f"nothing from {safe(author)}; 'mlog people' lists who says what")
+
+
+def _print_messages(console: Console, home: Home, messages: Iterator[Message]) -> int:
+    """Prints them, and gives how many there were."""
     from mlog.cli.lines import Lines
 
     lines = Lines(home, console)
-    for message in messages:
+    count = 0
+    for count, message in enumerate(messages, start=1):  # noqa: B007 (it is what is given back)
         if console.json:
             console.record("message", lines.message(message))
         else:
             console.line(lines.message_line(message))
     _explain_claims(console, lines)
+    return count
 
 
 def _explain_claims(console: Console, lines: Lines) -> None:
@@ -304,12 +343,14 @@ class _Changes:
     "search",
     """mlog search tent
     mlog search 'camp*' --in trip
-    mlog search '"big tent" monday'""",
+    mlog search '"big tent" monday'
+    mlog search tent --from Ann""",
 )
 @click.argument("query", type=TEXT)
 @click.option("--in", "conversation", type=CONVERSATION, metavar="CONVERSATION", help="Only in this one.")
+@click.option("--from", "author", type=TEXT, metavar="NAME", help="Only what this person says; see 'people'.")
 @click.option("--limit", "-n", type=LIMIT, default=50, show_default=True, metavar="N|all")
-def search(console: Console, query: str, conversation: str | None, limit: int) -> None:
+def search(console: Console, query: str, conversation: str | None, author: str | None, limit: int) -> None:
     """Find messages that have all words of QUERY, newest first.
 
     A word with a star matches its continuations, words in double quotes stand together.
@@ -318,14 +359,16 @@ def search(console: Console, query: str, conversation: str | None, limit: int) -
 
     with console.open_home() as home:
         n = home.conversation(conversation).n if conversation is not None else None
-        found = home.search(query, log=n, limit=limit)
+        found = home.search(query, log=n, limit=limit, who=author)
         lines = Lines(home, console)
         for message in found:
             if console.json:
                 console.record("message", lines.message(message))
             else:
                 console.line(lines.message_line(message, titled=n is None))
-        if not found:
+        if not found and author is not None:
+            _say_who_there_is(console, author)
+        elif not found:
             console.note("nothing found")
         _explain_claims(console, lines)
 

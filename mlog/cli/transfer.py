@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlog.cli.lines import Lines
     from mlog.cli.output import Console, Progress
     from mlog.formats import Hints, Skipped
-    from mlog.formats.tree import Folder, ZipArchive
+    from mlog.formats.tree import OpenTree
     from mlog.log.store import EntryRow
     from mlog.log.view import Attached
 
@@ -80,7 +80,7 @@ def import_(
 ) -> None:
     """Import chats of other programs.
 
-    PATH is a file, a folder or a zip archive; "-" is standard input. The format is told by content. What
+    PATH is a file, a folder, a zip or tar archive; "-" is standard input. The format is told by content. What
     is here already is recognised, so importing again, or a longer export of the same chat, adds
     only what is new. Files that belong to messages are kept with them.
     """
@@ -112,14 +112,13 @@ def _import_one(
     console: Console, home: Home, file: Path, links: Path | None, hints: Hints, **options: Any
 ) -> ImportReport:
     from mlog.formats import Source
-    from mlog.formats.tree import Folder, ZipArchive, open_tree
+    from mlog.formats.tree import Folder, open_tree
 
     label = f"importing {safe(_name_of(file))}"
     with ExitStack() as stack:
         tree = open_tree(file) if str(file) != "-" else None
         if tree is not None:
-            if isinstance(tree, ZipArchive):
-                stack.callback(tree.close)
+            stack.callback(tree.close)
             with console.progress(label, unit="messages") as progress:
                 return home.import_tree(tree, hints, progress=_counting_tree(progress, tree), **options)
         stream = stack.enter_context(_opened(console, file))
@@ -153,7 +152,7 @@ def _counting(progress: Progress, stream: BinaryIO) -> Callable[[int], None]:
     return count
 
 
-def _counting_tree(progress: Progress, tree: Folder | ZipArchive) -> Callable[[int], None]:
+def _counting_tree(progress: Progress, tree: OpenTree) -> Callable[[int], None]:
     """Counts messages, and draws how many bytes of the tree were opened."""
     size = 0
     for name in tree.names:

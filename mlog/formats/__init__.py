@@ -9,6 +9,8 @@ when they are first asked, so that starting mlog costs nothing for formats that 
 |-----------------|--------------------------------------------|--------------------|--------------------|
 | mlog            | mlog's own JSON lines (written as "jsonl") | jsonl.py           | jsonl.py           |
 | telegram        | Telegram Desktop's result.json             | telegram.py        | telegram_export.py |
+| matrix          | Element's "Export chat" as JSON            | matrix.py          |                    |
+| matrix-export   | a Synapse server's export of an account    | matrix.py          |                    |
 | discord         | DiscordChatExporter's JSON                 | discord.py         |                    |
 | discord-package | what Discord itself hands out              | discord_package.py |                    |
 | slack           | Slack's export                             | slack.py           |                    |
@@ -16,6 +18,7 @@ when they are first asked, so that starting mlog costs nothing for formats that 
 | meta-export     | the same, all files of each thread         | meta.py            |                    |
 | google-chat     | Google Chat's Takeout                      | google_chat.py     |                    |
 | signal          | sigexport, signalbackup-tools              | signal_export.py   |                    |
+| signal-pages    | signalbackup-tools' pages                  | signal_pages.py    |                    |
 | google-voice    | Google Voice's Takeout                     | google_voice.py    |                    |
 | sms             | SMS Backup & Restore                       | sms.py             |                    |
 | whatsapp        | WhatsApp's "Export chat"                   | whatsapp.py        |                    |
@@ -161,6 +164,7 @@ class _LateExporter(_Late):
 IMPORTERS: Final[tuple[Importer, ...]] = (
     _LateImporter("mlog", "jsonl", "JsonLinesImporter"),
     _LateImporter("telegram", "telegram", "TelegramImporter"),
+    _LateImporter("matrix", "matrix", "MatrixImporter"),
     _LateImporter("discord", "discord", "DiscordImporter"),
     _LateImporter("meta", "meta", "MetaImporter"),
     _LateImporter("google-chat", "google_chat", "GoogleChatImporter"),
@@ -177,9 +181,11 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
 TREE_IMPORTERS: Final[tuple[TreeImporter, ...]] = (
     _LateTreeImporter("slack", "slack", "SlackImporter"),
     _LateTreeImporter("discord-package", "discord_package", "DiscordPackageImporter"),
+    _LateTreeImporter("matrix-export", "matrix", "MatrixTreeImporter"),
     _LateTreeImporter("meta-export", "meta", "MetaTreeImporter"),
     _LateTreeImporter("google-chat", "google_chat", "GoogleChatTreeImporter"),
     _LateTreeImporter("maildir", "maildir", "MaildirImporter"),
+    _LateTreeImporter("signal-pages", "signal_pages", "SignalPagesImporter"),
     _LateTreeImporter("google-voice", "google_voice", "GoogleVoiceTreeImporter"),
 )
 """In the order in which they are asked; each claims what those before it left."""

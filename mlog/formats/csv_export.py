@@ -1,17 +1,18 @@
 """A conversation as a table: RFC 4180, UTF-8, a row for each message, texts after all edits.
 
-| column     | meaning                                                                                |
-|------------|----------------------------------------------------------------------------------------|
-| time       | as its author claims, in UTC: 2020-01-02T10:04:05Z; empty where there is none          |
-| author     | who said it                                                                            |
-| kind       | message, action, notice, join, part, rename or event                                   |
-| text       | as it reads now; empty if it is erased                                                 |
-| edited     | 1 if the text is that of an edit                                                       |
-| erased     | 1 if it was erased                                                                     |
-| reactions  | emoji and how often: "👍 2 🎉 1"                                                       |
-| message_id | identity of the message, 32 hexadecimal digits                                         |
-| reply_to   | message_ids of what it answers, with spaces between                                    |
-| imported   | format and name of the file that it came from; empty for one written in mlog           |
+| column      | meaning                                                                                |
+|-------------|----------------------------------------------------------------------------------------|
+| time        | as its author claims, in UTC: 2020-01-02T10:04:05Z; empty where there is none          |
+| author      | who said it                                                                            |
+| kind        | message, action, notice, join, part, rename or event                                   |
+| text        | as it reads now; empty if it is erased                                                 |
+| edited      | 1 if the text is that of an edit                                                       |
+| erased      | 1 if it was erased                                                                     |
+| reactions   | emoji and how often: "👍 2 🎉 1"                                                         |
+| message_id  | identity of the message, 32 hexadecimal digits                                         |
+| reply_to    | message_ids of what it answers, with spaces between                                    |
+| attachments | names of its files, with "; " between                                                  |
+| imported    | format and name of the file that it came from; empty for one written in mlog           |
 
 A spreadsheet runs a cell that begins with `=`, `+`, `-` or `@` as a formula, which can fetch and send; a
 message from anybody may begin so. Such a cell, also after spaces or control characters, gets an
@@ -43,6 +44,7 @@ COLUMNS: Final = (
     "reactions",
     "message_id",
     "reply_to",
+    "attachments",
     "imported",
 )
 
@@ -79,6 +81,7 @@ def _cells(one: Told) -> Iterable[str]:
         " ".join(f"{emoji} {len(authors)}" for emoji, authors in one.reactions),
         record.mid.hex(),
         " ".join(mid.hex() for mid in record.to),
+        "" if record.erased else "; ".join(file.name for file in record.files),
         "" if source is None else f"{source.format} {source.name}".strip(),
     )
 

@@ -17,7 +17,7 @@ A chat is `discord:<channel id>`, a message is known by it and its id, a person 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -124,7 +124,8 @@ class _Channel:
         author, uid = _person(mapping(row.get("author")))
         own_id = word(row.get("id"))
         time_ms = iso_ms(row.get("timestamp"), self._source.hints.zone)
-        text, to = self._text(row), ()
+        files = tuple(self._files(row))
+        text, to = self._text(row, {file.name for file in files if file.path}), ()
         reference = mapping(row.get("reference"))
         answered, where = word(reference.get("messageId")), word(reference.get("channelId"))
         if answered and (where in ("", self._own_id)) and not row.get("forwardedMessage"):
@@ -136,7 +137,7 @@ class _Channel:
         if own_id:
             mid = self._mid(own_id)
         else:
-            first = of_line(str(time_ms), kind, author, text)
+            first = of_line(str(time_ms), kind, author, self._text(row, ()) or text)
             mid = again(first, self._occurrences.nth(first, time_ms // 86_400_000))
         record = Record(
             kind=kind,
@@ -147,7 +148,7 @@ class _Channel:
             position=ordinal,
             to=to,
             uid=uid,
-            files=tuple(self._files(row)),
+            files=files,
         )
         yield from fitted(record)
         edited_ms = iso_ms(row.get("timestampEdited"), self._source.hints.zone)
@@ -173,7 +174,8 @@ class _Channel:
     def _mid(self, own_id: str) -> MessageId:
         return of_id(self._key, own_id)
 
-    def _text(self, row: dict[str, Any]) -> str:
+    def _text(self, row: dict[str, Any], here: Collection[str]) -> str:
+        """What people saw, without stickers whose picture is there."""
         names = {word(one.get("id")): _person(one)[0] for one in dicts(row.get("mentions"))}
         lines: list[str] = []
         if command := word(mapping(row.get("interaction")).get("name")):
@@ -184,7 +186,8 @@ class _Channel:
             forwarded = mapping(row["forwardedMessage"])
             lines += ["[forwarded]", readable(word(forwarded.get("content")), names), *_embeds(forwarded)]
         lines += _embeds(row)
-        lines += [f"[sticker: {word(one.get('name'))}]" for one in dicts(row.get("stickers"))]
+        stickers = [word(one.get("name")) for one in dicts(row.get("stickers"))]
+        lines += [f"[sticker: {name}]" for name in stickers if clip(name) not in here]
         for field in sorted(row.keys() - _SILENT_FIELDS):
             if row[field] not in (None, "", False, [], {}):
                 lines.append(f"[{field}: {details(row[field])}]")

@@ -15,21 +15,18 @@ bounded memory; a page that breaks off gives what came before.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from typing import Final
 from urllib.parse import unquote
 
 import msgspec
 
-from mlog.errors import LimitExceeded
+from mlog.formats.html_stream import VOID, HtmlStream
 from mlog.formats.source import Source
-from mlog.formats.texts import clean, decode
-from mlog.limits import HTML_FILE_SIZE_MAX_BYTES, HTML_PIECE_SIZE_MAX_BYTES, KIB
+from mlog.formats.texts import clean
+from mlog.limits import HTML_FILE_SIZE_MAX_BYTES
 
 __all__ = ["Page", "Person", "Said"]
 
-_CHUNK_SIZE_BYTES: Final = 32 * KIB
-_VOID: Final = frozenset(("br", "img", "meta", "link", "hr", "input", "area", "base", "col", "source", "wbr"))
 _ATTACHED: Final = frozenset(("img", "audio", "video", "source", "embed"))
 _LINKED: Final = frozenset(("vcard", "video", "audio", "image", "attachment"))
 
@@ -67,7 +64,7 @@ class Said(msgspec.Struct):
     files: list[str] = []
 
 
-class Page(HTMLParser):
+class Page(HtmlStream):
     """Reads one page.
 
     Attributes:
@@ -77,7 +74,7 @@ class Page(HTMLParser):
     """
 
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
+        super().__init__()
         self.title = ""
         self.participants: list[Person] = []
         self.complete = False
@@ -95,17 +92,8 @@ class Page(HTMLParser):
         Raises:
             LimitExceeded: The page, or a piece of it, is too large.
         """
-        size = 0
-        rest = b""
-        while raw := source.read(_CHUNK_SIZE_BYTES):
-            size += len(raw)
-            raw, rest = _whole(rest + raw)
-            self.feed(decode(raw))
-            if size > HTML_FILE_SIZE_MAX_BYTES or len(self.rawdata) > HTML_PIECE_SIZE_MAX_BYTES:
-                raise LimitExceeded("too large for a page of messages", source=source.name, position=size)
+        for _ in self.pieces(source, HTML_FILE_SIZE_MAX_BYTES):
             yield from self._take()
-        # Not `close`: what is unfinished would be searched again and again for its end.
-        self.feed(decode(rest))
         self._finish()
         yield from self._take()
 
@@ -113,7 +101,7 @@ class Page(HTMLParser):
         """An element begins."""
         fields = {name: value or "" for name, value in attrs}
         classes = fields.get("class", "").split()
-        if tag not in _VOID:
+        if tag not in VOID:
             self._open.append((tag, classes[0] if classes else ""))
             if len(self._open) > 200:  # Nothing of Google's goes that deep.
                 del self._open[0]
@@ -175,11 +163,6 @@ class Page(HTMLParser):
         """Text."""
         self._text.append(data)
 
-    def parse_marked_section(self, i: int, report: int = 1) -> int:  # noqa: ARG002 -- as the base has it
-        """Read over "<![...>": the base class fails an assertion at what it does not know."""
-        end = self.rawdata.find(">", i)
-        return end + 1 if end >= 0 else -1
-
     def _person_done(self) -> None:
         assert self._person is not None
         person = Person(*self._person)
@@ -203,15 +186,3 @@ class Page(HTMLParser):
     def _take(self) -> Iterator[Said]:
         done, self._done = self._done, []
         yield from done
-
-
-def _whole(raw: bytes) -> tuple[bytes, bytes]:
-    """Up to the last whole character of UTF-8, and the rest."""
-    for back in range(1, min(4, len(raw)) + 1):
-        byte = raw[-back]
-        if byte >= 0xC0:
-            need = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return (raw[:-back], raw[-back:]) if need > back else (raw, b"")
-        if byte < 0x80:
-            break
-    return raw, b""

@@ -30,9 +30,12 @@ class JsonStream:
 
     Strings are clean (mlog/formats/texts.py). Of a key that stands twice in an object the
     last value counts where the object is built.
+
+    Args:
+        several: Values may stand one behind the other, with or without line ends between.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, several: bool = False) -> None:
         # Loaded by name: the library has no types.
         ijson: Any = importlib.import_module("ijson")
         self._source = source
@@ -40,7 +43,7 @@ class JsonStream:
         self._value_start = 0
         self._json_error: type[Exception] = ijson.JSONError
         self._events: Iterator[tuple[str, Any]] = ijson.basic_parse(
-            self, use_float=True, buf_size=_BLOCK_SIZE_BYTES
+            self, use_float=True, buf_size=_BLOCK_SIZE_BYTES, multiple_values=several
         )
 
     def read(self, size: int = -1) -> bytes:
@@ -67,6 +70,15 @@ class JsonStream:
         """
         self._value_start = self._offset
         return self._next()
+
+    def next_or_end(self) -> tuple[str, Any] | None:
+        """As `next`; None where the file ends, between the values of several.
+
+        Raises:
+            InvalidInput: As `next`.
+        """
+        self._value_start = self._offset
+        return self._cleaned(self._advance())
 
     def build(self, event: str, value: Any) -> Any:
         """The whole value that starts with this event, as dicts, lists and scalars.
@@ -124,9 +136,15 @@ class JsonStream:
             raise self._invalid("something follows the end of the document")
 
     def _next(self) -> tuple[str, Any]:
-        token = self._advance()
+        token = self._cleaned(self._advance())
         if token is None:
             raise self._invalid("the document ends too early")
+        return token
+
+    @staticmethod
+    def _cleaned(token: tuple[str, Any] | None) -> tuple[str, Any] | None:
+        if token is None:
+            return None
         event, value = token
         if isinstance(value, str):
             value = clean(value)

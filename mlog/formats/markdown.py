@@ -70,7 +70,8 @@ def _message(one: Told) -> str:
         for emoji, authors in one.reactions
     )
     files = "".join(f"\nAttachment: {_inline(file.name)}\n" for file in record.files)
-    quoted = "".join(f">{' ' if line else ''}{line}\n" for line in body.split("\n"))
+    lines = body.split("\n") if body or not record.files else []
+    quoted = "".join(f">{' ' if line else ''}{line}\n" for line in lines)
     return f"{head}\n\n{quoted}{files}" + (f"\n{reactions}\n" if reactions else "")
 
 

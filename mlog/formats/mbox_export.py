@@ -2,7 +2,9 @@
 
 Message-ID is `<identity@mlog.invalid>`, the subject is the start of the first line ("Re: ..." that of
 the message replied to), texts are those after all edits; edits, reactions, erasures and titles
-have no mail of their own. Every reader of mailboxes sees the same text: a body that would
+have no mail of their own. Files are named at the end of the text.
+
+Every reader of mailboxes sees the same text: a body that would
 need quoting (lines with "From ", control characters, long lines) is base64. No text reaches
 a header unencoded, so none can start another.
 """
@@ -57,6 +59,8 @@ def _mail(chat: Chat, exported: ExportRecord) -> bytes:
         text = "[erased]"
     if record.kind is Kind.ACTION:
         text = f"* {record.author} {text}"
+    named = [f"[file: {file.name}]" for file in record.files if not record.erased]
+    text = "\n".join(filter(None, [text, *named]))
     moment = _EPOCH + timedelta(seconds=min(record.time_ms // 1000, _SECONDS_MAX))
     day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
     clock = f"{moment:%H:%M:%S}"

@@ -5,6 +5,7 @@
 | data.json, a message a line   | sigexport                          | here           |
 | chat.md, index.md             | sigexport                          | signal_text.py |
 | "Name (_id7).txt"             | signalbackup-tools                 | signal_text.py |
+| Name.html                     | signalbackup-tools                 | signal_pages.py|
 | SMS Backup & Restore's XML    | signalbackup-tools and others      | sms.py         |
 
 The chat is called as the folder of the file. Signal knows a message by its milliseconds:
@@ -30,6 +31,8 @@ from mlog.formats.beside import Beside, folder_of
 from mlog.formats.identity import Occurrences, again, of_id, of_line
 from mlog.formats.quotes import Said
 from mlog.formats.record import Chat, File, Item, Record, Skipped
+from mlog.formats.signal_html import is_page
+from mlog.formats.signal_pages import items_of_page
 from mlog.formats.signal_text import TextReader, is_signal_text
 from mlog.formats.source import Source
 from mlog.formats.texts import clean, clip, decode, decode_head, fitted
@@ -55,7 +58,7 @@ class SignalImporter:
         if text.startswith("{"):
             first = text.partition("\n")[0]
             return '"date"' in first and '"sender"' in first and '"body"' in first and '"quote"' in first
-        return is_signal_text(text, name)
+        return is_page(text) or is_signal_text(text, name)
 
     def parse(self, source: Source) -> Iterator[Item]:
         """The chat as records.
@@ -64,6 +67,9 @@ class SignalImporter:
             LimitExceeded: A line or message is too long.
         """
         head = decode_head(source.head()).lstrip()
+        if is_page(head):
+            yield from items_of_page(source)
+            return
         yield _chat(source, head)
         if not head.startswith("{"):
             yield from TextReader(source).items()

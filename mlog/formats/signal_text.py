@@ -4,11 +4,12 @@
 |---------------------------------------------|------------------------------------------------|
 | [2024-01-02 15:04:05] Ann: text             | MESSAGE; lines without a stamp go on with it   |
 | (- Ben: ☕, Cat: 🙂 -)                       | REACTIONs                                      |
-| ![a.jpg](./media/a.jpg)                     | an attachment; the words stay in the text      |
+| ![a.jpg](./media/a.jpg)                     | an attachment; the words go where it is there  |
 | (This message was deleted)                  | an erased message                              |
 | [Jan 02, 2024 15:04:05] <Ann> text          | MESSAGE                                        |
 | [Jan 02, 2024 15:04:05] *** Ann called you  | EVENT                                          |
 | [...] *** <Ann> sent file "a.jpg"           | MESSAGE with an attachment                     |
+| ... text (Ben: ☕; Cat: 🙂)                  | REACTIONs, where all of it are names and emoji |
 
 Times are of the clock of the machine that exported: UTC unless `Hints.zone` says otherwise.
 """
@@ -16,7 +17,7 @@ Times are of the clock of the machine that exported: UTC unless `Hints.zone` say
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import unquote
@@ -44,6 +45,8 @@ _BACKUP: Final = re.compile(
 _REACTIONS: Final = re.compile(r"\n\(- (?P<all>[^\n]{1,4096}) -\)(?= *(?:\n|$|!?\[))")
 _LINK: Final = re.compile(r"!?\[(?P<name>[^\[\]\n]{0,255})\]\(\./(?P<path>[^()\n]{1,1024})\)")
 _SENT: Final = re.compile(r"sent file(?: \"(?P<name>[^\n]{1,255})\"| of type (?P<type>\S{1,100}))?")
+_NAMED_EMOJI: Final = re.compile(r" \((?P<all>[^\n]{1,4096})\)$")
+_BRACKETS: Final = re.compile(r"[^()]*(?:\([^()]*\)[^()]*)*")
 _DELETED: Final = "(This message was deleted)"
 _DAY_MS: Final = 86_400_000
 
@@ -141,15 +144,31 @@ class TextReader:
         exact = "s" if found["s"] else "m"
         author = found["name"] or ""
         if self._stamp is _BACKUP:
+            text, named = _without_reactions(text) if author else (text, [])
             sent = _SENT.match(text) if found["status"] and author else None
             files = () if sent is None else (self._sent(sent),)
+            shown = "" if files and files[0].path else None
             kind = Kind.EVENT if found["status"] and sent is None else Kind.MESSAGE
-            yield from self._record(self._number, kind, author, text, time_ms, exact, files=files)
+            yield from self._record(
+                self._number,
+                kind,
+                author,
+                text,
+                time_ms,
+                exact,
+                files=files,
+                shown=shown,
+                reactions=named,
+            )
             return
         reactions = _REACTIONS.search(text)
         if reactions is not None:
             text = text[: reactions.start()] + text[reactions.end() :]
-        files = tuple(self._linked(one) for one in _LINK.finditer(text))
+        links = [(one, self._linked(one)) for one in _LINK.finditer(text)]
+        here = [one[0] for one, file in links if file.path]
+        shown = text
+        for written in here:
+            shown = shown.replace(written, "", 1)
         yield from self._record(
             self._number,
             Kind.MESSAGE,
@@ -157,8 +176,9 @@ class TextReader:
             text,
             time_ms,
             exact,
-            files=files,
-            reactions="" if reactions is None else reactions["all"],
+            files=tuple(file for _, file in links),
+            shown=shown.strip() if here else None,
+            reactions=[] if reactions is None else reactions["all"].split(", "),
         )
 
     def _record(
@@ -170,7 +190,8 @@ class TextReader:
         time_ms: int,
         exact: str,
         files: tuple[File, ...] = (),
-        reactions: str = "",
+        shown: str | None = None,
+        reactions: Sequence[str] = (),
     ) -> Iterator[Item]:
         erased = kind is Kind.MESSAGE and text == _DELETED
         first = of_line(f"{time_ms}{exact}", kind, author, text)
@@ -178,14 +199,14 @@ class TextReader:
             kind=kind,
             mid=again(first, self._occurrences.nth(first, time_ms // _DAY_MS)),
             author=author,
-            text="" if erased else text,
+            text="" if erased else text if shown is None else shown,
             time_ms=time_ms,
             position=number,
             erased=erased,
             files=files,
         )
         yield from fitted(record)
-        for one in reactions.split(", ") if reactions else ():
+        for one in reactions:
             name, _, emoji = one.rpartition(": ")
             if not name or not 0 < len(emoji.encode()) <= EMOJI_SIZE_MAX_BYTES:
                 yield Skipped(position=number, reason="a reaction that is no emoji")
@@ -209,3 +230,23 @@ class TextReader:
     def _sent(self, found: re.Match[str]) -> File:
         name = found["name"] or ""
         return self._beside.file(name or "file", self._beside.find(name), found["type"] or "")
+
+
+def _without_reactions(text: str) -> tuple[str, list[str]]:
+    """A text and the reactions behind it; brackets with any other words stay in the text."""
+    found = _NAMED_EMOJI.search(text, max(0, text.rfind("\n")))
+    while found is not None:
+        reactions = found["all"].split("; ")
+        if all(_is_reaction(one) for one in reactions):
+            return text[: found.start()], reactions
+        found = _NAMED_EMOJI.search(text, found.start() + 1)  # Another bracket stands before it.
+    return text, []
+
+
+def _is_reaction(named: str) -> bool:
+    name, _, emoji = named.rpartition(": ")
+    if not name or not 0 < len(emoji.encode()) <= EMOJI_SIZE_MAX_BYTES:
+        return False
+    if _BRACKETS.fullmatch(name) is None:
+        return False
+    return not any(char.isalpha() or char.isspace() for char in emoji) and not emoji.isascii()

@@ -10,8 +10,9 @@ any order. Its key is `telegram:<type>:<id>`, and a message is known by chat key
 | reply_to_peer_id             | another chat: a first line says so; this chat: `to` as always       |
 | reactions, where named       | REACTIONs; those of nobody in particular are `Skipped`              |
 | type "service"               | JOIN, PART or EVENT: "actor action details"; a pin refers with `to` |
-| photo, file, poll, place ... | a line in brackets before the caption: "[photo: photo_1.jpg]"       |
-|                              | and a File, at its path beside result.json where it was exported    |
+| photo, file                  | a File, at its path beside result.json; where it was not exported   |
+|                              | a line in brackets before the caption besides: "[photo: a.jpg]"     |
+| poll, place, contact ...     | a line in brackets before the caption                               |
 | forwarded_from               | a first line: "[forwarded from ann]"                                |
 | a field of a later version   | a line in brackets                                                  |
 
@@ -22,7 +23,7 @@ People are known by from_id: "telegram:user4815".
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import tzinfo
 from typing import IO, Any, Final, cast
 
@@ -211,7 +212,9 @@ class _Chat:
             return
         fields = cast(dict[str, Any], message)
         service = fields.get("type") == "service"
-        kind, text = _service(fields) if service else (Kind.MESSAGE, _text_of(fields))
+        files = dict(self._files(fields))
+        here = {field for field, file in files.items() if file.path}
+        kind, text = _service(fields) if service else (Kind.MESSAGE, _text_of(fields, here))
         author = word(fields.get("actor" if service else "from"))
         user = word(fields.get("actor_id" if service else "from_id"))
         author = author or user
@@ -220,7 +223,8 @@ class _Chat:
         if own_id:
             mid = self._mid(own_id)
         else:
-            first = of_line(f"{time_ms}s", kind, author, text)
+            said = text if service else _text_of(fields, ())  # The same with and without the files.
+            first = of_line(f"{time_ms}s", kind, author, said)
             mid = again(first, self._occurrences.nth(first, time_ms // 86_400_000))
         answered = word(fields.get("message_id" if service else "reply_to_message_id"))
         to: tuple[MessageId, ...] = ()
@@ -238,7 +242,7 @@ class _Chat:
             position=ordinal,
             to=to,
             uid=_uid(user),
-            files=tuple(self._files(fields)),
+            files=tuple(files.values()),
         )
         yield from fitted(record)
         edited_ms = _time_ms(fields, "edited", self._zone)
@@ -282,8 +286,8 @@ class _Chat:
             reason = f"{count - len(named)} reactions {emoji}: the export does not say whose"
             yield Skipped(position=record.position, reason=reason)
 
-    def _files(self, fields: dict[str, Any]) -> Iterator[File]:
-        """What was sent; its preview stands in where the export leaves the file itself out."""
+    def _files(self, fields: dict[str, Any]) -> Iterator[tuple[str, File]]:
+        """What was sent, by its field; its preview stands in where the export leaves the file itself out."""
         whole = False
         for field in ("photo", "file", "contact_vcard"):
             path = word(fields.get(field))
@@ -292,20 +296,23 @@ class _Chat:
             whole = whole or not path.startswith("(")
             name = word(fields.get("file_name")) if field == "file" else ""
             if path.startswith("("):
-                yield File(name=clip(name or field), type=word(fields.get("mime_type")))
+                yield field, File(name=clip(name or field), type=word(fields.get("mime_type")))
                 continue
-            yield file_beside(
-                path,
-                tree=self._source.tree,
-                folders=(folder_of(self._source.path),),
-                name=name,
-                kind=word(fields.get("mime_type")) if field == "file" else "",
-                size=fields.get("file_size" if field == "file" else f"{field}_file_size"),
+            yield (
+                field,
+                file_beside(
+                    path,
+                    tree=self._source.tree,
+                    folders=(folder_of(self._source.path),),
+                    name=name,
+                    kind=word(fields.get("mime_type")) if field == "file" else "",
+                    size=fields.get("file_size" if field == "file" else f"{field}_file_size"),
+                ),
             )
         thumbnail = word(fields.get("thumbnail"))
         if thumbnail and not whole and not thumbnail.startswith("("):
             folders = (folder_of(self._source.path),)
-            yield file_beside(thumbnail, tree=self._source.tree, folders=folders)
+            yield "thumbnail", file_beside(thumbnail, tree=self._source.tree, folders=folders)
 
     def _mid(self, own_id: str, what: str = "") -> MessageId:
         return of_id(self._key, f"{own_id} {what}" if what else own_id)
@@ -335,12 +342,16 @@ def _time_ms(fields: dict[str, Any], name: str, zone: tzinfo | None) -> int:
     return iso_ms(fields.get(name), zone)
 
 
-def _text_of(fields: dict[str, Any]) -> str:
-    """What a message says: where it is from, what hangs on it, and its text or caption."""
+def _text_of(fields: dict[str, Any], here: Collection[str]) -> str:
+    """What a message says: where it is from, what hangs on it, and its text or caption.
+
+    Args:
+        here: Fields whose file is in the export: it speaks for itself.
+    """
     lines: list[str] = []
     if "forwarded_from" in fields:
         lines.append(f"[forwarded from {word(fields['forwarded_from']) or 'somebody'}]")
-    lines.extend(_attached(fields))
+    lines.extend(_attached(fields, here))
     text = _flat(fields.get("text"))
     return "\n".join([*lines, text] if text or not lines else lines)
 
@@ -360,13 +371,17 @@ def _flat(text: Any) -> str:
     return "".join(parts)
 
 
-def _attached(fields: dict[str, Any]) -> Iterator[str]:
-    if "photo" in fields:
+def _attached(fields: dict[str, Any], here: Collection[str]) -> Iterator[str]:
+    if "photo" in fields and "photo" not in here:
         yield _bracketed("photo", _file_name(fields["photo"]))
     if "file" in fields or "media_type" in fields:
         what = (word(fields.get("media_type")) or "file").replace("_", " ")
-        name = word(fields.get("file_name")) or _file_name(fields.get("file"))
-        yield _bracketed(what, " ".join(filter(None, (word(fields.get("sticker_emoji")), name))))
+        emoji = word(fields.get("sticker_emoji"))
+        if "file" not in here:
+            name = word(fields.get("file_name")) or _file_name(fields.get("file"))
+            yield _bracketed(what, " ".join(filter(None, (emoji, name))))
+        elif emoji:
+            yield _bracketed(what, emoji)
     poll = fields.get("poll")
     if isinstance(poll, dict):
         asked = cast(dict[str, Any], poll)

@@ -3,7 +3,7 @@
 Messages are numbered from 1. Texts are those after all edits; edits, reactions, erasures and titles
 have no line of their own, and an erased message says so. Joins, notices and the like
 become service messages with the action "custom_action". Identities are not kept: mlog's own
-JSON lines do that.
+JSON lines do that. Telegram has one file in a message: the names of further ones stand in the text.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from mlog.log.bodies import SPOKEN, Kind
 __all__ = ["TelegramExporter"]
 
 _SAID: Final = frozenset((Kind.MESSAGE, Kind.REPLY, Kind.ACTION, Kind.NOTICE))
+_NOT_INCLUDED: Final = "(File not included. Change data exporting settings to download.)"
+"""What Telegram Desktop writes in place of a path."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_MAX: Final = 253_402_300_799
 """The last second of the year 9999, the last one that ISO dates can write."""
@@ -78,6 +81,13 @@ def _message(exported: ExportRecord, number: int, numbers: SpillingMap) -> dict[
     answered = next((found for mid in record.to if (found := numbers.get(mid)) is not None), None)
     if answered is not None:
         fields["reply_to_message_id"] = answered
+    files = () if record.erased else record.files
+    if files:
+        fields["file"] = files[0].path or _NOT_INCLUDED
+        fields["file_name"] = files[0].name
+        fields |= {"mime_type": files[0].type} if files[0].type else {}
+        fields |= {"file_size": files[0].size} if files[0].size else {}
+    text = "\n".join(filter(None, [*(f"[file: {file.name}]" for file in files[1:]), text]))
     return fields | {"text": text, "text_entities": [{"type": "plain", "text": text}] if text else []}
 
 

@@ -25,7 +25,17 @@ from typing import IO, BinaryIO, Final, Protocol, cast
 from mlog import limits
 from mlog.errors import LimitExceeded, UserError
 
-__all__ = ["Folder", "Tree", "ZipArchive", "is_zip", "open_tree", "relative_name"]
+__all__ = [
+    "Folder",
+    "OpenTree",
+    "Tree",
+    "ZipArchive",
+    "is_hidden",
+    "is_zip",
+    "open_tree",
+    "relative_name",
+    "shown_name",
+]
 
 _SYSTEM_NAMES: Final = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 _ZIP_ENCRYPTED: Final = 0x1
@@ -58,7 +68,23 @@ class Tree(Protocol):
         ...
 
 
-def open_tree(path: Path) -> Folder | ZipArchive | None:
+class OpenTree(Tree, Protocol):
+    """A tree of this machine.
+
+    Attributes:
+        left_out: Names that are not in `names`, each with the reason; hidden files are not among them.
+        opened_size: Bytes of the files that were opened so far, for a progress bar.
+    """
+
+    left_out: list[tuple[str, str]]
+    opened_size: int
+
+    def close(self) -> None:
+        """Let go of the archive."""
+        ...
+
+
+def open_tree(path: Path) -> OpenTree | None:
     """The tree at a path; None for a file that is no archive.
 
     Raises:
@@ -67,7 +93,11 @@ def open_tree(path: Path) -> Folder | ZipArchive | None:
     """
     if path.is_dir():
         return Folder(path)
-    return ZipArchive(path) if is_zip(path) else None
+    if is_zip(path):
+        return ZipArchive(path)
+    from mlog.formats.tar_tree import TarArchive, is_tar
+
+    return TarArchive(path) if is_tar(path) else None
 
 
 def is_zip(path: Path) -> bool:
@@ -79,6 +109,16 @@ def is_zip(path: Path) -> bool:
             return stream.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
     except OSError:
         return False
+
+
+def shown_name(path: Path) -> str:
+    """What to call a file or folder in messages: the last part of its path, as Unicode."""
+    return os.fsencode(path.name).decode(errors="replace")
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is none of the export's: of a system, or hidden."""
+    return name.startswith(".") or name.casefold() in _SYSTEM_NAMES
 
 
 def relative_name(name: str, beside: str = "") -> str:
@@ -101,18 +141,16 @@ def relative_name(name: str, beside: str = "") -> str:
 
 
 class Folder:
-    """The files of a folder and of the folders in it.
-
-    Attributes:
-        left_out: Names that are not in `names`, each with the reason; hidden files are not among them.
-        opened_size: Bytes of the files that were opened so far, for a progress bar.
-    """
+    """The files of a folder and of the folders in it."""
 
     def __init__(self, path: Path) -> None:
-        self.name = os.fsencode(path.resolve().name).decode(errors="replace") or "folder"
+        self.name = shown_name(path.resolve()) or "folder"
         self.left_out: list[tuple[str, str]] = []
         self.opened_size = 0
         self._root = path.resolve()
+
+    def close(self) -> None:
+        """As of archives: there is nothing to let go of."""
 
     @cached_property
     def _paths(self) -> dict[str, Path]:
@@ -135,13 +173,13 @@ class Folder:
         for folder, folders, files in os.walk(self._root, onerror=unreadable):
             inside = Path(folder)
             for name in list(folders):
-                if _is_hidden(name):
+                if is_hidden(name):
                     folders.remove(name)
                 elif (inside / name).is_symlink():
                     folders.remove(name)
                     self._leave_out(inside / name, "a link, which is not followed")
             for name in files:
-                if _is_hidden(name):
+                if is_hidden(name):
                     continue
                 path = inside / name
                 try:
@@ -207,16 +245,13 @@ class Folder:
 class ZipArchive:
     """The files of a zip archive, read out of it as they are needed.
 
-    Attributes:
-        left_out, opened_size: As of `Folder`.
-
     Raises:
         UserError: Damaged, encrypted, or too large when unpacked.
         LimitExceeded: Too many files.
     """
 
     def __init__(self, path: Path) -> None:
-        self.name = os.fsencode(path.name).decode(errors="replace")
+        self.name = shown_name(path)
         self.left_out: list[tuple[str, str]] = []
         self.opened_size = 0
         try:
@@ -251,9 +286,7 @@ class ZipArchive:
             if info.is_dir():
                 continue
             shown = _zip_name(info)
-            if any(
-                _is_hidden(part) for part in shown.replace("\\", "/").split("/") if part not in ("", "..")
-            ):
+            if any(is_hidden(part) for part in shown.replace("\\", "/").split("/") if part not in ("", "..")):
                 continue
             if info.flag_bits & _ZIP_ENCRYPTED:
                 raise UserError(
@@ -384,7 +417,3 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
         return info.orig_filename.partition("\0")[0].encode("cp437").decode()
     except UnicodeError:
         return info.orig_filename.partition("\0")[0]
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in _SYSTEM_NAMES

@@ -6,7 +6,7 @@
 | a stamp and no name                      | EVENT: the app speaks                            |
 | iOS: the app speaks in somebody's name   | EVENT with that author                           |
 | lines before the first stamp             | EVENTs, as they are                              |
-| `<attached: a.jpg>`, `a.jpg (file ...)`  | an attachment; the words stay in the text        |
+| `<attached: a.jpg>`, `a.jpg (file ...)`  | an attachment; the words go where it is there    |
 | a name that is a number                  | the author's uid as well                         |
 
 "<Media omitted>", deleted messages, polls and the mark of an edited one are kept as the words that
@@ -231,10 +231,11 @@ class _Reader:
         if not author:
             yield from self._record(number, Kind.EVENT, "", without_marks(text[:1]) + text[1:], time)
             return
-        files = _files(said, self._beside)
+        files, shown = _files(said, self._beside)
         own = said.startswith("\u200e") and not stamp.marked and self._ahead.bracketed and not files
         kind = Kind.EVENT if own and (first or self._ahead.marked_lines) else Kind.MESSAGE
-        yield from self._record(number, kind, author, said.lstrip("\u200e"), time, files)
+        said = said.lstrip("\u200e")
+        yield from self._record(number, kind, author, said, time, files, shown)
 
     def _record(
         self,
@@ -244,7 +245,14 @@ class _Reader:
         text: str,
         time: tuple[int, str],
         files: tuple[File, ...] = (),
+        shown: str | None = None,
     ) -> Iterator[Item]:
+        """One record.
+
+        Args:
+            text: As it stands in the file, which is its identity, with or without media.
+            shown: Without the names of files that are there.
+        """
         time_ms, exact = time
         first = of_line(f"{time_ms}{exact}", kind, author, text)
         yield from fitted(
@@ -252,7 +260,7 @@ class _Reader:
                 kind=kind,
                 mid=again(first, self._occurrences.nth(first, time_ms // _DAY_MS)),
                 author=author,
-                text=text,
+                text=text if shown is None else shown,
                 time_ms=time_ms,
                 position=number,
                 uid=_uid(author),
@@ -297,23 +305,28 @@ def _uid(author: str) -> str:
     return f"tel:{'+' if found[1].startswith('+') else ''}{digits}" if len(digits) >= 6 else ""
 
 
-def _files(text: str, beside: Beside) -> tuple[File, ...]:
-    """Attachments that a text names."""
-    names: list[str] = []
+def _files(text: str, beside: Beside) -> tuple[tuple[File, ...], str | None]:
+    """Attachments that a text names, and the text without the names of those that are there."""
+    names: dict[str, str] = {}
     if "<" in text:
         for found in _TAGGED.finditer(text):
             whole = found[0] == text.strip()
             if whole or found["mark"] or beside.find(found["name"]):
-                names.append(found["name"])
+                names[found["name"]] = found[0]
     found = _NAMED.match(text)
     if found is not None:
         what = without_marks(found["what"] or found["old"]).strip().casefold()
         if what in _ATTACHED or _OWN_NAME.match(found["name"]) or beside.find(found["name"]):
-            names.append(found["name"])
-    line = without_marks(text.partition("\n")[0]).strip()
-    if not names and beside.find(line):
-        names.append(line)
-    return tuple(beside.file(name, beside.find(name)) for name in dict.fromkeys(names))
+            names[found["name"]] = found[0]
+    line = text.partition("\n")[0]
+    if not names and beside.find(without_marks(line).strip()):
+        names[without_marks(line).strip()] = line
+    files = tuple(beside.file(name, beside.find(name)) for name in names)
+    here = [written for (written, file) in zip(names.values(), files, strict=True) if file.path]
+    shown = text
+    for written in here:
+        shown = shown.replace(written, "", 1)
+    return files, shown.strip("\u200e\u200f \n") if here else None
 
 
 def _chat(source: Source, ahead: _Ahead) -> Chat:

@@ -21,8 +21,11 @@ __all__ = [
     "RAW",
     "SPOKEN",
     "Admit",
+    "Alias",
     "Body",
+    "ChainEnd",
     "Chunk",
+    "Contact",
     "Cut",
     "Device",
     "Edit",
@@ -31,6 +34,7 @@ __all__ = [
     "Key",
     "Kind",
     "Manifest",
+    "Member",
     "Private",
     "Reaction",
     "Read",
@@ -48,7 +52,7 @@ __all__ = [
 class Kind(IntEnum):
     """What an entry is. 1..15 carry the log itself, 16..31 are said, 32..47 change what was said.
 
-    48 holds what belongs to it, 64 and up is what a person's devices note among themselves.
+    48 holds what belongs to it, from 64 on are settings and notes of a person's devices, in the private log.
     """
 
     KEY = 1
@@ -58,6 +62,7 @@ class Kind(IntEnum):
     MANIFEST = 5
     ADMIT = 6
     REVOKE = 7
+    MEMBER = 8
     MESSAGE = 16
     REPLY = 17
     ACTION = 18
@@ -71,7 +76,9 @@ class Kind(IntEnum):
     ERASURE = 34
     READ = 35
     CHUNK = 48
+    ALIAS = 64
     PRIVATE = 65
+    CONTACT = 66
 
 
 _KIND_NAMES: Final = {int(kind): kind.name.lower() for kind in Kind}
@@ -296,6 +303,65 @@ class Revoke(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cuts: Annotated[tuple[Cut, ...], msgspec.Meta(max_length=limits.CUTS_MAX)] = ()
 
 
+class Alias(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """ALIAS: who writes under this name in that program is called `person` here.
+
+    Attributes:
+        format: The program: as in IMPORT, but "mail" for all forms of mail, and "mlog" for people who
+            write in mlog.
+        uid: What the program knows the author by; where it is not empty `by` does not count.
+        by: The name in the file.
+        person: What this person calls them; "" takes back what was said before.
+    """
+
+    format: _Name
+    uid: _Name = ""
+    by: _Name = ""
+    person: _Name = ""
+
+
+class ChainEnd(Cut, frozen=True, kw_only=True):
+    """Where a chain of a person who was removed ends."""
+
+    device: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """MEMBER: from here on a person has this role in the conversation.
+
+    Attributes:
+        person: Topic of the person's log.
+        role: "admin", "member" or "none".
+        relies: The newest entry of that log that the author knew; readers wait for it.
+        history: Who joins by this reads what was written before, too.
+        name: What the person was called.
+        cuts: Of a person who is removed, for each chain its last entry that counts.
+    """
+
+    person: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    role: Annotated[str, msgspec.Meta(pattern=r"^(admin|member|none)\Z")]
+    relies: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    history: bool = False
+    name: _Name = ""
+    cuts: Annotated[tuple[ChainEnd, ...], msgspec.Meta(max_length=limits.CUTS_MAX)] = ()
+
+
+class Contact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """CONTACT, in a private log: a person whom this one knows, and what to call them.
+
+    Attributes:
+        person: Topic of the person's log.
+        name: Chosen here.
+        device: The device with which the two met, until that person's log tells of all.
+        removed: Known no more.
+    """
+
+    person: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    name: _Name
+    device: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    removed: bool = False
+
+
 class Wrap(msgspec.Struct, frozen=True, kw_only=True):
     """One epoch secret wrapped for one device: HPKE's 1,120 bytes, the secret's 32, a tag of 16."""
 
@@ -310,12 +376,14 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         epoch: Number of the epoch, from 1.
         commitment: BLAKE3 of the secret; readers refuse any other.
         log: Kind of log, in the first entry of a log: "conversation", "person" or "private".
+        seed: There, what the log's secret was made of: shows that this entry, and no other, began the log.
     """
 
     epoch: _Count
     commitment: _Hex32
     wraps: Annotated[tuple[Wrap, ...], msgspec.Meta(max_length=limits.KEY_RECIPIENTS_MAX)]
     log: str = ""
+    seed: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
 
 
 Body: TypeAlias = (
@@ -330,6 +398,9 @@ Body: TypeAlias = (
     | Key
     | Admit
     | Revoke
+    | Alias
+    | Member
+    | Contact
     | Chunk
     | Private
     | Read
@@ -343,9 +414,12 @@ _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.MANIFEST: Manifest,
     Kind.ADMIT: Admit,
     Kind.REVOKE: Revoke,
+    Kind.MEMBER: Member,
+    Kind.CONTACT: Contact,
     Kind.EDIT: Edit,
     Kind.REACTION: Reaction,
     Kind.ERASURE: Erasure,
+    Kind.ALIAS: Alias,
     Kind.READ: Read,
     **dict.fromkeys(SPOKEN, Text),
 }

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SIGNATURE_SIZE",
     "TAG_SIZE",
+    "WRAP_SIZE",
     "DeviceKeys",
     "Entropy",
     "EpochKeys",
@@ -33,6 +34,7 @@ __all__ = [
     "Vault",
     "commitment",
     "derive",
+    "founding_secret",
     "hash_with_context",
     "hasher",
     "hpke_public_key",
@@ -48,6 +50,8 @@ __all__ = [
 SECRET_SIZE: Final = 32
 TAG_SIZE: Final = 16
 SIGNATURE_SIZE: Final = 64
+WRAP_SIZE: Final = 1168
+"""Of a secret wrapped for a device: what HPKE encapsulates, 1,120 bytes, the secret and a tag."""
 
 _NONCE: Final = bytes(12)
 """Every key seals exactly one message, so the nonce never varies."""
@@ -272,6 +276,11 @@ class Vault:
 
     def _entry_key(self, salt: bytes) -> bytes:
         return keyed_hash(derive("vault", self._key), salt)
+
+
+def founding_secret(device: DeviceId, seed: bytes, kind: str) -> bytes:
+    """The secret of a log that a device begins: nobody finds another device or seed that gives the same."""
+    return derive("log secret", device + seed + kind.encode())
 
 
 def commitment(secret: bytes) -> bytes:

@@ -76,6 +76,10 @@ _CHUNKS: Final = frozenset({Kind.CHUNK})
 _ERASURES: Final = frozenset({Kind.ERASURE})
 LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE, Kind.PRIVATE})
 """Kinds whose order in the view counts: the latest holds, or one goes on from the other."""
+FIRST: Final = -1
+"""Stands among the kinds that a fold met for the first entry of a chain."""
+RULINGS: Final = frozenset({Kind.KEY, Kind.MEMBER, Kind.REVOKE, FIRST})
+"""What tells who belongs to a log and reads on in it, and where chains end."""
 
 
 class LogState(msgspec.Struct, gc=False):
@@ -118,6 +122,10 @@ class Fold:
         authors: Which device stands for the person who writes these chains of a log.
         devices: What the devices of all person logs say of themselves.
         cuts: Where chains of a log end that are quarantined from there on.
+        erasers: Of erasures of a log those, by number, that are good for messages of others.
+
+    Attributes:
+        met: Kinds of the entries that came, or whose place changed; the caller clears it.
     """
 
     def __init__(
@@ -127,12 +135,15 @@ class Fold:
         authors: Callable[[int, Collection[int]], Mapping[int, DeviceId]],
         devices: Callable[[], Sequence[DeviceRow]],
         cuts: Callable[[int], Cuts],
+        erasers: Callable[[int, Sequence[EntryRow]], Set[int]],
     ):
         self._store = store
         self._keys = keys
         self._authors = authors
         self._devices = devices
         self._cuts = cuts
+        self._erasers = erasers
+        self.met: set[int] = set()
 
     def fold(
         self,
@@ -147,6 +158,8 @@ class Fold:
             raised: Those others.
             first: Messages that only the new entries say, each once.
         """
+        self.met.update(o.row.kind for o in opened)
+        self.met.update(FIRST for o in opened if not o.row.seq)
         out = self._cuts(state.n).quarantined(o.row for o in opened)
         for n in out:
             self._store.set_hidden(n, True)
@@ -246,6 +259,7 @@ class Fold:
             if rank <= ranks.get(n, place.rank):
                 continue
             ranks[n] = rank
+            self.met.add(place.kind)
             if place.kind in LATEST_COUNTS:
                 raised.append(place)
             after = store.places_at([(place.chain, place.seq + 1)])
@@ -285,9 +299,8 @@ class Fold:
         latest = {
             hit.n: hit.position for hit in store.hits({r.edit for of in said.values() for r in of} - {0})
         }
-        # Which erasures of a chain that is cut count is seen where whole messages are folded.
-        cut = cuts.cut_chains({chain for chains in erasers.values() for chain in chains})
-        left = {mid for mid, chains in erasers.items() if not cut.isdisjoint(chains)}
+        # Which erasures of others count, and of a chain that is cut, is seen where whole messages are folded.
+        left = set(erasers) if cuts else set[MessageId]()
         chosen: dict[int, int] = {}
         for n, mid in edits.items():
             author = authors.get(rows[n].chain)
@@ -318,16 +331,31 @@ class Fold:
         references = self._store.references_to(state.n, groups, _CHUNKS) if groups else []
         if not references:
             return
-        changers = self._store.changers(state.n, groups, _ERASURES)
+        erasers = self.erasers_of(state.n, groups)
         for start in range(0, len(references), limits.SCAN_ROWS_MAX):
             part = {r.n: r.target for r in references[start : start + limits.SCAN_ROWS_MAX]}
             rows = self._store.rows(part)
-            chains = {row.chain for row in rows.values()}
-            authors = self._authors(state.n, chains.union(*(changers.get(g, ()) for g in part.values())))
+            authors = self._authors(state.n, {row.chain for row in rows.values()})
             for n, group in part.items():
-                erasers = {authors.get(chain) for chain in changers.get(group, ())}
-                if rows[n].state != BodyState.ERASED and authors.get(rows[n].chain) in erasers:
+                who = erasers.get(group, ())
+                if rows[n].state != BodyState.ERASED and (None in who or authors.get(rows[n].chain) in who):
                     self._erase_body(rows[n])
+
+    def erasers_of(self, log: int, groups: Set[MessageId]) -> dict[MessageId, set[DeviceId | None]]:
+        """Who erased these groups of chunks; among them None where whoever wrote them does not matter."""
+        references = self._store.references_to(log, groups, _ERASURES) if groups else []
+        rows = self._store.rows({reference.n for reference in references})
+        out, anyones = self._cuts(log).quarantined(rows.values()), self._erasers(log, list(rows.values()))
+        authors = self._authors(log, {row.chain for row in rows.values()})
+        found: dict[MessageId, set[DeviceId | None]] = {}
+        for reference in references:
+            row = rows[reference.n]
+            author = authors.get(row.chain)
+            if row.n in anyones and row.n not in out:
+                found.setdefault(reference.target, set()).add(None)
+            elif author is not None and row.n not in out:
+                found.setdefault(reference.target, set()).add(author)
+        return found
 
     def _fold_messages(self, state: LogState, mids: Set[MessageId], first: Set[MessageId]) -> None:
         changes = changes_of(self._store, state.n, mids)
@@ -337,15 +365,24 @@ class Fold:
         named = (*said.values(), *changes.values())
         authors = self._authors(state.n, {row.chain for rows in named for row in rows})
         out = self._cuts(state.n).quarantined(row for rows in named for row in rows)
+        erasures = [row for rows in changes.values() for row in rows if row.kind == Kind.ERASURE]
+        anyones = self._erasers(state.n, erasures)
         for mid in mids:
             rows, changing = said.get(mid, []), changes.get(mid, [])
-            if len(rows) <= 1 and not changing and not out and not any(r.hidden or r.edit for r in rows):
+            if (
+                len(rows) <= 1
+                and not changing
+                and not out
+                and not any(r.hidden or r.edit or r.state == BodyState.ERASED for r in rows)
+            ):
                 continue
-            folded = fold_message(rows, changing, authors, out)
+            folded = fold_message(rows, changing, authors, out, anyones)
             for row in (*rows, *changing):
                 if row.n in folded.erased and row.state != BodyState.ERASED:
                     self._erase_body(row)
             for row in rows:
+                if row.state == BodyState.ERASED and row.n not in folded.erased and row.kind in SPOKEN:
+                    self._want_again(row)
                 if row.hidden != (row.n in folded.hidden):
                     self._store.set_hidden(row.n, not row.hidden)
                 edit = folded.edits.get(row.n, 0)
@@ -360,6 +397,11 @@ class Fold:
             self._store.distrust_words()
             text = None
         self._store.erase_body(row.n, searchable(text) if text else None)
+
+    def _want_again(self, row: EntryRow) -> None:
+        """What erased a text counts no more: others may still have it."""
+        row.state = BodyState.NOT_FETCHED
+        self._store.update([row], (), (), ())
 
     def is_whole(self, row: EntryRow, devices: Mapping[int, DeviceId]) -> bool:
         """Whether an entry's header and body are what their hashes say, and its chain's device wrote it."""
@@ -406,6 +448,7 @@ def fold_message(
     changes: Sequence[EntryRow],
     authors: Mapping[int, DeviceId],
     quarantined: Set[int] = frozenset(),
+    anyones: Set[int] = frozenset(),
 ) -> Folded:
     """Fold one message; what comes out depends on the entries, not on their order.
 
@@ -414,17 +457,20 @@ def fold_message(
         changes: Entries that name it.
         authors: Who writes each chain.
         quarantined: By `n`, those that say and change nothing.
+        anyones: By `n`, erasures that are good for whoever said it.
     """
     hidden = {row.n for row in rows if row.n in quarantined and row.kind in SPOKEN}
     said = [row for row in rows if row.kind in SPOKEN and row.n not in quarantined]
     changes = [row for row in changes if row.n not in quarantined]
     if len(said) <= 1 and not changes:
         return Folded(set(), hidden, {})
-    erasers = {authors.get(row.chain) for row in changes if row.kind == Kind.ERASURE}
+    erasures = [row for row in changes if row.kind == Kind.ERASURE]
+    erasers = {authors.get(row.chain) for row in erasures}
+    by_admin = any(row.n in anyones for row in erasures)
     erased = {
         row.n
         for row in (*said, *(row for row in changes if row.kind in _ERASED_WITH))
-        if authors.get(row.chain) in erasers and not _was_erased(row)
+        if (by_admin or authors.get(row.chain) in erasers) and not _was_erased(row)
     }
     edits: dict[int, int] = {}
     for row in said:

@@ -324,7 +324,17 @@ class _Batch:
             # Version 1 of the database kept branches of forks opened.
             held, body = entry.seal_body(found.epoch, row.outer, row.body), row.body
         return Arrival(
-            row.id, row.outer, row.week, found.header, found.epoch, "", held, body, row.signature, row
+            row.id,
+            row.outer,
+            row.week,
+            found.header,
+            found.epoch,
+            "",
+            held,
+            body,
+            row.signature,
+            row,
+            lay=True,
         )
 
     def _look_up(self, arrivals: Iterable[Arrival], ids: Collection[EntryId]) -> None:
@@ -351,6 +361,7 @@ class _Batch:
             # It may be read by now: with all its parts.
             stored = self._of_row(row)
             if stored is not None:
+                a.lay = a.signature != stored.signature
                 a.held, a.body, a.signature = stored.held, stored.body, stored.signature
         if row == before:
             return False
@@ -392,8 +403,7 @@ class _Batch:
         try:
             entry.verify_entry_signature(a.epoch, a.header.device, a.id, a.outer, a.signature)
         except BadSignature as error:
-            self._refused.append((a.id, f"signature: {error}"))
-            a.signature = None
+            self._drop_signature(a, error)
             self._unsigned[a.id] = a
             return False
         return True
@@ -446,8 +456,12 @@ class _Batch:
         try:
             entry.open_signature(a.epoch, a.id, a.outer, a.signature)
         except BadSignature as error:
+            self._drop_signature(a, error)
+
+    def _drop_signature(self, a: Arrival, error: BadSignature) -> None:
+        if not a.lay:
             self._refused.append((a.id, f"signature: {error}"))
-            a.signature = None
+        a.signature = None
 
     def _walk(self, frontier: Sequence[Arrival], by_id: dict[EntryId, Arrival]) -> None:
         """Add the entries that are here and become authentic by these: from each, those before."""

@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from mlog import limits
-from mlog.log.bodies import SPOKEN
+from mlog.log.bodies import SPOKEN, Text
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
 from mlog.log.memory_tables import PeerMemory
 from mlog.log.store import (
+    AuthorRow,
     BodyState,
     ChainRow,
     DeviceRow,
@@ -32,6 +33,7 @@ from mlog.log.store import (
     Task,
     TimelineQuery,
 )
+from mlog.log.stored import readable_body
 
 __all__ = ["MemoryStore"]
 
@@ -385,12 +387,23 @@ class MemoryStore(PeerMemory):
         t = self._t
         return sum(not t.entries[n].hidden for kind in kinds for n in t.by_kind.get((log, kind), ()))
 
-    def search(self, words: str, log: int | None, limit: int) -> list[int]:
+    def authors(self) -> list[AuthorRow]:
+        found: dict[tuple[int, int, int, str, str, bool], list[int]] = {}
+        for n in self._t.entries:
+            row = self._row(n)
+            body = readable_body(row.kind, row.body)
+            if isinstance(body, Text) and row.chain and not row.hidden:
+                key = (row.log, row.chain, body.src, body.by, body.uid, row.mid is not None)
+                found.setdefault(key, []).append(row.time_ms)
+        return [AuthorRow(*key, len(times), min(times), max(times)) for key, times in sorted(found.items())]
+
+    def search(self, words: str, log: int | None, limit: int, before_n: int | None = None) -> list[int]:
         phrases = [part.strip() for part in words.lower().split('"') if part.strip(" *")]
         return [
             n
             for n, text in sorted(self._t.words.items(), reverse=True)
             if log in (None, self._t.entries[n].log)
+            and (before_n is None or n < before_n)
             and all(phrase in " ".join(text.lower().split()) for phrase in phrases)
         ][:limit]
 

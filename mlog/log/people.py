@@ -1,257 +1,56 @@
-"""People: which devices belong together, who reads a log on, and how a new device gets its secrets.
+"""People: the persons that a replica knows of, who reads a log on, and what follows from their changes.
 
-A person is a set of devices that vouch for each other in a person log. The device that founded the
-log is in it; a device that is in it admits another with an ADMIT entry, and that one confirms with
-its own record, its first entry there. All of this is worked out from the log's entries in the order
-of the view, so replicas with the same entries agree. docs/protocol.md, 4.6 and 17.
+What a person log says by itself: mlog/log/person.py.
 
 Two homes of one person each have a person log at first. The older one stays: this device goes over
 to the oldest person log that admits it, and leaves its own to be kept and not used any more.
+docs/protocol.md, 4.6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from mlog import limits
-from mlog.errors import InvalidInput, LimitExceeded, UserError
+from mlog.errors import LimitExceeded, UserError
 from mlog.log import bodies, crypto
-from mlog.log.authority import Role, Ruling, decide
+from mlog.log.authority import Role
 from mlog.log.bodies import Kind
-from mlog.log.crypto import Entropy, EpochKeys, LogKeys
-from mlog.log.cuts import NO_CUTS, Cuts, cuts_now, read_cuts
+from mlog.log.contacts import Contact, fold_contacts
+from mlog.log.crypto import EpochKeys
+from mlog.log.cuts import NO_CUTS, Cuts, Ends, EndsOf, cuts_now, device_ends
+from mlog.log.epochs import epoch_to_write, stated_epochs
 from mlog.log.fold import Draft, LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
+from mlog.log.membership import Membership, fold_membership, has_members
 from mlog.log.peers import PeerRow
-from mlog.log.store import DeviceRow, EntryRow, LogKind, Position, Store, TimelineQuery
-from mlog.log.stored import readable_body
+from mlog.log.person import Member, Person, Root, fold_person, root_of
+from mlog.log.store import ChainRow, DeviceRow, EntryRow, LogKind, LogRow, Store
 
 if TYPE_CHECKING:
     from mlog.log.replica import Replica
 
 __all__ = [
     "REVOKED_DEVICE",
-    "Member",
     "People",
-    "Person",
     "Standing",
-    "accept_grant",
     "admit",
-    "epoch_to_write",
-    "fold_person",
+    "befriend",
     "follow",
-    "grant_for",
-    "key_body",
     "private_log",
     "rename",
     "revoke",
     "shared_logs",
-    "stated_epochs",
 ]
-
 
 REVOKED_DEVICE: Final = (
     "this device was revoked, and its keys are never trusted again. To use the machine again, start a new "
     "home on it ('mlog --home FOLDER'), and add that."
 )
-_WRAP_SIZE: Final = 1168
-_RULINGS: Final = frozenset({Kind.ADMIT, Kind.REVOKE})
-_LINKED: Final = _RULINGS | {Kind.KEY, Kind.DEVICE}
-
-
-# -- who belongs together --------------------------------------------------------------------
-
-
-class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A device of a person.
-
-    Attributes:
-        name: What the person calls it.
-        noise, hpke: Its public keys, of its own record where that is here.
-        by: The device that admitted it; None for the one that founded the log.
-        confirmed: Its own record is in the person log: it says so too.
-    """
-
-    device: DeviceId
-    name: str
-    noise: bytes
-    hpke: bytes
-    by: DeviceId | None
-    confirmed: bool
-
-
-class Revocation(NamedTuple):
-    """One entry of a person log that revokes a device.
-
-    Attributes:
-        cuts: Where the device's chains in the person log end.
-    """
-
-    id: EntryId
-    by: DeviceId
-    cuts: tuple[bodies.Cut, ...]
-
-
-class Person(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person log says.
-
-    Attributes:
-        founded_ms: Time of its first entry, a claim.
-        name: What the person is called.
-        founder: The device that founded it: it stands for the person, also when it was revoked.
-        members: Its devices in the order of their admission, the founder first.
-        revoked: Devices that belonged to it: what they wrote before is still the person's.
-        revocations: By which entries they were revoked.
-    """
-
-    log: int
-    topic: Topic
-    founded_ms: int
-    name: str
-    founder: DeviceId
-    members: tuple[Member, ...]
-    revoked: tuple[Member, ...] = ()
-    revocations: Mapping[DeviceId, tuple[Revocation, ...]] = {}
-
-    @property
-    def age(self) -> tuple[int, Topic]:
-        """Sorts persons, the oldest first; no two are equal."""
-        return self.founded_ms, self.topic
-
-    def member(self, device: DeviceId) -> Member | None:
-        """The device, if it is one of this person's."""
-        return next((member for member in self.members if member.device == device), None)
-
-
-def fold_person(store: Store, log: int, topic: Topic) -> Person | None:
-    """Work out a person from a person log; None until its first entry and its founder's record are here.
-
-    Of ADMIT and REVOKE entries only the first STORE_ROWS_MAX in the order of the view are looked at, and
-    a person has at most KEY_RECIPIENTS_MAX devices: those that were admitted first.
-    """
-    # A record that is lost is damage, which the verification names: what hangs on it does not count.
-    authors = {chain.n: chain.device for chain in store.chains(log)}
-    root = _root(store, log, LogKind.PERSON)
-    founder = authors.get(root.chain) if root is not None else None
-    if root is None or founder is None:
-        return None
-    chains: dict[DeviceId, list[int]] = {}
-    for n, device in authors.items():
-        chains.setdefault(device, []).append(n)
-    record = _record(store, chains[founder])
-    if record is None:
-        return None
-    said = _rulings(store, log, authors)
-    authority = decide(founder, [ruling for ruling, _ in said])
-    standing = {ruling.id for ruling in authority.standing}
-    admitted: dict[DeviceId, tuple[bodies.Admit, DeviceId]] = {}
-    named: dict[DeviceId, tuple[Position, str]] = {}
-    revoked: dict[DeviceId, list[Revocation]] = {}
-    for ruling, body in said:
-        if ruling.id in standing:
-            device, by = DeviceId(ruling.subject), DeviceId(ruling.author)
-            if isinstance(body, bodies.Admit):
-                admitted.setdefault(device, (body, by))
-                named[device] = Position(ruling.rank, ruling.id), body.name
-            else:
-                revoked.setdefault(device, []).append(Revocation(ruling.id, by, body.cuts))
-    members: list[Member] = []
-    # A device that was revoked stays so: keys that somebody else may have are never trusted again.
-    for subject in (founder, *admitted):
-        own, admission = _record(store, chains.get(subject, ())), admitted.get(subject)
-        if own is not None:
-            position, name = named.get(subject, (None, ""))
-            latest = own[0] if position is None or position < own[0] else None
-            by = admission[1] if admission is not None else None
-            members.append(_member(subject, by, own[1], own[1].name if latest is not None else name))
-        elif admission is not None:
-            body, by = admission
-            members.append(_admitted(body, by, named[subject][1]))
-    active = [member for member in members if member.device not in revoked]
-    return Person(
-        log=log,
-        topic=topic,
-        founded_ms=root.time_ms,
-        name=record[1].person,
-        founder=founder,
-        members=tuple(active[: limits.KEY_RECIPIENTS_MAX]),
-        revoked=tuple(member for member in members if member.device in revoked),
-        revocations={device: tuple(entries) for device, entries in revoked.items()},
-    )
-
-
-def _rulings(
-    store: Store, log: int, authors: Mapping[int, DeviceId]
-) -> list[tuple[Ruling, bodies.Admit | bodies.Revoke]]:
-    """What the entries of a person log rule, each with the rulings before it that its author knew.
-
-    Author and reader see the same past: what is reached along parents and chains through entries of the
-    kinds that a person log is made of.
-    """
-    query = TimelineQuery(log=log, limit=limits.STORE_ROWS_MAX, kinds=_LINKED, hidden=True)
-    rows = store.timeline(query)
-    parents = store.parents([row.n for row in rows])
-    before: dict[int, EntryId] = {}
-    reached: dict[EntryId, frozenset[EntryId]] = {}
-    found: list[tuple[Ruling, bodies.Admit | bodies.Revoke]] = []
-    for row in rows:
-        named = [*parents.get(row.n, ()), *((before[row.chain],) if row.chain in before else ())]
-        past = frozenset(id_ for parent in named for id_ in reached.get(parent, ()))
-        before[row.chain] = row.id
-        body = readable_body(row.kind, row.body) if row.kind in _RULINGS else None
-        if isinstance(body, bodies.Admit | bodies.Revoke) and row.chain in authors:
-            ruling = Ruling(
-                id=row.id,
-                rank=row.rank,
-                author=authors[row.chain],
-                subject=body.device,
-                role=Role.ADMIN if isinstance(body, bodies.Admit) else Role.NONE,
-                past=past,
-            )
-            found.append((ruling, body))
-            past = frozenset({row.id})
-        reached[row.id] = past
-    return found
-
-
-def _member(device: DeviceId, by: DeviceId | None, record: bodies.Device, name: str) -> Member:
-    return Member(device=device, name=name, noise=record.noise, hpke=record.hpke, by=by, confirmed=True)
-
-
-def _admitted(body: bodies.Admit, by: DeviceId, name: str) -> Member:
-    return Member(
-        device=DeviceId(body.device), name=name, noise=body.noise, hpke=body.hpke, by=by, confirmed=False
-    )
-
-
-def _root(store: Store, log: int, kind: LogKind) -> EntryRow | None:
-    """The entry with which a log began."""
-    query = TimelineQuery(
-        log=log, limit=limits.KEY_ENTRIES_READ_MAX, kinds=frozenset({Kind.KEY}), hidden=True
-    )
-    for row in store.timeline(query):
-        body = readable_body(row.kind, row.body)
-        if row.seq == 0 and isinstance(body, bodies.Key) and body.log == kind:
-            return row
-    return None
-
-
-def _writer(store: Store, row: EntryRow) -> DeviceId | None:
-    return next((chain.device for chain in store.chain_rows([row.chain])), None)
-
-
-def _record(store: Store, chains: Iterable[int]) -> tuple[Position, bodies.Device] | None:
-    """The latest readable record in the chains of one device, and where it stands."""
-    latest: tuple[Position, bodies.Device] | None = None
-    for chain in chains:
-        for row in store.chain_kind(chain, Kind.DEVICE):
-            body = readable_body(row.kind, row.body)
-            if isinstance(body, bodies.Device) and (latest is None or latest[0] < row.position):
-                latest = row.position, body
-    return latest
 
 
 class Standing(NamedTuple):
@@ -260,16 +59,19 @@ class Standing(NamedTuple):
     Attributes:
         stand_ins: For each confirmed device, the one that stands for its person.
         devices: Of this device's own person.
-        revoked: Those that any person trusts no more.
+        ends: By log, the chain rows that do not count to their end, with the last number that does.
     """
 
     stand_ins: Mapping[DeviceId, DeviceId]
     devices: Set[DeviceId]
-    revoked: Set[DeviceId]
+    ends: Mapping[int, Mapping[int, int]]
 
 
 class People:
-    """The persons that a replica's person logs tell of, and what follows from that for writing.
+    """The persons that a replica's person logs tell of, and what follows from that: who belongs to which
+    conversation, who reads on, whose entries count, and who may have what.
+
+    A person's **subject** is the device that stands for it, or the topic of a person log that is not here.
 
     Worked out when asked, and kept until something changes: `forget` says that this process changed
     something; what other processes write is noticed.
@@ -281,19 +83,37 @@ class People:
         self._version = -1
         self._persons: list[Person] | None = None
         self._stand_ins: dict[DeviceId, DeviceId] = {}
+        self._by_subject: dict[bytes, Person] = {}
+        self._subjects: dict[Topic, DeviceId] = {}
+        self._revoked: dict[DeviceId, Person] = {}
+        self._contacts: dict[Topic, Contact] | None = None
+        self._private: int | None = None
+        self._roots: dict[int, Root] = {}
         self._epochs: dict[int, EpochKeys] = {}
         self._cuts: dict[int, Cuts] = {}
+        self._memberships: dict[int, Membership | None] = {}
+        self._ends: dict[int, Mapping[int, int]] = {}
+        self._shared: dict[DeviceId, Mapping[int, bool]] = {}
 
     def forget(self) -> None:
         """Work everything out again when it is asked for."""
         self._persons = None
-        self._epochs.clear()
-        self._cuts.clear()
+        self._contacts = None
+        self._private = None
+        for cache in (self._roots, self._epochs, self._cuts, self._memberships, self._ends, self._shared):
+            cache.clear()
 
     def forget_log(self, log: int) -> None:
-        """Look again under which epoch to write to a log, and where chains in it are cut."""
+        """Look again who belongs to a log, under which epoch it is written, and where chains in it end."""
+        for cache in (self._epochs, self._cuts, self._memberships, self._ends):
+            cache.pop(log, None)
+        self._shared.clear()
+
+    def forget_epoch(self, log: int) -> None:
+        """Look again under which epoch to write to a log."""
         self._epochs.pop(log, None)
-        self._cuts.pop(log, None)
+
+    # -- persons -----------------------------------------------------------------------------
 
     def persons(self) -> list[Person]:
         """All persons, the oldest first."""
@@ -304,15 +124,28 @@ class People:
             found = [
                 fold_person(self._store, row.n, row.topic)
                 for row in self._store.logs()
-                if row.kind == LogKind.PERSON
+                if row.kind == LogKind.PERSON and row.secret
             ]
             self._persons = sorted((p for p in found if p is not None), key=lambda person: person.age)
-            self._stand_ins = {}
-            for person in self._persons:
-                for member in (*person.members, *person.revoked):
-                    if member.confirmed:
-                        self._stand_ins.setdefault(member.device, person.founder)
+            self._index(self._persons)
         return self._persons
+
+    def _index(self, persons: Sequence[Person]) -> None:
+        self._stand_ins = {}
+        self._by_subject = {}
+        self._revoked = {}
+        for person in persons:
+            for member in (*person.members, *person.revoked):
+                if member.confirmed:
+                    self._stand_ins.setdefault(member.device, person.founder)
+        for person in persons:
+            self._by_subject.setdefault(person.founder, person)
+            for device in person.revocations:
+                known = next((m for m in person.revoked if m.device == device), None)
+                # Nobody revokes the device of another person by admitting it unasked.
+                if device not in self._stand_ins or (known is not None and known.confirmed):
+                    self._revoked[device] = person
+        self._subjects = {p.topic: self._stand_ins.get(p.founder, p.founder) for p in persons}
 
     def current(self) -> Person | None:
         """This device's own person: the oldest that admits it and to which it said yes."""
@@ -321,6 +154,24 @@ class People:
             if member is not None and member.confirmed:
                 return person
         return None
+
+    def person_of(self, subject: bytes) -> Person | None:
+        """The person with this subject, if its log is here."""
+        self.persons()
+        return self._by_subject.get(subject)
+
+    def subject_of(self, device: DeviceId) -> DeviceId | None:
+        """The subject of the person of a device; None where no person log here has it."""
+        return self.stand_ins().get(device)
+
+    def subject_of_topic(self, topic: Topic) -> bytes:
+        """The subject of the person with this log."""
+        self.persons()
+        return self._subjects.get(topic, topic)
+
+    def subject(self) -> DeviceId:
+        """The subject of this device's own person."""
+        return self.stand_in(self._device)
 
     def stand_ins(self) -> Mapping[DeviceId, DeviceId]:
         """For each device that a person admits and that confirmed it, the device that stands for both."""
@@ -335,12 +186,10 @@ class People:
         """Whether a device is this one, or of the same person."""
         return self.stand_in(device) == self.stand_in(self._device)
 
-    def standing(self) -> Standing:
-        """As it is now."""
-        person = self.current()
-        devices = frozenset(m.device for m in person.members) if person is not None else frozenset[DeviceId]()
-        revoked = {device for person in self.persons() for device in person.revocations}
-        return Standing(dict(self.stand_ins()), devices, revoked)
+    def is_revoked(self, device: DeviceId) -> bool:
+        """Whether a person that a device belonged to trusts it no more."""
+        self.persons()
+        return device in self._revoked
 
     def device_rows(self) -> list[DeviceRow]:
         """What devices say of themselves, each in the oldest person log that has it."""
@@ -352,26 +201,161 @@ class People:
                     rows.setdefault(member.device, row)
         return list(rows.values())
 
-    def readers(self, log: int) -> tuple[Member, ...] | None:
-        """The devices that may read what is written to a log now; None where no person log tells.
+    def standing(self) -> Standing:
+        """As it is now."""
+        person = self.current()
+        devices = frozenset(m.device for m in person.members) if person is not None else frozenset[DeviceId]()
+        ends = {row.n: self.ends(row.n) for row in self._store.logs() if row.secret}
+        return Standing(dict(self.stand_ins()), devices, ends)
 
-        Every log is for the devices of one person: a person log for its own, others for ours.
-        """
-        person = next((p for p in self.persons() if p.log == log), None) or self.current()
-        return None if person is None else person.members
+    # -- contacts ----------------------------------------------------------------------------
+
+    def private_log(self) -> int | None:
+        """The private log of this person: the oldest that the founder of the person log began."""
+        person = self.current()
+        if self._private is None:
+            found: list[tuple[int, Topic, int]] = []
+            for row in self._store.logs() if person is not None else ():
+                root = self._root(row) if row.kind == LogKind.PRIVATE and row.secret else None
+                if root is not None and person is not None and root.founder == person.founder:
+                    found.append((root.row.time_ms, row.topic, row.n))
+            if not found:
+                # Its first entry may be on its way; nobody says so when it comes.
+                return None
+            self._private = min(found)[2]
+        return self._private
+
+    def contacts(self) -> Mapping[Topic, Contact]:
+        """The persons whom this one accepted."""
+        self.persons()
+        if self._contacts is None:
+            private = self.private_log()
+            self._contacts = fold_contacts(self._store, private) if private is not None else {}
+        return self._contacts
+
+    def contact_of(self, subject: bytes) -> Contact | None:
+        """The contact with this subject, if it is one."""
+        return next((c for t, c in self.contacts().items() if self.subject_of_topic(t) == subject), None)
+
+    def _root(self, row: LogRow) -> Root | None:
+        root = self._roots.get(row.n)
+        if root is None and (root := root_of(self._store, row.n, row.topic, row.kind)) is not None:
+            self._roots[row.n] = root
+        return root
+
+    # -- conversations -----------------------------------------------------------------------
+
+    def membership(self, log: int) -> Membership | None:
+        """Who belongs to a conversation; None where nobody ever ruled about that: it is of one person."""
+        self.persons()
+        if log not in self._memberships:
+            self._memberships[log] = self._fold_membership(log)
+        return self._memberships[log]
+
+    def _fold_membership(self, log: int) -> Membership | None:
+        if not has_members(self._store, log):
+            return None
+        row = next((row for row in self._store.logs() if row.n == log), None)
+        root = self._root(row) if row is not None and row.kind == LogKind.CONVERSATION else None
+        if root is None or not root.proven:
+            return None
+        rule = device_ends(self._store, log, self._revoked)
+        return fold_membership(
+            self._store,
+            log,
+            self.subject_of(root.founder) or root.founder,
+            subject_of=self.subject_of,
+            subject_of_topic=self.subject_of_topic,
+            revoked=Cuts(self._store, log, [rule]) if rule is not None else NO_CUTS,
+        )
+
+    def is_proven(self, log: int) -> bool:
+        """Whether nobody can claim to have begun a log but who did."""
+        row = next((row for row in self._store.logs() if row.n == log), None)
+        root = self._root(row) if row is not None else None
+        return root is not None and root.proven
+
+    def role(self, log: int) -> Role:
+        """The role of this device's own person in a conversation."""
+        membership = self.membership(log)
+        return Role.ADMIN if membership is None else membership.role(self.subject())
+
+    def may_write(self, log: int) -> bool:
+        """Whether what is written here to a log counts: to one's own logs, and where one is a member."""
+        person = next((p for p in self.persons() if p.log == log), None)
+        if person is not None:
+            return person.member(self._device) is not None
+        return self.role(log) != Role.NONE
+
+    def heads(self, log: int) -> tuple[EntryId, ...]:
+        """The rulings in a log that no other one knows: what an entry that needs a right names."""
+        person = next((p for p in self.persons() if p.log == log), None)
+        if person is not None:
+            return person.heads[: limits.PARENTS_MAX // 4]
+        membership = self.membership(log)
+        return membership.heads if membership is not None else ()
+
+    def erasers(self, log: int, rows: Sequence[EntryRow]) -> set[int]:
+        """Those of these erasures that an admin made, who may erase what others said, by their number."""
+        membership = self.membership(log) if rows else None
+        if membership is None:
+            return set()
+        parents = self._store.parents([row.n for row in rows])
+        devices = {c.n: c.device for c in self._store.chain_rows({row.chain for row in rows})}
+        return {
+            row.n
+            for row in rows
+            if row.chain in devices
+            and membership.role_at(self.subject_of(devices[row.chain]), parents.get(row.n, ())) == Role.ADMIN
+        }
 
     def cuts(self, log: int) -> Cuts:
-        """Where the chains of revoked devices end in a log."""
+        """Where chains in a log end that do not count beyond."""
         persons = self.persons()
         found = self._cuts.get(log)
         if found is None:
-            revoked = {device: person for person in persons for device in person.revocations}
-            found = self._cuts[log] = read_cuts(self._store, log, revoked) if revoked else NO_CUTS
+            person = next((p for p in persons if p.log == log), None)
+            of_log = dict.fromkeys(person.revocations, person) if person is not None else {}
+            membership = self.membership(log)
+            rules = [
+                device_ends(self._store, log, of_log or self._revoked),
+                membership.ends_of if membership is not None else None,
+                _ends_of_others(person) if person is not None and person.proven else None,
+            ]
+            found = self._cuts[log] = Cuts(self._store, log, [rule for rule in rules if rule is not None])
         return found
 
-    def is_revoked(self, device: DeviceId) -> bool:
-        """Whether a person that a device belonged to trusts it no more."""
-        return any(device in person.revocations for person in self.persons())
+    def ends(self, log: int) -> Mapping[int, int]:
+        """The chain rows of a log that do not count to their end, with the last number that does."""
+        self.persons()
+        found = self._ends.get(log)
+        if found is None:
+            cuts = self.cuts(log)
+            chains = self._store.chains(log) if cuts else ()
+            ends = {chain.n: cuts.end_of(chain) for chain in chains}
+            found = self._ends[log] = {n: end for n, end in ends.items() if end is not None}
+        return found
+
+    # -- who reads ---------------------------------------------------------------------------
+
+    def readers(self, log: int) -> tuple[Member, ...] | None:
+        """The devices that may read what is written to a log now; None where no person log tells.
+
+        A person log is for its own devices, a conversation for those of its members, the rest for ours.
+        Where members have more than KEY_RECIPIENTS_MAX devices in all, each has its first ones.
+        """
+        person = next((p for p in self.persons() if p.log == log), None)
+        membership = self.membership(log) if person is None else None
+        if membership is None:
+            person = person or self.current()
+            return None if person is None else person.members
+        persons = [self._by_subject.get(joined.subject) for joined in membership.joined()]
+        found: dict[DeviceId, Member] = {}
+        for members in zip_longest(*(p.members for p in persons if p is not None)):
+            for member in members:
+                if member is not None and len(found) < limits.KEY_RECIPIENTS_MAX:
+                    found.setdefault(member.device, member)
+        return tuple(found.values())
 
     def epoch(self, state: LogState, readers: Sequence[Member]) -> EpochKeys | None:
         """The epoch under which to write, or None where a new one has to begin."""
@@ -379,87 +363,153 @@ class People:
         known = self._epochs.get(state.n)
         if known is None:
             devices = frozenset(member.device for member in readers)
-            known = epoch_to_write(state.keys, stated_epochs(self._store, state.n), devices)
+            stated, membership = stated_epochs(self._store, state.n, self.cuts(state.n)), None
+            if state.kind == LogKind.CONVERSATION:
+                membership = self.membership(state.n)
+            if membership is not None:
+                stated = [epoch for epoch in stated if membership.knew_removals(epoch.parents)]
+            known = epoch_to_write(state.keys, stated, devices, granted=membership is None)
             if known is not None:
                 self._epochs[state.n] = known
         return known
 
+    def present_epoch(self, state: LogState) -> EpochKeys:
+        """The epoch that those know who read so far: what changes who reads on is sealed under it.
 
-# -- epochs ----------------------------------------------------------------------------------
+        In a conversation of several persons only what its key entries state counts for that.
+        """
+        if self.membership(state.n) is None:
+            return state.keys.current
+        known = {(epoch.number, crypto.commitment(epoch.secret)): epoch for epoch in state.keys.epochs}
+        stated = stated_epochs(self._store, state.n, self.cuts(state.n))
+        found = [known[s.number, s.commitment] for s in stated if (s.number, s.commitment) in known]
+        return max(found, key=lambda epoch: epoch.number, default=state.keys.current)
+
+    # -- who may have what -------------------------------------------------------------------
+
+    def shared_with(self, device: DeviceId) -> Set[int]:
+        """The logs that a device of another person may have: what it is offered, asked for, and sent.
+
+        A contact has our person log, and may bring logs that we know nothing of yet; who is a member of
+        a conversation with us has that, and the person logs of all that belong or belonged to it.
+        """
+        return self._shared_with(device).keys()
+
+    def granted_to(self, device: DeviceId) -> Set[int]:
+        """Those of these logs whose secrets a device of another person may have of us."""
+        return {n for n, granted in self._shared_with(device).items() if granted}
+
+    def is_contact(self, device: DeviceId) -> bool:
+        """Whether a device is of a person whom we accepted."""
+        subject = self.subject_of(device)
+        if subject is not None:
+            member = self._by_subject[subject].member(device)
+            return member is not None and member.confirmed and self.contact_of(subject) is not None
+        # Until the person's log is here, the device with which we met stands for it.
+        met = (topic for topic, contact in self.contacts().items() if contact.device == device)
+        return any(self.subject_of_topic(topic) == topic for topic in met)
+
+    def _shared_with(self, device: DeviceId) -> Mapping[int, bool]:
+        self.persons()
+        if device not in self._shared:
+            self._shared[device] = dict(self._may_have(device))
+        return self._shared[device]
+
+    def _may_have(self, device: DeviceId) -> Iterable[tuple[int, bool]]:
+        """Logs, each with whether its secrets may be granted."""
+        own, subject = self.current(), self.subject_of(device)
+        if own is None or self.is_revoked(device) or self.is_own(device):
+            return
+        is_contact, subjects = self.is_contact(device), set[bytes]()
+        if subject is not None:
+            member = self._by_subject[subject].member(device)
+            if member is None or not member.confirmed:
+                return
+            subjects.add(subject)
+        rows = [row for row in self._store.logs() if row.secret]
+        common = self._common(rows, subject) if subject is not None else {}
+        if not is_contact and not common:
+            return
+        for n, membership in common.items():
+            subjects |= membership.subjects()
+            yield n, True
+        persons = {person.log: person for person in self.persons()}
+        for row in rows:
+            if row.kind == LogKind.PERSON:
+                person = persons.get(row.n)
+                if person is None:
+                    if is_contact:
+                        yield row.n, False
+                elif row.n == own.log or self._subjects[person.topic] in subjects:
+                    yield row.n, True
+            elif row.kind == LogKind.CONVERSATION and is_contact and self._is_foreign(row):
+                yield row.n, False
+
+    def _is_foreign(self, row: LogRow) -> bool:
+        """Whether a conversation is one that we were given, and do not know to belong to yet."""
+        root, membership = self._root(row), self.membership(row.n)
+        if membership is not None and membership.role(self.subject()) != Role.NONE:
+            return False
+        if root is not None and self.is_own(root.founder):
+            return False
+        return not any(self.is_own(chain.device) for chain in self._store.chains(row.n))
+
+    def _common(self, rows: Iterable[LogRow], subject: bytes) -> dict[int, Membership]:
+        """The conversations to which both we and another person belong."""
+        found: dict[int, Membership] = {}
+        for row in rows:
+            membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION else None
+            if (
+                membership is not None
+                and membership.role(subject) != Role.NONE
+                and membership.role(self.subject()) != Role.NONE
+            ):
+                found[row.n] = membership
+        return found
+
+    def acquaintances(self) -> dict[bytes, Person]:
+        """By subject, the other persons whom we meet: contacts, and members of common conversations."""
+        found: dict[bytes, Person] = {}
+        subjects = [self.subject_of_topic(topic) for topic in self.contacts()]
+        for row in self._store.logs():
+            membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION and row.secret else None
+            if membership is not None and membership.role(self.subject()) != Role.NONE:
+                subjects += [joined.subject for joined in membership.joined()]
+        for subject in subjects:
+            person = self._by_subject.get(subject)
+            if person is not None and subject != self.subject():
+                found[subject] = person
+        return found
+
+    def persons_to_share(self) -> list[int]:
+        """The person logs besides our own that all our devices need: of those we meet or met, and logs of
+        our own that we left and that a conversation names."""
+        own, subjects, topics = self.subject(), set[bytes](), set[Topic]()
+        subjects.update(self.subject_of_topic(topic) for topic in self.contacts())
+        for row in self._store.logs():
+            membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION and row.secret else None
+            if membership is not None:
+                subjects |= membership.subjects()
+                topics |= membership.named()
+        current = self.current()
+        return [
+            p.log
+            for p in self.persons()
+            if (current is None or p.log != current.log)
+            and (
+                p.topic in topics or (self._subjects[p.topic] in subjects and self._subjects[p.topic] != own)
+            )
+        ]
 
 
-class StatedEpoch(NamedTuple):
-    """What a key entry says of its epoch.
+def _ends_of_others(person: Person) -> EndsOf:
+    """In a person log only the entries of the person's own devices count."""
+    admitted = person.admitted()
 
-    Attributes:
-        id: The key entry.
-        recipients: Devices for which it wraps the secret.
-    """
+    def ends_of(chain: ChainRow) -> Ends | None:
+        return None if chain.device in admitted else frozenset()
 
-    number: int
-    id: EntryId
-    commitment: bytes
-    recipients: frozenset[bytes]
-
-
-def stated_epochs(store: Store, log: int) -> list[StatedEpoch]:
-    """What the latest KEY_ENTRIES_READ_MAX key entries of a log say."""
-    query = TimelineQuery(
-        log=log,
-        limit=limits.KEY_ENTRIES_READ_MAX,
-        kinds=frozenset({Kind.KEY}),
-        newest_first=True,
-    )
-    found: list[StatedEpoch] = []
-    for row in store.timeline(query):
-        body = readable_body(row.kind, row.body)
-        if isinstance(body, bodies.Key):
-            recipients = frozenset(wrap.device for wrap in body.wraps)
-            found.append(StatedEpoch(body.epoch, row.id, bytes.fromhex(body.commitment), recipients))
-    return found
-
-
-def epoch_to_write(keys: LogKeys, stated: Sequence[StatedEpoch], devices: Set[DeviceId]) -> EpochKeys | None:
-    """Of the epochs with the greatest number, that for exactly these devices; of several the lowest id.
-
-    One that was granted, and whose key entry has not come yet, is trusted to be for them.
-    """
-    newest = max((epoch.number for epoch in stated), default=0)
-    if keys.current.number > newest:
-        return keys.current
-    known = {(epoch.number, crypto.commitment(epoch.secret)): epoch for epoch in keys.epochs}
-    for epoch in sorted(stated, key=lambda epoch: epoch.id):
-        if epoch.number == newest and epoch.recipients == devices:
-            found = known.get((epoch.number, epoch.commitment))
-            if found is not None:
-                return found
-    return None
-
-
-def key_body(
-    entropy: Entropy,
-    topic: Topic,
-    author: DeviceId,
-    readers: Iterable[tuple[DeviceId, bytes]],
-    number: int,
-    secret: bytes,
-    log: str = "",
-) -> bodies.Key:
-    """What a key entry says: an epoch secret, wrapped for each reader.
-
-    Args:
-        readers: Devices with their HPKE public keys.
-        log: Kind of log, in its first entry.
-    """
-    wraps: list[bodies.Wrap] = []
-    for device, hpke in readers:
-        try:
-            sealed = entropy.wrap(hpke, secret, crypto.wrap_info(topic, author, number, device))
-        except InvalidInput:
-            # A device that was admitted with a key that is none reads nothing, and stops nobody.
-            sealed = bytes(_WRAP_SIZE)
-        wraps.append(bodies.Wrap(device=device, sealed=sealed))
-    return bodies.Key(epoch=number, commitment=crypto.commitment(secret).hex(), wraps=tuple(wraps), log=log)
+    return ends_of
 
 
 # -- changes ---------------------------------------------------------------------------------
@@ -520,7 +570,7 @@ def revoke(replica: Replica, device: DeviceId, now_ms: int) -> None:
         said = [bodies.Revoke(device=device, cuts=part) for part in _in_parts(cuts)]
         rows = replica.write(person.log, [Draft(Kind.REVOKE, body, now_ms) for body in said], now_ms)
         for state in shared_logs(replica):
-            if state.n != person.log:
+            if state.n != person.log and replica.people.may_write(state.n):
                 parts = _in_parts(cuts_now(store, state.n, device))
                 drafts = [
                     Draft(Kind.REVOKE, bodies.Revoke(device=device, by=rows[0].id.hex(), cuts=part), now_ms)
@@ -568,20 +618,58 @@ def follow(replica: Replica, before: Standing, now_ms: int) -> None:
     for device in peers:
         if people.is_revoked(device):
             store.remove_peer(device)
-    if after.revoked != before.revoked:
-        for state in replica.logs():
-            replica.recount_cut(state.n, after.revoked)
+    befriend(replica, now_ms)
+    for log, ends in after.ends.items():
+        replica.recount(log, before.ends.get(log, {}), ends)
+
+
+def befriend(replica: Replica, now_ms: int) -> None:
+    """Let the devices of the persons whom we meet connect, and those of no others any more."""
+    store, people = replica.store, replica.people
+    met = {
+        contact.device
+        for topic, contact in people.contacts().items()
+        if people.subject_of_topic(topic) == topic
+    }
+    devices: dict[DeviceId, tuple[Member, str]] = {}
+    for subject, person in people.acquaintances().items():
+        contact = people.contact_of(subject)
+        for member in person.members:
+            if member.confirmed and not people.is_own(member.device):
+                devices[member.device] = member, contact.name if contact is not None else person.name
+    known = {peer.device: peer for peer in store.peers()}
+    for device, peer in known.items():
+        if not peer.own and device not in devices and device not in met:
+            store.remove_peer(device)
+    for device, (member, name) in devices.items():
+        peer = known.get(device)
+        if peer is not None and peer.own:
+            continue
+        row = PeerRow(
+            device=device,
+            name=f"{name} ({member.name})",
+            noise=member.noise,
+            hpke=member.hpke,
+            own=False,
+            addresses=peer.addresses if peer is not None else (),
+            added_ms=peer.added_ms if peer is not None else now_ms,
+            seen_ms=peer.seen_ms if peer is not None else 0,
+        )
+        if row != peer:
+            store.put_peer(row)
 
 
 def _join(replica: Replica, now_ms: int) -> bool:
     """Confirm the oldest person that admits this device, if it is older than its own."""
     people, device = replica.people, replica.device_id
     own = people.current()
+    trusted = {peer.device for peer in replica.store.peers() if peer.own}
     for person in people.persons():
         if own is not None and person.age >= own.age:
             return False
         admitted = person.member(device)
-        if admitted is None:
+        # Whom we only know as somebody else cannot make us a part of them.
+        if admitted is None or not any(m.confirmed and m.device in trusted for m in person.members):
             continue
         known = own.member(device) if own is not None else None
         record = bodies.Device(
@@ -625,15 +713,8 @@ def _make_peer(store: Store, people: People, peer: PeerRow | None, device: Devic
 
 def private_log(replica: Replica) -> LogState | None:
     """The private log of this person: the oldest that the founder of the person log began."""
-    person = replica.people.current()
-    if person is None:
-        return None
-    found: list[tuple[int, Topic, LogState]] = []
-    for state in replica.logs(LogKind.PRIVATE):
-        root = _root(replica.store, state.n, LogKind.PRIVATE)
-        if root is not None and _writer(replica.store, root) == person.founder:
-            found.append((root.time_ms, state.keys.topic, state))
-    return min(found)[2] if found else None
+    n = replica.people.private_log()
+    return replica.log(n) if n is not None else None
 
 
 def shared_logs(replica: Replica) -> list[LogState]:
@@ -646,132 +727,3 @@ def shared_logs(replica: Replica) -> list[LogState]:
         return replica.logs()
     own = {person.log, private.n if private is not None else 0}
     return [state for state in replica.logs() if state.kind == LogKind.CONVERSATION or state.n in own]
-
-
-# -- grants ----------------------------------------------------------------------------------
-
-_Secret: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-_Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=limits.SEQ_MAX)]
-"""Of an epoch; 0 is the one that follows from the log's secret."""
-
-
-class _Granted(msgspec.Struct, frozen=True, array_like=True):
-    """One log of a grant."""
-
-    kind: str
-    topic: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-    secret: _Secret
-    epochs: Annotated[tuple[tuple[_Number, _Secret], ...], msgspec.Meta(max_length=limits.EPOCHS_MAX)]
-
-
-_Grant: TypeAlias = Annotated[list[_Granted], msgspec.Meta(max_length=limits.GRANT_LOGS_MAX)]
-_DECODER: Final = msgspec.msgpack.Decoder(_Grant)
-_GRANTED_KINDS: Final = frozenset({LogKind.CONVERSATION, LogKind.PERSON, LogKind.PRIVATE})
-
-
-def grant_for(
-    replica: Replica, device: DeviceId, known_topics: Collection[bytes], binding: bytes
-) -> bytes | None:
-    """The secrets of logs that another device of this person lacks, sealed for it.
-
-    At most GRANT_LOGS_MAX logs and about GRANT_SIZE_MAX_BYTES: while it gives something, there may
-    be more once the device knows these.
-
-    Args:
-        known_topics: Logs that the device is known to have the secrets of.
-        binding: 32 bytes that only this session has.
-
-    Returns:
-        None where there is nothing to grant, or the device is not of this person, or has no usable key.
-    """
-    person = replica.people.current()
-    member = person.member(device) if person is not None else None
-    if member is None or device == replica.device_id:
-        return None
-    granted: list[_Granted] = []
-    size = 0
-    for state in shared_logs(replica):
-        epochs = [(epoch.number, epoch.secret) for epoch in state.keys.epochs[1:]]
-        # Epochs of one number were begun by devices that did not know of each other: there may be
-        # one that was not wrapped for this device, because its author had not heard of it.
-        if state.keys.topic in known_topics and len(dict(epochs)) == len(epochs):
-            continue
-        log = _Granted(state.kind, state.keys.topic, state.keys.secret, tuple(epochs[-limits.EPOCHS_MAX :]))
-        size += len(msgspec.msgpack.encode(log))
-        if granted and (size > limits.GRANT_SIZE_MAX_BYTES or len(granted) == limits.GRANT_LOGS_MAX):
-            break
-        granted.append(log)
-    return _seal_grant(replica, member, granted, binding) if granted else None
-
-
-def _seal_grant(replica: Replica, member: Member, granted: list[_Granted], binding: bytes) -> bytes | None:
-    info = _grant_info(replica.device_id, member.device, binding)
-    key = replica.entropy.random(crypto.SECRET_SIZE)
-    try:
-        wrapped = replica.entropy.wrap(member.hpke, key, info)
-    except InvalidInput:
-        # Its own record says a key that is none: nothing can be wrapped for it.
-        return None
-    sealed = crypto.seal(crypto.derive("grant", key), msgspec.msgpack.encode(granted), info)
-    return wrapped + sealed
-
-
-def _grant_info(giver: DeviceId, recipient: DeviceId, binding: bytes) -> bytes:
-    """Binds a grant to both devices and to one session."""
-    assert len(binding) == 32
-    return b"mlog v1 grant\0" + giver + recipient + binding
-
-
-def accept_grant(
-    replica: Replica, from_device: DeviceId, sealed: bytes, binding: bytes, now_ms: int
-) -> list[int]:
-    """Take the secrets that another device of this person sent; durable on return.
-
-    Returns:
-        Numbers of the logs that are new here.
-
-    Raises:
-        LimitExceeded: Longer than any grant.
-        InvalidInput: Of a device that is not trusted as this person's, sealed for another device or
-            session, or not a grant; nothing was taken.
-    """
-    store = replica.store
-    if not any(peer.own and peer.device == from_device for peer in store.peers()):
-        raise InvalidInput("secrets from a device that is not one of yours")
-    granted = _open_grant(replica, from_device, sealed, binding)
-    with replica.transaction():
-        before = replica.people.standing()
-        known = {row.topic: row for row in store.logs()}
-        new: dict[Topic, tuple[LogKind, LogKeys]] = {}
-        for log, keys in granted:
-            row = known.get(keys.topic)
-            if row is None:
-                new.setdefault(keys.topic, (LogKind(log.kind), keys))
-            elif row.kind == log.kind:
-                replica.learn_epochs(row.n, keys.epochs[1:])
-        added = replica.add_logs(list(new.values()))
-        follow(replica, before, now_ms)
-    return added
-
-
-def _open_grant(
-    replica: Replica, from_device: DeviceId, sealed: bytes, binding: bytes
-) -> list[tuple[_Granted, LogKeys]]:
-    if len(sealed) > _WRAP_SIZE + 2 * limits.GRANT_SIZE_MAX_BYTES:
-        raise LimitExceeded(f"grant of {len(sealed)} bytes")
-    info = _grant_info(from_device, replica.device_id, binding)
-    key = crypto.unwrap(replica.device_keys, sealed[:_WRAP_SIZE], info)
-    plain = crypto.open_sealed(crypto.derive("grant", key), sealed[_WRAP_SIZE:], info)
-    try:
-        granted = _DECODER.decode(plain)
-    except msgspec.DecodeError as error:
-        raise InvalidInput(f"grant: {error}") from None
-    opened: list[tuple[_Granted, LogKeys]] = []
-    for log in granted:
-        keys = LogKeys(log.secret)
-        if log.kind not in _GRANTED_KINDS or keys.topic != log.topic:
-            raise InvalidInput("grant of a log whose secret is another's")
-        for number, secret in log.epochs:
-            keys.add_epoch(EpochKeys(number, secret))
-        opened.append((log, keys))
-    return opened

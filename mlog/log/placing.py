@@ -34,6 +34,7 @@ class Arrival(msgspec.Struct, gc=False):
         row: As it is stored, None for a new one.
         vouched: It is authentic.
         late: A body came that was not here before.
+        lay: Its signature lay here, and is not of what came: if it is bad, that is not the sender's doing.
     """
 
     id: EntryId
@@ -48,6 +49,7 @@ class Arrival(msgspec.Struct, gc=False):
     row: EntryRow | None = None
     vouched: bool = False
     late: bool = False
+    lay: bool = False
 
 
 class Chain(msgspec.Struct):

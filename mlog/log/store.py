@@ -20,6 +20,7 @@ from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, messa
 from mlog.log.peers import PeerStore
 
 __all__ = [
+    "AuthorRow",
     "BodyState",
     "ChainRow",
     "DeviceRow",
@@ -298,6 +299,27 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
         return Position(self.rank, self.id)
 
 
+class AuthorRow(msgspec.Struct, frozen=True, gc=False):
+    """Somebody who says something in a log, as one chain names them.
+
+    Attributes:
+        src: Which IMPORT of the chain tells of the file.
+        by, uid: What imported messages claim; "" of messages written in mlog.
+        imported: Whether they are claims.
+        messages: How many are shown, claimed between `first_ms` and `last_ms`.
+    """
+
+    log: int
+    chain: int
+    src: int
+    by: str
+    uid: str
+    imported: bool
+    messages: int
+    first_ms: int
+    last_ms: int
+
+
 class TimelineQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which entries of a log that are read, in the order of the view.
 
@@ -514,8 +536,12 @@ class Store(PeerStore, Protocol):
         """How many messages of a chain from behind a number on are shown."""
         ...
 
-    def search(self, words: str, log: int | None, limit: int) -> list[int]:
-        """`n` of the newest stored entries that match an FTS5 expression."""
+    def authors(self) -> list[AuthorRow]:
+        """Who says something, in all logs; messages whose text is not here do not count."""
+        ...
+
+    def search(self, words: str, log: int | None, limit: int, before_n: int | None = None) -> list[int]:
+        """`n` of the newest stored entries that match an FTS5 expression, of those that came before one."""
         ...
 
     def hits(self, ns: Collection[int]) -> list[Hit]:

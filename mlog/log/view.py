@@ -30,11 +30,13 @@ class Author(msgspec.Struct, frozen=True, kw_only=True):
         name: The person's name; of an imported message, the name that the file gives.
         device: The device that signed it.
         claimed: The name is a claim of the importer, whose device this is.
+        uid: What the program of an imported message knows the author by, or "".
     """
 
     name: str
     device: DeviceId
     claimed: bool = False
+    uid: str = ""
 
 
 class Reacted(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,6 +247,7 @@ class View:
                 name=by if claimed else self.name_of(row),
                 device=device,
                 claimed=claimed,
+                uid=body.uid if claimed and isinstance(body, bodies.Text) else "",
             ),
             time_ms=row.time_ms,
             position=row.position,

@@ -16,7 +16,7 @@ from mlog.protocol.marks import encode_marks, mark_key, marks_of
 from mlog.protocol.sending import Sender
 from mlog.protocol.sketching import Sketched, decode_weeks
 from mlog.protocol.standing import SLICE_LOGS, Standing, stand
-from mlog.protocol.vector import decode_vector, encode_vector, may_encode
+from mlog.protocol.vector import count, decode_vector, encode_vector, may_encode, subtract
 
 __all__ = ["Follower"]
 
@@ -100,8 +100,15 @@ class Follower:
     def have(self, message: wire.Have) -> None:
         """What the leader holds: what it is about to send."""
         log = self._link.log_of(message.tag)
-        if log is not None:
-            self._keeper.heard(log, decode_vector(message.vector))
+        if log is None:
+            return
+        theirs = decode_vector(message.vector)
+        self._keeper.heard(log, theirs)
+        mine = self._link.held(log, 0) or {}
+        lacks = [
+            subtract(held.ranges, mine[tag].ranges if tag in mine else ()) for tag, held in theirs.items()
+        ]
+        self._link.tell("lacks", log, sum(map(count, lacks)))
 
     def weeks(self, question: wire.AskWeeks) -> Job:
         """Say the marks of segments."""

@@ -28,7 +28,9 @@ __all__ = [
     "PairKeys",
     "beacon_tags",
     "decode_txt",
+    "decode_waiting",
     "encode_txt",
+    "encode_waiting",
     "hour_of",
     "pair_keys",
     "random_instance",
@@ -42,6 +44,7 @@ _HOUR_MS: Final = 3_600_000
 _INSTANCE_SIZE: Final = 12
 _INSTANCE: Final = re.compile("[a-z2-7]{12}")
 _VERSION: Final = b"1"
+_WAITS: Final = b"1"
 _TAGS_PER_STRING: Final = 16
 """Tags in one string of a TXT record, 128 bytes: a string holds at most 255."""
 
@@ -191,6 +194,29 @@ def decode_txt(strings: Mapping[bytes, bytes | None]) -> Announcement:
     if not tags:
         raise InvalidInput("an announcement without tags")
     return Announcement(tuple(_unpack(strings.get(b"a") or b"")), tuple(sorted(tags)))
+
+
+# -- devices that wait to be paired ----------------------------------------------------------
+
+
+def encode_waiting(addresses: Sequence[str]) -> dict[bytes, bytes]:
+    """The strings of a TXT record that says: here a device waits to be paired.
+
+    Raises:
+        InvalidInput: Addresses that cannot be announced.
+    """
+    return {b"v": _VERSION, b"a": _pack(addresses), b"p": _WAITS}
+
+
+def decode_waiting(strings: Mapping[bytes, bytes | None]) -> tuple[str, ...]:
+    """The addresses of a device that waits to be paired, of whatever anybody may have sent.
+
+    Raises:
+        InvalidInput: Something else, or of another version.
+    """
+    if strings.get(b"v") != _VERSION or strings.get(b"p") != _WAITS:
+        raise InvalidInput("not a device that waits to be paired")
+    return tuple(_unpack(strings.get(b"a") or b""))
 
 
 # -- parts -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ the commit of what they acknowledge.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import msgspec
@@ -14,25 +15,33 @@ import msgspec
 from mlog.log.entry import Sealed
 from mlog.log.ids import DeviceId, EntryId
 from mlog.log.store import Digest
+from mlog.protocol import pairing
+from mlog.protocol.pairing import DeviceRecord
 
 __all__ = [
+    "Admitted",
     "Ask",
     "Close",
     "Closed",
     "Committed",
+    "Decide",
     "Dial",
     "Effect",
     "Established",
     "Event",
     "Fetch",
+    "Leave",
+    "Meet",
     "Notice",
     "Opened",
     "Paged",
+    "Reach",
     "Received",
     "Seen",
     "Send",
     "SyncNow",
     "Tick",
+    "Unmet",
     "Unreachable",
     "WakeAt",
 ]
@@ -45,11 +54,13 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
         session: A number never used before in this node.
         device: Whom we dialled; None where somebody dialled us.
         address: Of the other end, as HOST:PORT, for messages to the person.
+        reached: We dialled it for `Reach`: nobody knows yet who is there.
     """
 
     session: int
     device: DeviceId | None = None
     address: str = ""
+    reached: bool = False
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -117,7 +128,66 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     bodies: bool = True
 
 
-Event: TypeAlias = Opened | Received | Closed | Unreachable | Seen | Tick | Committed | SyncNow | Fetch | Ask
+class Meet(msgspec.Struct, frozen=True, kw_only=True):
+    """Pair with a device that has, or shows, a one-use secret; one pairing at a time.
+
+    Attributes:
+        record: What this device says of itself.
+        shared_keys: Of the code and the link that are shown, together good for one try; or of the one typed.
+        dials: This end has the secret of the other one, and connects to it; else it waits to be dialled.
+        addresses: Where to, best first.
+        expected: Fingerprint of the other device, where a link says it.
+        accepts: Raises `UserError` where this device cannot be paired with the other one, and why.
+        keep: Stores the other device, durable on return; called when both ends have said yes.
+    """
+
+    record: DeviceRecord
+    shared_keys: tuple[bytes, ...]
+    dials: bool
+    addresses: tuple[str, ...] = ()
+    expected: bytes | None = None
+    accepts: Callable[[DeviceRecord], object]
+    keep: Callable[[DeviceRecord], object]
+
+    def __repr__(self) -> str:
+        return "Meet(...)"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return []
+
+
+class Decide(msgspec.Struct, frozen=True):
+    """What the person says to the `Show` of a pairing; of a pairing that is over it says nothing."""
+
+    yes: bool
+
+
+class Leave(msgspec.Struct, frozen=True):
+    """End the pairing that goes on, if one does."""
+
+
+class Unmet(msgspec.Struct, frozen=True):
+    """`Reach` did not lead to a connection."""
+
+    reason: str
+
+
+Event: TypeAlias = (
+    Opened
+    | Received
+    | Closed
+    | Unreachable
+    | Seen
+    | Tick
+    | Committed
+    | SyncNow
+    | Fetch
+    | Ask
+    | Meet
+    | Decide
+    | Leave
+    | Unmet
+)
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -148,6 +218,18 @@ class Dial(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...]
 
 
+class Reach(msgspec.Struct, frozen=True):
+    """Connect to whoever is there: try the addresses in order, then say `Opened` or `Unmet`."""
+
+    addresses: tuple[str, ...]
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """The other end of this connection has the secret of the pairing: it may stay while people decide."""
+
+    session: int
+
+
 class WakeAt(msgspec.Struct, frozen=True):
     """Say `Tick` at this time; a later `WakeAt` replaces it. A time that is past means at once,
     after other events that wait: so long work is done in slices."""
@@ -161,6 +243,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         what: "connected", "disconnected", "unreachable", "clock"; of a log "equal", "behind",
             "differing", "stored", "refused"; "granted"; "rested" when nothing is left to do with a peer.
+            How far a transfer is: "lacks" (the peer is about to send so many that are not here), "wanted"
+            (it asked for so many), "sent" (it acknowledged so many).
             After each comparison there is one of "equal", "behind", "differing" for each log.
         log: Which log, or 0.
         device: Which peer, or b"".
@@ -195,4 +279,17 @@ class Paged(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-Effect: TypeAlias = Send | Close | Established | Dial | WakeAt | Notice | Paged
+Effect: TypeAlias = (
+    Send
+    | Close
+    | Established
+    | Admitted
+    | Dial
+    | Reach
+    | WakeAt
+    | Notice
+    | Paged
+    | pairing.Show
+    | pairing.Paired
+    | pairing.Ended
+)

@@ -2,16 +2,19 @@
 
 `handle` does one slice of the work that waits and asks to be woken at once for the next, so that no
 event takes long and all sessions have their turn. What an effect acknowledges is durable before
-`handle` returns. Who may connect: the peers that the store knows, and nobody else.
+`handle` returns. Who may connect: the peers that the store knows, and nobody else; but for the one
+stranger that may try the secret of a pairing, while a person has it open (mlog/protocol/meeting.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
 
 import msgspec
 
+from mlog import limits
 from mlog.errors import Busy, InvalidInput, ProtocolViolation
 from mlog.log.crypto import Entropy
 from mlog.log.ids import DeviceId, EntryId
@@ -25,11 +28,14 @@ from mlog.protocol.events import (
     Close,
     Closed,
     Committed,
+    Decide,
     Dial,
     Effect,
     Established,
     Event,
     Fetch,
+    Leave,
+    Meet,
     Notice,
     Opened,
     Paged,
@@ -37,10 +43,13 @@ from mlog.protocol.events import (
     Seen,
     SyncNow,
     Tick,
+    Unmet,
     Unreachable,
     WakeAt,
 )
 from mlog.protocol.feed import Feed
+from mlog.protocol.meeting import Meeting
+from mlog.protocol.pairing import Decision
 from mlog.protocol.session import Session
 from mlog.protocol.turns import Alarms, Turns
 
@@ -48,6 +57,8 @@ __all__ = ["Node"]
 
 _KEY_SIZE: Final = 32
 _UNKNOWN: Final = "the device is not known any more"
+_UNWANTED: Final = "nobody waits for this connection any more"
+_NARROWED: Final = "the device may not have all logs any more that it could have"
 _ANOTHER: Final = "there is another connection to the same device"
 
 
@@ -72,6 +83,7 @@ class Node:
         self._alarms: Alarms[int] = Alarms()
         self._feed = Feed(replica)
         self._dialling = Dialling()
+        self._meeting: Meeting | None = None
         self._effects: list[Effect] = []
         self._unsettled: list[int] = []
         self._now_ms = 0
@@ -96,7 +108,9 @@ class Node:
             case Opened():
                 self._open(event)
             case Received(session=number, data=data):
-                self._guarded(number, lambda session: session.receive(data, now_ms))
+                self._receive(number, data)
+            case Closed(session=number) if self._pairs(number):
+                self._meet(lambda meeting: meeting.closed())
             case Closed(session=number, reason=reason):
                 self._forget(number, reason)
             case Unreachable():
@@ -117,6 +131,15 @@ class Node:
                     self._wake(session)
             case Ask():
                 self._ask(event)
+            case Meet():
+                self._begin_meeting(event)
+            case Decide(yes=yes):
+                decision = Decision.YES if yes else Decision.NO
+                self._meet(lambda meeting: meeting.decide(decision, now_ms))
+            case Leave():
+                self._meet(lambda meeting: meeting.leave(now_ms))
+            case Unmet(reason=reason):
+                self._meet(lambda meeting: meeting.unreached(reason))
         self._work()
         return self._finish()
 
@@ -124,6 +147,8 @@ class Node:
         """The clock was put back: what was due in five seconds still is, and not in ten years."""
         self._alarms.shift(-by_ms)
         self._dialling.shift(-by_ms)
+        if self._meeting is not None:
+            self._meeting.shift(-by_ms)
         for session in self._sessions.values():
             session.shift(-by_ms)
 
@@ -143,12 +168,20 @@ class Node:
         if self._unsettled or self._turns:
             return self._now_ms
         self._feed.forget()
-        times = (self._alarms.next_ms, self._dialling.wake_ms if self._dials else None)
+        times = (
+            self._alarms.next_ms,
+            self._dialling.wake_ms if self._dials else None,
+            self._meeting.wake_ms if self._meeting is not None else None,
+        )
         return min((at_ms for at_ms in times if at_ms is not None), default=None)
 
     # -- sessions ----------------------------------------------------------------------------
 
     def _open(self, event: Opened) -> None:
+        if event.reached:
+            if self._meeting is None or not self._meeting.reached(event.session, self._now_ms):
+                self._effects.append(Close(event.session, _UNWANTED))
+            return
         keys = self._replica.device_keys
         ephemeral = self._entropy.random(_KEY_SIZE)
         peer = None
@@ -183,6 +216,12 @@ class Node:
             inspect=self._inspect,
         )
         self._note(session)
+
+    def _receive(self, number: int, data: bytes) -> None:
+        if self._pairs(number):
+            self._meet(lambda meeting: meeting.receive(data, self._now_ms))
+        elif not self._tries_to_pair(number, data):
+            self._guarded(number, lambda session: session.receive(data, self._now_ms))
 
     def _emit(self, effect: Effect) -> None:
         self._effects.append(effect)
@@ -234,6 +273,7 @@ class Node:
             self._drop(loser.number)
             if loser is session:
                 return
+        session.granted = frozenset(self._replica.people.granted_to(device))
         self._emit(Established(session.number, device))
         self._dialling.connected(device)
         with self._replica.store.transaction():
@@ -283,6 +323,7 @@ class Node:
         session.rested = rested
 
     def _committed(self) -> None:
+        self._end_narrowed()
         logs, relisted = self._feed.look()
         for session in self._sessions.values():
             if session.exchange is not None and session.exchange.committed(logs, relisted=relisted):
@@ -306,6 +347,18 @@ class Node:
                 self._effects.append(Close(number, _UNKNOWN))
                 self._forget(number, _UNKNOWN)
 
+    def _end_narrowed(self) -> None:
+        """End the sessions of devices of others that may not have a log any more: they begin anew without."""
+        people = self._replica.people
+        for number, session in list(self._sessions.items()):
+            if session.peer is None or session.peer.own or not session.greeted:
+                continue
+            granted = people.granted_to(session.peer.device)
+            if not session.granted <= granted:
+                self._effects.append(Close(number, _NARROWED))
+                self._forget(number, _NARROWED)
+            session.granted = frozenset(granted)
+
     def _sync_now(self) -> None:
         for session in self._established():
             assert session.exchange is not None
@@ -324,9 +377,48 @@ class Node:
         self._emit(Paged(number=event.number, end=True, error="there is no connection to the device"))
 
     def _tick(self) -> None:
-        for number in list(self._alarms.take(self._now_ms)):
+        # What is due beyond that is due at the next event, which is asked for at once.
+        due = islice(self._alarms.take(self._now_ms), limits.TICKED_SESSIONS_MAX)
+        for number in list(due):
             self._guarded(number, lambda session: session.tick(self._now_ms))
+        self._meet(lambda meeting: meeting.tick(self._now_ms))
         self._dial_due()
+
+    # -- pairing -----------------------------------------------------------------------------
+
+    def _begin_meeting(self, plan: Meet) -> None:
+        assert self._meeting is None or self._meeting.over, "one pairing at a time"
+        ephemeral = self._entropy.random(_KEY_SIZE)
+        keys = self._replica.device_keys
+        self._meeting = Meeting(plan, keys, ephemeral, self._emit, self._now_ms)
+
+    def _meet(self, act: Callable[[Meeting], None]) -> None:
+        """Act on the pairing that goes on, if one does."""
+        meeting = self._meeting
+        if meeting is None:
+            return
+        act(meeting)
+        if meeting.over:
+            self._meeting = None
+            # Whom it made known may connect, and is dialled.
+            self._end_untrusted()
+            self._committed()
+
+    def _pairs(self, number: int) -> bool:
+        """Whether a connection is the one that pairs."""
+        return self._meeting is not None and self._meeting.session == number
+
+    def _tries_to_pair(self, number: int, data: bytes) -> bool:
+        """Whether a connection on which nothing was said yet becomes the one that pairs."""
+        session = self._sessions.get(number)
+        if self._meeting is None or session is None or session.peer is not None:
+            return False
+        if not self._meeting.admit(number, data, self._now_ms):
+            return False
+        self._drop(number)
+        # It may have ended at once, with a secret that is another one.
+        self._meet(lambda _: None)
+        return True
 
     # -- dialling ----------------------------------------------------------------------------
 

@@ -21,14 +21,14 @@ Events are method calls, effects are returned; no sockets, clock or entropy. doc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
 from mlog import limits
-from mlog.errors import BadSignature, ProtocolViolation
+from mlog.errors import BadSignature, ProtocolViolation, UserError
 from mlog.log import crypto
 from mlog.log.crypto import DeviceKeys
 from mlog.log.ids import DeviceId
@@ -281,6 +281,7 @@ class Pairing:
         ephemeral: 32 fresh random bytes.
         dials: This end dialled: it has the secret of the other one.
         expected: Fingerprint of the other device, where a link says it.
+        accepts: Raises `UserError` where this device cannot be paired with the other one, and why.
         now_ms: When it begins.
     """
 
@@ -294,6 +295,7 @@ class Pairing:
         dials: bool,
         now_ms: int,
         expected: bytes | None = None,
+        accepts: Callable[[DeviceRecord], object] = lambda _: None,
     ):
         self.state = State.HANDSHAKE
         self.wake_ms = now_ms + limits.PAIRING_LIFE_MS
@@ -301,6 +303,7 @@ class Pairing:
         self._own = record
         self._dials = dials
         self._expected = expected
+        self._accepts = accepts
         self._channel = Channel.pair(keys.noise_seed, shared_key, ephemeral, dials=dials)
         self._peer: DeviceRecord | None = None
         self._effects: list[Effect] = []
@@ -322,7 +325,7 @@ class Pairing:
                 for message in self._channel.receive(data):
                     self._take(decode(message))
         except ProtocolViolation as error:
-            self._end(_explained(str(error), self.state))
+            self._end(_explained(str(error), self.state, dials=self._dials))
         return self._flush()
 
     def decide(self, decision: Decision, now_ms: int) -> list[Effect]:
@@ -337,15 +340,16 @@ class Pairing:
         self._is_over(now_ms)
         return self._flush()
 
+    def shift(self, by_ms: int) -> None:
+        """All times are other ones by this, since the clock was set."""
+        self.wake_ms += by_ms
+
     def closed(self) -> list[Effect]:
         """The connection is gone."""
-        if self.state not in (State.PAIRED, State.ENDED):
-            what = (
-                "the code is another one, or was used before"
-                if self.state is State.HANDSHAKE
-                else "the other device hung up"
-            )
-            self._end(f"{what}. Nothing was changed; begin again with a new code.")
+        if self.state is State.HANDSHAKE:
+            self._end(_WRONG_TYPED if self._dials else _WRONG_SHOWN)
+        elif self.state not in (State.PAIRED, State.ENDED):
+            self._end("the other device hung up. Nothing was changed; begin again with a new code.")
         return self._flush()
 
     # -- steps -------------------------------------------------------------------------------
@@ -365,11 +369,17 @@ class Pairing:
             raise ProtocolViolation(f"{type(message).__name__} while it {self.state.value}")
         if isinstance(message, DeviceRecord):
             self._check(message)
+            try:
+                self._accepts(message)
+            except UserError as error:
+                self._send(Reject())
+                self._end(f"{error} Nothing was changed.")
+                return
             self._peer = message
             self.state = following
             self._show(message)
         elif isinstance(message, Reject):
-            self._end("the person at the other device said no. Nothing was changed.")
+            self._end("the other device said no; its screen may say why. Nothing was changed.")
         else:
             self.state = following
             self._finish()
@@ -439,42 +449,56 @@ class Pairing:
         return effects
 
 
-def _explained(reason: str, state: State) -> str:
+# Which of several things is wrong is nobody's business: most often a word is.
+_WRONG_TYPED: Final = (
+    "the code is not the one that the other device shows, or was used before, or 'mlog pair' does not run "
+    "there any more. Nothing was changed; begin again there, with a new code."
+)
+_WRONG_SHOWN: Final = (
+    "somebody tried another code than the one that is shown here, and each is good for one try. Nothing was "
+    "changed; begin again with a new code."
+)
+
+
+def _explained(reason: str, state: State, *, dials: bool) -> str:
     if state is State.HANDSHAKE:
-        # Which of several things is wrong is nobody's business: most often a word is.
-        return "the code is not the one that the other device shows. Begin again with a new code."
+        return _WRONG_TYPED if dials else _WRONG_SHOWN
     return f"{reason}. Nothing was changed; begin again with a new code."
 
 
 class Window:
-    """The time in which one stranger may try one secret.
+    """The time in which one stranger may try the secrets that are shown.
 
     A connection's first message is shown to `admit`; what does not get in is to be closed without an
     answer, as all strangers are while nothing is open.
 
     Args:
-        shared_key: Of the code or link that is shown.
+        shared_keys: Of the code and the link that are shown.
         now_ms: When it opens.
     """
 
-    def __init__(self, shared_key: bytes, now_ms: int):
+    def __init__(self, shared_keys: tuple[bytes, ...], now_ms: int):
         self.closes_ms = now_ms + limits.PAIRING_LIFE_MS
-        self._shared_key: bytes | None = shared_key
+        self._shared_keys = shared_keys
+
+    def shift(self, by_ms: int) -> None:
+        """All times are other ones by this, since the clock was set."""
+        self.closes_ms += by_ms
 
     def is_open(self, now_ms: int) -> bool:
         """Nobody tried, and it is not too late."""
         if now_ms >= self.closes_ms:
-            self._shared_key = None
-        return self._shared_key is not None
+            self._shared_keys = ()
+        return bool(self._shared_keys)
 
-    def admit(self, first: bytes, now_ms: int) -> bytes | None:
-        """The secret's key for this connection, once, or None.
+    def admit(self, first: bytes, now_ms: int) -> tuple[bytes, ...]:
+        """The keys of the secrets for this connection, once; else none.
 
         Args:
             first: Its first message. One that is no try at all leaves the window open.
         """
         tries = first[:1] == PATTERN_PAIRING and len(first) == PAIRING_MESSAGE_SIZES[0]
         if not tries or not self.is_open(now_ms):
-            return None
-        shared_key, self._shared_key = self._shared_key, None
-        return shared_key
+            return ()
+        shared_keys, self._shared_keys = self._shared_keys, ()
+        return shared_keys

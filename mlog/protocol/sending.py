@@ -19,15 +19,18 @@ from mlog.errors import ProtocolViolation
 from mlog.log.bodies import Kind
 from mlog.log.entry import to_tail
 from mlog.log.ids import EntryId
-from mlog.log.store import EntryRow, Store
+from mlog.log.store import EntryRow, Store, TimelineQuery
 from mlog.protocol import wire
 from mlog.protocol.link import Link
 from mlog.protocol.vector import Ranges, count
 
 __all__ = ["Pages", "Sender", "Stream", "by_id", "by_ranges"]
 
-_WHOLE_SHARE: Final = 0.5
-"""From this share of a log on it is sent in the order of arrival: one scan, parents before children."""
+_MUCH_SHARE: Final = 0.5
+"""From this share of a log on it is sent by weeks in one scan, so that people can read the newest at once."""
+
+_TITLES: Final = 1
+"""Titles that go before all else: the latest one counts."""
 
 Pages: TypeAlias = Iterator[list[EntryRow]]
 """Rows to send, at most BUNDLE_ENTRIES_MAX at a time; an empty page gives others a turn."""
@@ -205,6 +208,7 @@ class Sender:
         if refused:
             detail = f"{self._link.peer.name} refused {refused} of {flying.entries} entries"
             self._link.tell("refused", flying.log, refused, detail)
+        self._link.tell("sent", flying.log, flying.entries - refused)
         if flying.stream is not None:
             flying.stream.sent += flying.entries - refused
         return flying.log if flying.stream is None and refused < flying.entries else None
@@ -212,6 +216,9 @@ class Sender:
     def step(self) -> bool:
         """One slice of work; False if there is nothing to do before something happens."""
         if self._next is None and self._prepare():
+            return True
+        if self._next is not None and not self._link.is_shared(self._next[1].log):
+            self._next = None
             return True
         if self._next is None or self._flying is not None:
             return False
@@ -225,7 +232,7 @@ class Sender:
         if not self._streams:
             return bool(self._live_due) and self._prepare_live()
         stream = self._streams[0]
-        rows = stream.take()
+        rows = stream.take() if self._link.is_shared(stream.log) else None
         if rows is None:
             if self._flying is not None and self._flying.stream is stream:
                 return False
@@ -239,6 +246,9 @@ class Sender:
         while self._live_due:
             log = next(iter(self._live_due))
             live = self._live[log]
+            if not self._link.is_shared(log):
+                del self._live_due[log], self._live[log]
+                continue
             rows = self._link.feed.page(log, live.cursor, live.page.rows)
             live.page.note(rows)
             if not rows:
@@ -295,21 +305,20 @@ def _vouched_for(rows: Sequence[EntryRow]) -> set[EntryId]:
 
 
 def by_ranges(store: Store, log: int, ranges: Mapping[int, Ranges], first_week: int) -> Pages:
-    """Entries by ranges of their chains; the newest weeks first where only a window is wanted.
+    """Entries by ranges of their chains; where it is much of a log, the newest weeks first.
 
     Args:
         ranges: By `ChainRow.n`; what is not here of them is left out.
         first_week: Nothing of an earlier week.
     """
     digests = store.digests(log)
-    if first_week:
-        # Also weeks that changed since their digests were made.
-        known = {*(digest.week for digest in digests), *store.stale_weeks(log)}
-        weeks = sorted((week for week in known if week >= first_week), reverse=True)
-        return _by_week(store, log, weeks, ranges)
-    if sum(map(count, ranges.values())) >= _WHOLE_SHARE * sum(digest.entries for digest in digests):
-        return _by_arrival(store, log, ranges, store.next_n() - 1)
-    return _by_chain(store, ranges)
+    held = sum(digest.entries for digest in digests)
+    if not first_week and sum(map(count, ranges.values())) < _MUCH_SHARE * held:
+        return _by_chain(store, ranges)
+    # Also weeks that changed since their digests were made.
+    known = {*(digest.week for digest in digests), *store.stale_weeks(log)}
+    weeks = sorted((week for week in known if week >= first_week), reverse=True)
+    return _by_week(store, log, weeks, ranges, store.next_n() - 1)
 
 
 def by_id(store: Store, log: int, ids: Iterable[EntryId]) -> Pages:
@@ -337,24 +346,26 @@ def _by_chain(store: Store, ranges: Mapping[int, Ranges]) -> Pages:
                 yield [row for row in rows if row.seq <= last]
 
 
-def _by_arrival(store: Store, log: int, ranges: Mapping[int, Ranges], until_n: int) -> Pages:
+def _by_week(
+    store: Store, log: int, weeks: Sequence[int], ranges: Mapping[int, Ranges], until_n: int
+) -> Pages:
     wanted = {chain: _Cursor(parts) for chain, parts in ranges.items()}
-    after, page = 0, _PageSize()
-    while (rows := store.arrivals(log, after, page.rows)) and rows[0].n <= until_n:
-        page.note(rows)
-        after = rows[-1].n
-        yield [r for r in rows if r.n <= until_n and r.chain in wanted and wanted[r.chain].holds(r.seq)]
 
+    def is_wanted(row: EntryRow) -> bool:
+        return row.n <= until_n and row.chain in wanted and wanted[row.chain].holds(row.seq)
 
-def _by_week(store: Store, log: int, weeks: Sequence[int], ranges: Mapping[int, Ranges]) -> Pages:
-    wanted = {chain: _Cursor(parts) for chain, parts in ranges.items()}
+    # What a log is called is said at its beginning, and people want to know it first.
+    titles = TimelineQuery(log=log, limit=_TITLES, kinds=frozenset({Kind.TITLE}), newest_first=True)
+    first = [row for row in store.timeline(titles) if is_wanted(row)]
+    sent = {row.n for row in first}
+    yield first
     page = _PageSize()
     for week in weeks:
         after = 0
-        while rows := store.week_arrivals(log, week, after, page.rows):
+        while (rows := store.week_arrivals(log, week, after, page.rows)) and rows[0].n <= until_n:
             page.note(rows)
             after = rows[-1].n
-            yield [row for row in rows if row.chain in wanted and wanted[row.chain].holds(row.seq)]
+            yield [row for row in rows if is_wanted(row) and row.n not in sent]
 
 
 class _Cursor:

@@ -211,7 +211,7 @@ class Receipt(_Array, frozen=True, tag=9):
 
 
 class Grant(_Array, frozen=True, tag=10):
-    """Secrets of logs for a device of the same person (mlog/log/people.py)."""
+    """Secrets of logs for a device of the same person (mlog/log/grants.py)."""
 
     sealed: bytes
 

@@ -16,6 +16,7 @@ from mlog.adapters.schema import MIGRATIONS, VIEWS_VERSION
 from mlog.adapters.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
 from mlog.log import bodies
 from mlog.log.bodies import Kind, kind_name
+from mlog.log.identities import FAMILIES
 from mlog.log.replica import Draft, Replica
 from mlog.log.store import DeviceRow, TimelineQuery
 from mlog.log.view import Message, View
@@ -69,6 +70,17 @@ COLUMNS = {
         "chunks",
         "erased",
     ],
+    "people": [
+        "person",
+        "format",
+        "uid",
+        "name",
+        "conversation",
+        "conversation_n",
+        "messages",
+        "first_ms",
+        "last_ms",
+    ],
     "gaps": [
         "conversation",
         "conversation_n",
@@ -95,7 +107,7 @@ COLUMNS = {
     ],
 }
 
-VIEWS_HASH = {1: "b115ceba74ead6ed", 2: "cbc7ea1ff1cf2078", 3: "b27febed6a29d719"}
+VIEWS_HASH = {1: "b115ceba74ead6ed", 2: "cbc7ea1ff1cf2078", 3: "b27febed6a29d719", 4: "8f48fe82ea8200d7"}
 """Of the text of the views, by VIEWS_VERSION. A released version's never changes: a view that
 changes gets a migration, a new version, and a line here and in docs/sql.md."""
 
@@ -145,7 +157,14 @@ def test_a_store_has_what_the_migrations_make(tmp_path: Path):
 def test_every_migration_has_a_text_that_says_what_it_does():
     assert all(
         getattr(schema, name).__doc__
-        for name in ("first_tables", "first_views", "sync_tables", "sync_views", "attachment_views")
+        for name in (
+            "first_tables",
+            "first_views",
+            "sync_tables",
+            "sync_views",
+            "attachment_views",
+            "people_view",
+        )
     )
 
 
@@ -169,6 +188,10 @@ def test_views_change_only_with_their_version(tmp_path: Path):
     db.close()
     text_of_all = " ".join(" ".join(sql.split()) for (sql,) in views)
     assert VIEWS_HASH[VIEWS_VERSION] == blake3(text_of_all.encode()).hexdigest()[:16]
+
+
+def test_the_view_of_people_knows_the_same_programs_as_the_command():
+    assert schema._FAMILIES == FAMILIES
 
 
 def name_devices(store: SqliteStore) -> dict[Any, str]:

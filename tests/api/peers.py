@@ -14,6 +14,14 @@ from mlog.log.scope import bodies_root, entries_root
 from tests.log.support import device_keys
 
 
+def carry(source: Home, target: Home, log: int) -> None:
+    """What a holder of both would hand on."""
+    rows = [row for row in source.store.rows(range(source.store.next_n())).values() if row.log == log]
+    held = target.store.states(log, [row.id for row in rows])
+    lacking = [row for row in rows if row.id not in held]
+    target.replica.receive(log, source.replica.sealed_of(log, lacking, bodies=True), target.now_ms())
+
+
 class Peer:
     """Another device of the same person.
 

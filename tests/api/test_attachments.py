@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -231,7 +232,9 @@ def test_the_order_of_an_import_stays_with_files_between(opened: Home) -> None:
     assert [message.text for message in opened.messages(counts.n)] == [record.text for record in records]
 
 
-def test_an_interrupted_import_goes_on_with_the_chunks_that_it_wrote(opened: Home, tmp_path: Path) -> None:
+def test_an_interrupted_import_goes_on_with_the_chunks_that_it_wrote(
+    opened: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = bytes(range(251)) * 40_000  # 10 MB: several batches
     record = _record(1, File(name="film", data=content))
 
@@ -241,17 +244,17 @@ def test_an_interrupted_import_goes_on_with_the_chunks_that_it_wrote(opened: Hom
     written = 0
     write_run = opened.replica.write_run
 
-    def failing(*args: object, **options: object) -> object:
+    def failing(*args: Any, **options: Any) -> object:
         nonlocal written
         written += 1
         if written == 3:
             raise Power
-        return write_run(*args, **options)  # type: ignore[arg-type]
+        return write_run(*args, **options)
 
-    opened.replica.write_run = failing  # type: ignore[assignment,method-assign]
-    with pytest.raises(Power):
-        _import(opened, [record])
-    opened.replica.write_run = write_run  # type: ignore[method-assign]
+    with monkeypatch.context() as patch:
+        patch.setattr(opened.replica, "write_run", failing)
+        with pytest.raises(Power):
+            _import(opened, [record])
     before = _count(opened, Kind.CHUNK)
     assert before > 0
     counts, _ = _import(opened, [record])

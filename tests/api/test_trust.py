@@ -15,7 +15,7 @@ from mlog.api import devices, trust
 from mlog.api.home import Home
 from mlog.api.trust import Outcome, TrustFile
 from mlog.errors import InvalidInput, StoreError, UserError
-from mlog.log import crypto, people
+from mlog.log import crypto, grants, people
 from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys
 from mlog.log.peers import PeerRow
@@ -52,9 +52,9 @@ def _meet(one: Home, other: Home, seed: int | None = None) -> None:
 def _give(giver: Home, taker: Home, chance: random.Random | None) -> int:
     moved, binding, now = 0, bytes(32), taker.now_ms()
     theirs = {state.keys.topic: state.n for state in taker.replica.logs()}
-    sealed = people.grant_for(giver.replica, taker.replica.device_id, theirs.keys(), binding)
+    sealed = grants.grant_for(giver.replica, taker.replica.device_id, theirs.keys(), binding)
     if sealed is not None:
-        moved += len(people.accept_grant(taker.replica, giver.replica.device_id, sealed, binding, now))
+        moved += len(grants.accept_grant(taker.replica, giver.replica.device_id, sealed, binding, now))
     for state in giver.replica.logs():
         n = next((s.n for s in taker.replica.logs() if s.keys.topic == state.keys.topic), None)
         if n is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -18,7 +19,7 @@ from mlog.cli.app import COMMANDS
 from mlog.cli.output import Console, Progress
 from mlog.protocol.events import Notice
 from tests.api.others import exchange, share
-from tests.api.peers import Peer
+from tests.api.peers import Peer, carry
 from tests.api.serving import join, served
 from tests.cli.conftest import Run, Stream
 
@@ -67,7 +68,13 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
     keep("search", "hello")
     keep("show", first)
     keep("show", str(keep("search", "sails")[0]["id"]))
-    with mlog.open(home) as opened:
+    twin = shutil.copytree(home, tmp_path / "twin")
+    keep("send", "y", "at home")
+    with mlog.open(home) as opened, mlog.open(twin) as copy:
+        n = opened.conversation("y").n
+        carry(opened, copy, n)
+        copy.send(n, "in the copy")
+        carry(copy, opened, n)
         Peer(opened, "phone", 1)
     keep("status", "--calendar")
     keep("why", first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tarfile
 import zipfile
 from contextlib import closing
 from pathlib import Path
@@ -207,6 +208,15 @@ def test_an_archive_is_imported_and_what_nobody_knows_is_named(run, chat, tmp_pa
     records = run("--json", "import", path).records
     skipped = next(record for record in records if record.get("part") == "noise.bin")
     assert skipped["position"] == 0
+
+
+def test_a_packed_tar_archive_is_imported(run, chat, tmp_path):
+    path = tmp_path / "takeout.tgz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(chat, "logs/#boat.log")
+    result = run("import", path)
+    assert result.code == 0
+    assert "#boat (new): 3 new" in result.out
 
 
 def test_an_encrypted_archive_is_refused_by_one_line(run, tmp_path):

@@ -8,7 +8,7 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlog.formats import Provenance
+from mlog.formats import File, Provenance
 from mlog.formats.csv_export import COLUMNS
 from mlog.log.bodies import Kind
 from tests.formats.exporting import HOSTILE, mid, reaction, record, texts, written
@@ -27,7 +27,7 @@ def without_guard(cell: str) -> str:
 def test_a_row_says_all_that_is_known_of_a_message() -> None:
     source = Provenance(format="irc", name="a.log")
     records = [
-        record(1, "old", current="new", source=source),
+        record(1, "old", current="new", source=source, files=(File(name="a.jpg"), File(name="=b.pdf"))),
         record(2, "yes", "Bo", kind=Kind.REPLY, to=(mid(1),), time_ms=0),
         reaction(3, 1, "👍", "Bo"),
         record(4, "", erased=True),
@@ -45,6 +45,7 @@ def test_a_row_says_all_that_is_known_of_a_message() -> None:
         "reactions": "👍 1",
         "message_id": mid(1).hex(),
         "reply_to": "",
+        "attachments": "a.jpg; =b.pdf",
         "imported": "irc a.log",
     }
     assert (second["time"], second["kind"], second["reply_to"]) == ("", "message", mid(1).hex())

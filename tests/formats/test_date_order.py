@@ -17,9 +17,13 @@ _WRITE = {"dmy": "{0.day}/{0.month}/{1}", "mdy": "{0.month}/{0.day}/{1}", "ymd":
 def order_of(*written: str, hint: str = "") -> str:
     order = DateOrder()
     for one in written:
-        first, second, third = one.split("/")
-        order.take((first, second, third), one)
+        order.take(numbers_of(one), one)
     return order.order("x", hint)
+
+
+def numbers_of(written: str) -> tuple[str, str, str]:
+    first, second, third = written.split("/")
+    return first, second, third
 
 
 @given(
@@ -37,8 +41,8 @@ def test_settled_order_is_the_one_that_wrote_the_dates(start: date, gaps: list[i
     except UserError as error:
         assert f"--date-order {name}" in str(error)  # noqa: PT017 -- it may not be told
         return
-    days = [one.split("/") for one in written]
-    assert [ORDERS[settled](tuple(one)) for one in days] == [ORDERS[name](tuple(one)) for one in days]  # type: ignore
+    days = [numbers_of(one) for one in written]
+    assert [ORDERS[settled](one) for one in days] == [ORDERS[name](one) for one in days]
 
 
 def test_a_date_that_fits_no_order_left_changes_nothing():

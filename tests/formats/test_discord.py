@@ -98,6 +98,15 @@ def test_replies_edits_pins_reactions_and_files():
     assert gone.files == (File(name="b.png"),)
 
 
+def test_a_sticker_is_named_in_the_text_only_where_its_picture_is_not_there():
+    sticker = {"name": "cup", "sourceUrl": "c_Files/cup.png"}
+    tree = MemoryTree({"x/c_Files/cup.png": b"a"})
+    (here,) = records(row("1", content="", stickers=[sticker]), tree=tree)
+    (alone,) = records(row("1", content="", stickers=[sticker]))
+    assert (here.text, [file.name for file in here.files]) == ("", ["cup"])
+    assert (alone.text, alone.mid) == ("[sticker: cup]", here.mid)
+
+
 def test_field_order_and_mark_change_nothing_and_truncation_keeps_what_came():
     rows = {"messages": [row("1"), row("2")]}
     expected = read(json.dumps(HEAD | rows).encode())

@@ -25,6 +25,10 @@ SAMPLES = {
         b'{"name":"t","type":"x","id":1,"messages":[{"id":1,"type":"message","from":"a","from_id":"user1",'
         b'"text":"hi"}]}'
     ),
+    "matrix": (
+        b'{"room_name":"t","exported_by":"a","messages":[{"type":"m.room.message","sender":"@a:b","event_id":'
+        b'"$1","origin_server_ts":1,"content":{"msgtype":"m.text","body":"hi"}}]}'
+    ),
     "discord": (
         b'{"guild":{"id":"1","name":"g"},"channel":{"id":"2","name":"c"},"messages":[{"id":"3",'
         b'"type":"Default","timestamp":"2020-01-02T03:04:05Z","content":"hi","author":{"id":"4","name":"a"}}]}'

@@ -9,12 +9,13 @@ import mailbox
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlog.errors import LimitExceeded, UserError
-from mlog.formats import Chat, ExportRecord, Item, Record, Skipped, Source, detect, exporter, importer
+from mlog.formats import Chat, ExportRecord, File, Item, Record, Skipped, Source, detect, exporter, importer
 from mlog.formats.identity import of_id
 from mlog.formats.mail_text import Mail
 from mlog.limits import (
@@ -441,6 +442,18 @@ def test_export_is_read_back_by_us_and_by_pythons_mailbox(said: list[tuple[str, 
         payload = one.get_payload(decode=True)
         assert isinstance(payload, bytes)
         assert payload.decode().strip("\n") == record.text.strip("\n")
+
+
+def test_export_names_the_files_of_a_message():
+    files = (File(name="a.jpg"), File(name="b c.pdf"))
+    said = Record(
+        kind=Kind.MESSAGE, mid=MessageId(bytes(16)), author="a", text="", time_ms=0, position=1, files=files
+    )
+    erased = msgspec.structs.replace(said, mid=MessageId(b"1" * 16), erased=True)
+    records = [ExportRecord(record=said), ExportRecord(record=erased)]
+    written = b"".join(exporter("mbox").export(Chat(key="k", title="t"), records))
+    texts = [one.get_payload() for one in _mailbox(written)]
+    assert [str(text).strip() for text in texts] == ["[file: a.jpg]\n[file: b c.pdf]", "[erased]"]
 
 
 def _mailbox(written: bytes) -> list[mailbox.mboxMessage]:

@@ -107,6 +107,12 @@ def test_days_edits_reactions_files_titles_and_what_is_gone_are_shown() -> None:
     assert "old" not in text
 
 
+def test_a_message_that_is_only_a_file_has_no_empty_quotation() -> None:
+    text = written("markdown", [record(1, "", files=(File(name="a.jpg"),))])
+    assert "10:01:00\n\n\nAttachment: a.jpg\n" in text
+    assert ">" not in text
+
+
 def test_a_name_stays_in_its_line() -> None:
     name = "\u202eevil\n\n# Head"
     assert "\n" not in one_line(name)

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,13 +21,13 @@ from mlog.log.bodies import Kind
 from tests.formats.memory_tree import MemoryTree
 
 
-def items_of(raw: str | bytes, name: str = "data.json", **more: object) -> list[Item]:
+def items_of(raw: str | bytes, name: str = "data.json", **more: Any) -> list[Item]:
     data = raw.encode() if isinstance(raw, str) else raw
-    return list(SignalImporter().parse(Source(io.BytesIO(data), name, **more)))  # type: ignore
+    return list(SignalImporter().parse(Source(io.BytesIO(data), name, **more)))
 
 
-def records_of(raw: str | bytes, **more: object) -> list[Record]:
-    return [item for item in items_of(raw, **more) if isinstance(item, Record)]  # type: ignore
+def records_of(raw: str | bytes, **more: Any) -> list[Record]:
+    return [item for item in items_of(raw, **more) if isinstance(item, Record)]
 
 
 def line(body: str = "hi  ", at: str = "2024-01-02T15:04:05.678000+00:00", **fields: object) -> str:
@@ -127,7 +128,9 @@ def test_markdown_of_sigexport_is_read():
     assert (one.text, yes.text) == ("one\ntwo", "\n\n> one\n\nyes")
     assert (coffee.author, coffee.text, coffee.to) == ("Ben", "☕", (yes.mid,))
     assert (smile.author, smile.text) == ("Cat", "🙂")
-    assert (look.files[0].path, look.files[0].name) == ("Tea/media/a.jpg", "a.jpg")
+    assert (look.text, look.files[0].path, look.files[0].name) == ("look", "Tea/media/a.jpg", "a.jpg")
+    alone = records_of(_MARKDOWN, name="chat.md")[4]
+    assert (alone.text, alone.mid) == ("look  ![a.jpg](./media/a.jpg)", look.mid)
     assert (gone.text, gone.erased) == ("", True)
     without = records_of(_MARKDOWN.replace("\n(- Ben: ☕, Cat: 🙂 -)", ""), name="chat.md")
     assert without[1].mid == yes.mid
@@ -148,6 +151,12 @@ def test_text_of_signalbackup_tools_is_read():
     assert (said.author, said.text, said.time_ms) == ("Ann", "hi\nmore", 1704207845000 - 3600_000)
     assert (sent.author, sent.files[0].name) == ("Ben", "a.jpg")
     assert typed.files[0].type == "image/png"
+    assert sent.text == 'sent file "a.jpg"'
+    tree = MemoryTree({"out/Tea (_id7).txt": b"", "out/a.jpg": b"1"})
+    here = records_of(
+        raw, name="Tea (_id7).txt", tree=tree, path="out/Tea (_id7).txt", hints=Hints(zone=zone)
+    )
+    assert (here[1].text, here[1].files[0].path, here[1].mid) == ("", "out/a.jpg", sent.mid)
     assert (called.kind, called.author, called.text) == (Kind.EVENT, "", "Ann called you.")
 
 
@@ -221,3 +230,22 @@ def test_every_message_of_the_corpus_arrives(corpus: Path):
     raw = (corpus / "exports/signal/chatminer-signal-export.txt").read_bytes()
     assert detect(raw, "x.txt").name == "signal"
     assert len(records_of(raw)) == len(re.findall(rb"^\[\d", raw, re.MULTILINE)) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "reactions"),
+    [
+        ("tea? (Ann: 👍; Ben B: ❤️)", "tea?", [("Ann", "👍"), ("Ben B", "❤️")]),
+        ("tea (hot) (Ann: 1️⃣)", "tea (hot)", [("Ann", "1️⃣")]),
+        ("tea (Ann: yes)", "tea (Ann: yes)", []),
+        ("tea (note: 3)", "tea (note: 3)", []),
+        ("(☕)", "(☕)", []),
+    ],
+)
+def test_reactions_behind_a_text_of_signalbackup_tools_are_reactions(
+    line: str, text: str, reactions: list[tuple[str, str]]
+):
+    found = records_of(f"[Jan 02, 2024 15:04:05] <Cat> {line}\n", name="Cat.txt")
+    assert found[0].text == text
+    assert [(one.author, one.text) for one in found[1:]] == reactions
+    assert all(one.kind is Kind.REACTION and one.to == (found[0].mid,) for one in found[1:])

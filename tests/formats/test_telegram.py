@@ -8,6 +8,7 @@ from datetime import timedelta, timezone
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,6 +145,30 @@ def test_files_are_found_beside_the_json_and_named_where_they_are_left_out():
         (File(name="v.mp4", type="video/mp4"),),
         (File(name="s"),),
     ]
+
+
+def test_a_file_is_named_in_the_text_only_where_it_is_not_there():
+    tree = Folder(
+        **{"photos/p.jpg": b"p", "stickers/s.webp": b"s", "files/a.pdf": b"a", "thumbs/v.jpg": b"t"}
+    )
+    messages = [
+        message(1, photo="photos/p.jpg", text="look"),
+        message(2, file="files/a.pdf", file_name="a.pdf", text=""),
+        message(3, file="stickers/s.webp", media_type="sticker", sticker_emoji="☕", text=""),
+        message(4, file="(File not included.)", file_name="v.mp4", thumbnail="thumbs/v.jpg", text=""),
+        {"type": "message", "from": "ann", "photo": "photos/p.jpg", "text": "no id"},
+    ]
+    data = json.dumps({"name": "t", "type": "x", "id": 1, "messages": messages}).encode()
+    source = Source(io.BytesIO(data), "result.json", tree=tree, path="result.json")
+    here = [item for item in importer("telegram").parse(source) if isinstance(item, Record)]
+    assert [record.text for record in here] == ["look", "", "[sticker: ☕]", "[file: v.mp4]", "no id"]
+    alone = [
+        item
+        for item in importer("telegram").parse(Source(io.BytesIO(data), "result.json"))
+        if isinstance(item, Record)
+    ]
+    assert alone[0].text == "[photo: p.jpg]\nlook"
+    assert [record.mid for record in alone] == [record.mid for record in here]
 
 
 def test_people_are_known_by_their_id_and_times_without_zone_by_the_hint():
@@ -436,3 +461,39 @@ def test_export_writes_current_texts_and_marks_what_was_erased():
     )
     assert (document["type"], document["id"]) == ("private_group", 7)
     assert [one["text"] for one in document["messages"]] == ["new", "* ann [erased]"]
+
+
+def test_export_names_files_as_telegram_does_and_is_read_back():
+    here = File(name="a.jpg", path="files/1-a.jpg", type="image/jpeg", size=3)
+    said = Record(
+        kind=Kind.MESSAGE,
+        mid=mid(1),
+        author="ann",
+        text="look",
+        time_ms=0,
+        position=1,
+        files=(here, File(name="b.pdf")),
+    )
+    absent = msgspec.structs.replace(said, mid=mid(2), text="", files=(File(name="c.pdf"),))
+    erased = msgspec.structs.replace(said, mid=mid(3), text="", erased=True)
+    written = b"".join(
+        exporter("telegram").export(Chat(key="k", title="t"), map(_exported, [said, absent, erased]))
+    )
+    one, two, three = json.loads(written)["messages"]
+    assert (one["file"], one["file_name"], one["mime_type"], one["file_size"], one["text"]) == (
+        "files/1-a.jpg",
+        "a.jpg",
+        "image/jpeg",
+        3,
+        "[file: b.pdf]\nlook",
+    )
+    assert (two["file"][0], two["file_name"], two["text"]) == ("(", "c.pdf", "")
+    assert "file" not in three
+    source = Source(io.BytesIO(written), "result.json", tree=Folder(**{"files/1-a.jpg": b"abc"}))
+    back = [item for item in importer("telegram").parse(source) if isinstance(item, Record)]
+    assert [[(file.name, file.path) for file in record.files] for record in back] == [
+        [("a.jpg", "files/1-a.jpg")],
+        [("c.pdf", "")],
+        [],
+    ]
+    assert [record.text for record in back] == ["[file: b.pdf]\nlook", "[file: c.pdf]", "[erased]"]

@@ -7,14 +7,14 @@ import random
 import pytest
 
 from mlog.adapters.keystore import SystemEntropy
-from mlog.log import bodies, crypto, entry, people
+from mlog.log import bodies, crypto, entry, grants, people
 from mlog.log.bodies import Kind
 from mlog.log.entry import Sealed
 from mlog.log.fold import Draft, LogState
 from mlog.log.ids import Incarnation
 from mlog.log.memory import MemoryStore
 from mlog.log.peers import PeerRow
-from mlog.log.people import Person
+from mlog.log.person import Person
 from mlog.log.replica import Replica
 from mlog.log.store import BodyState, EntryRow, LogKind, Store, TimelineQuery
 from mlog.log.verify import Finding, verify_log
@@ -86,8 +86,8 @@ def sealed_of(state: LogState, row: EntryRow) -> Sealed:
 
 def grant(giver: Replica, taker: Replica, now: int) -> list[int]:
     known = {state.keys.topic for state in taker.logs()}
-    sealed = people.grant_for(giver, taker.device_id, known, BINDING)
-    return [] if sealed is None else people.accept_grant(taker, giver.device_id, sealed, BINDING, now)
+    sealed = grants.grant_for(giver, taker.device_id, known, BINDING)
+    return [] if sealed is None else grants.accept_grant(taker, giver.device_id, sealed, BINDING, now)
 
 
 def copy(giver: Replica, taker: Replica, now: int, chance: random.Random | None = None) -> int:

@@ -351,6 +351,35 @@ def test_entries_wait_for_their_epoch_and_are_read_when_its_key_comes():
     assert len(make_replica(store, 0, "receiver").log(LOG).keys.epochs) == 3
 
 
+@pytest.mark.parametrize("again", ["", "b", "bs"])
+def test_a_signature_that_lay_here_and_turns_out_bad_is_not_refused_from_who_vouches_later(again: str):
+    writer = Writer()
+    epoch = EpochKeys(2, SeededEntropy("later").random(32))
+    chain = [writer.next(b'{"text":"%d"}' % n, epoch=epoch) for n in range(4)]
+    replica = receiver(writer)
+    for sealed in chain[:3]:
+        # Its signature cannot be opened before the epoch is known.
+        assert not take(replica, Sealed(NO_ID, sealed.outer, sealed.body, bytes(80))).refused
+    replica.learn_epochs(LOG, [epoch])
+    # By then the first of them comes again, or none.
+    taken = take(replica, *([part(chain[0], again)] if again else []), chain[3])
+    assert not taken.refused
+    assert not unread(replica)
+    kept = replica.store.find(LOG, [sealed.id for sealed in chain])
+    good = [chain[0].signature if again == "bs" else None, None, None, chain[3].signature]
+    assert [kept[sealed.id].signature for sealed in chain] == good
+
+
+def test_a_bad_signature_that_comes_once_more_is_refused():
+    writer = Writer()
+    epoch = EpochKeys(2, SeededEntropy("later").random(32))
+    bad = [Sealed(NO_ID, s.outer, s.body, bytes(80)) for s in writer.many(2, epoch=epoch)]
+    replica = receiver(writer)
+    take(replica, *bad)
+    replica.learn_epochs(LOG, [epoch])
+    assert len(take(replica, bad[0]).refused) == 1
+
+
 def test_another_process_s_epoch_is_known_at_once():
     writer = Writer()
     secret = SeededEntropy("later").random(32)

@@ -10,13 +10,13 @@ import pytest
 
 from mlog import limits
 from mlog.errors import InvalidInput, LimitExceeded
-from mlog.log import bodies, crypto, entry, people
+from mlog.log import bodies, crypto, entry, epochs, grants, people
 from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys, LogKeys
 from mlog.log.entry import Sealed
+from mlog.log.epochs import StatedEpoch, epoch_to_write
 from mlog.log.fold import Draft
 from mlog.log.ids import DeviceId, Incarnation, MessageId, Topic
-from mlog.log.people import StatedEpoch, epoch_to_write
 from mlog.log.replica import Replica
 from mlog.log.store import LogKind, TimelineQuery
 from tests.log.persons import (
@@ -123,7 +123,7 @@ def test_a_device_that_is_admitted_with_keys_that_are_none_stops_nobody(hpke: by
 def _recipients(replica: Replica, log: int) -> list[set[int]]:
     """For whom each epoch of a log is, by number."""
     index = {device_keys(n).id: n for n in range(4)}
-    stated = sorted(people.stated_epochs(replica.store, log), key=lambda epoch: epoch.number)
+    stated = sorted(epochs.stated_epochs(replica.store, log), key=lambda epoch: epoch.number)
     return [{index[DeviceId(device)] for device in epoch.recipients} for epoch in stated]
 
 
@@ -277,14 +277,14 @@ def test_trust_on_one_side_only_gives_nothing_away() -> None:
     older, younger = home(0), home(1)
     older.store.put_peer(peer_of(1))
     people.admit(older, peer_of(1), START_MS)
-    sealed = people.grant_for(older, younger.device_id, (), BINDING)
+    sealed = grants.grant_for(older, younger.device_id, (), BINDING)
     assert sealed is not None
     with pytest.raises(InvalidInput):
-        people.accept_grant(younger, older.device_id, sealed, BINDING, START_MS)
-    assert people.grant_for(younger, older.device_id, (), BINDING) is None
+        grants.accept_grant(younger, older.device_id, sealed, BINDING, START_MS)
+    assert grants.grant_for(younger, older.device_id, (), BINDING) is None
     younger.store.put_peer(peer_of(0, own=False))
     with pytest.raises(InvalidInput):
-        people.accept_grant(younger, older.device_id, sealed, BINDING, START_MS)
+        grants.accept_grant(younger, older.device_id, sealed, BINDING, START_MS)
 
 
 def test_a_younger_home_that_is_admitted_by_a_younger_person_stays() -> None:
@@ -411,18 +411,18 @@ def test_an_admission_that_fails_half_way_leaves_nothing() -> None:
 def _granted() -> tuple[Replica, Replica, bytes]:
     older, younger = home(0), home(1)
     trust(older, 0, younger, 1)
-    sealed = people.grant_for(older, younger.device_id, (), BINDING)
+    sealed = grants.grant_for(older, younger.device_id, (), BINDING)
     assert sealed is not None
     return older, younger, sealed
 
 
 def test_a_grant_is_taken_once() -> None:
     older, younger, sealed = _granted()
-    new = people.accept_grant(younger, older.device_id, sealed, BINDING, START_MS)
+    new = grants.accept_grant(younger, older.device_id, sealed, BINDING, START_MS)
     assert len(new) == 3
-    assert people.accept_grant(younger, older.device_id, sealed, BINDING, START_MS) == []
+    assert grants.accept_grant(younger, older.device_id, sealed, BINDING, START_MS) == []
     topics = {state.keys.topic for state in younger.logs()}
-    assert people.grant_for(older, younger.device_id, topics, BINDING) is None
+    assert grants.grant_for(older, younger.device_id, topics, BINDING) is None
 
 
 def test_a_grant_is_for_one_device_and_one_session() -> None:
@@ -442,7 +442,7 @@ def test_a_grant_is_for_one_device_and_one_session() -> None:
     ]
     for replica, giver, data, binding in cases:
         with pytest.raises(InvalidInput):
-            people.accept_grant(replica, giver, data, binding, START_MS)
+            grants.accept_grant(replica, giver, data, binding, START_MS)
         assert len(replica.logs()) == 3
 
 
@@ -469,7 +469,7 @@ def _seal(giver: Replica, granted: Any) -> bytes:
 def test_a_grant_of_a_wrong_form_is_refused_whole(granted: Any) -> None:
     older, younger, _ = _granted()
     with pytest.raises(InvalidInput):
-        people.accept_grant(younger, older.device_id, _seal(older, granted), BINDING, START_MS)
+        grants.accept_grant(younger, older.device_id, _seal(older, granted), BINDING, START_MS)
     assert len(younger.logs()) == 3
 
 
@@ -478,8 +478,8 @@ def test_many_logs_are_granted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(limits, "GRANT_LOGS_MAX", 2)
     known: set[Topic] = set()
     rounds = 0
-    while (sealed := people.grant_for(older, younger.device_id, known, BINDING)) is not None:
-        people.accept_grant(younger, older.device_id, sealed, BINDING, START_MS)
+    while (sealed := grants.grant_for(older, younger.device_id, known, BINDING)) is not None:
+        grants.accept_grant(younger, older.device_id, sealed, BINDING, START_MS)
         known = {state.keys.topic for state in younger.logs()}
         rounds += 1
     assert rounds == 2
@@ -511,5 +511,5 @@ def test_an_epoch_that_a_device_was_left_out_of_comes_with_a_grant() -> None:
 def test_a_device_of_another_person_is_granted_nothing() -> None:
     older, _, _ = _granted()
     older.store.put_peer(peer_of(2, own=False))
-    assert people.grant_for(older, device_keys(2).id, (), BINDING) is None
-    assert people.grant_for(older, older.device_id, (), BINDING) is None
+    assert grants.grant_for(older, device_keys(2).id, (), BINDING) is None
+    assert grants.grant_for(older, older.device_id, (), BINDING) is None

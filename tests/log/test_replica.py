@@ -629,3 +629,14 @@ def test_an_entry_of_a_later_version_s_kind_is_kept_and_not_read():
         assert replica.store.heads(LOG) == [sealed.id]
         assert findings(replica) == []
     assert facts(one) == facts(other)
+
+
+def test_to_settle_nothing_takes_no_transaction(monkeypatch: pytest.MonkeyPatch):
+    replica = make_replica(MemoryStore())
+    log = make_log(replica)
+
+    def fail() -> None:
+        raise AssertionError("a transaction")
+
+    monkeypatch.setattr(replica.store, "transaction", fail)
+    assert not replica.settle(log, START_MS)

@@ -17,6 +17,7 @@ from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic
 from mlog.log.memory import MemoryStore
 from mlog.log.peers import HeardRow, PeerRow, PrunedRow, ReceiptRow, SyncRow, SyncState
 from mlog.log.store import (
+    AuthorRow,
     BodyState,
     ChainRow,
     DeviceRow,
@@ -212,6 +213,36 @@ def test_a_chain_moves_on(store: Store):
     assert store.chains(2) == [chain(2)]
     assert store.next_chain() == 4
     assert store.count_chains(1) == (2, len(store.runs(1)))
+
+
+def test_authors_are_counted_by_chain_file_name_and_uid(store: Store):
+    bodies_ = [
+        (1, 1, b'{"text":"a","by":"Ann","uid":"tel:1"}', 5),
+        (2, 1, b'{"text":"b","by":"Ann","uid":"tel:1"}', 3),
+        (3, 1, b'{"text":"c","by":"Ann","src":1}', 4),
+        (4, 2, b'{"text":"d"}', 6),
+        (5, 2, b"no JSON", 7),
+    ]
+    rows = [
+        row(
+            n,
+            log=log,
+            chain=log,
+            seq=n,
+            body=body,
+            time_ms=time_ms,
+            kind=Kind.MESSAGE,
+            mid=mid_of(n) if log == 1 else None,
+        )
+        for n, log, body, time_ms in bodies_
+    ]
+    with store.transaction():
+        store.insert(rows, {}, [], [])
+    assert store.authors() == [
+        AuthorRow(1, 1, 0, "Ann", "tel:1", True, 2, 3, 5),
+        AuthorRow(1, 1, 1, "Ann", "", True, 1, 4, 4),
+        AuthorRow(2, 2, 0, "", "", False, 1, 6, 6),
+    ]
 
 
 def test_heads_are_a_set_for_each_log(store: Store):
@@ -494,6 +525,29 @@ def test_by_mid_finds_native_and_imported_entries(store: Store):
     # An imported entry's own id does not name its message.
     assert store.by_mid(1, [MessageId(id_of(3)[:16])]) == {}
     assert ns(store.by_mid(2, {native})[native]) == [4]
+
+
+def test_messages_that_agree_in_their_first_bytes_are_told_apart(store: Store):
+    one, other = mid_of(*b"same 8 b", 1), mid_of(*b"same 8 b", 2)
+    native = EntryId(b"same 8 b" + bytes(24))
+    put(
+        store,
+        row(1, mid=one),
+        row(2, mid=other),
+        row(3, id=native),
+        row(4, kind=Kind.EDIT),
+        references=[Reference(4, 1, other), Reference(4, 1, MessageId(native[:16]))],
+    )
+
+    assert {mid: ns(rows) for mid, rows in store.by_mid(1, [one]).items()} == {one: [1]}
+    assert {mid: ns(rows) for mid, rows in store.by_mid(1, [MessageId(native[:16])]).items()} == {
+        MessageId(native[:16]): [3]
+    }
+    assert store.retold(1, [other, mid_of(*b"same 8 b", 3)]) == {other}
+    assert store.said_once(1, [one, MessageId(native[:16])]) == {one, MessageId(native[:16])}
+    assert store.references_to(1, [other]) == [Reference(4, 1, other)]
+    assert store.references_to(1, [one]) == []
+    assert store.changers(1, [one, other], frozenset({Kind.EDIT})) == {other: {1}}
 
 
 @pytest.mark.parametrize(

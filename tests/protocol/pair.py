@@ -21,6 +21,7 @@ from mlog.protocol import wire
 from mlog.protocol.channel import Channel
 from mlog.protocol.comparing import Inspect
 from mlog.protocol.events import (
+    Admitted,
     Close,
     Closed,
     Committed,
@@ -31,12 +32,14 @@ from mlog.protocol.events import (
     Notice,
     Opened,
     Paged,
+    Reach,
     Received,
     Send,
     Tick,
     WakeAt,
 )
 from mlog.protocol.node import Node
+from mlog.protocol.pairing import Ended, Paired, Show
 from mlog.protocol.session import Session
 from tests.log.support import START_MS, SeededEntropy, device_keys, join, make_replica, message
 
@@ -70,6 +73,8 @@ class End:
         self.dials: list[Dial] = []
         self.closed: list[Close] = []
         self.established: list[Established] = []
+        self.admitted: list[int] = []
+        self.met: list[Show | Paired | Ended] = []
 
     def told(self, what: str) -> list[Notice]:
         return [notice for notice in self.notices if notice.what == what]
@@ -128,6 +133,12 @@ class Pair:
         self.handle(leader, Opened(session=number, device=follower.replica.device_id))
         return number
 
+    def _connect_strangers(self, leader: End) -> None:
+        number = next(self._numbers)
+        self._open.add(number)
+        self.handle(self.other(leader), Opened(session=number))
+        self.handle(leader, Opened(session=number, reached=True))
+
     def disconnect(self, number: int) -> None:
         """The connection breaks; what was on its way is lost."""
         self._open.discard(number)
@@ -168,6 +179,12 @@ class Pair:
                     end.dials.append(effect)
                 case Established():
                     end.established.append(effect)
+                case Reach():
+                    self._connect_strangers(end)
+                case Show() | Paired() | Ended():
+                    end.met.append(effect)
+                case Admitted():
+                    end.admitted.append(effect.session)
 
     def _post(self, end: End, event: Event, delay_ms: int, number: int) -> None:
         if number in self._open:

@@ -6,7 +6,7 @@ import pytest
 
 from mlog import limits
 from mlog.adapters.keystore import SystemEntropy
-from mlog.log import bodies, crypto, people
+from mlog.log import bodies, crypto, grants, people
 from mlog.log.bodies import Kind
 from mlog.log.ids import Incarnation
 from mlog.log.memory import MemoryStore
@@ -134,7 +134,7 @@ def test_a_grant_that_does_not_open_closes_the_session(sealed: bytes):
 def test_a_grant_of_another_session_closes_this_one():
     one, other = home(0), home(1)
     pair = trusted(one, other)
-    granted = people.grant_for(one, other.device_id, (), bytes(32))
+    granted = grants.grant_for(one, other.device_id, (), bytes(32))
     assert granted is not None
     puppet = Puppet(other, device_keys(0), leads=True).greet()
     puppet.say(wire.Grant(granted))
@@ -142,7 +142,7 @@ def test_a_grant_of_another_session_closes_this_one():
     assert pair.b.store.logs() == other.store.logs()
     # The same secrets, sealed for this session.
     again = Puppet(other, device_keys(0), leads=True).greet()
-    fitting = people.grant_for(one, other.device_id, (), again.binding)
+    fitting = grants.grant_for(one, other.device_id, (), again.binding)
     assert fitting is not None
     said = again.say(wire.Grant(fitting))
     assert not again.closed

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlog import limits
-from mlog.errors import ProtocolViolation
+from mlog.errors import ProtocolViolation, UserError
 from mlog.log.crypto import DeviceKeys
 from mlog.protocol.channel import Channel
 from mlog.protocol.codes import Code, LinkType
@@ -170,6 +170,18 @@ def test_a_no_is_heard_after_a_yes_as_long_as_the_other_one_waits() -> None:
     assert "said no" in reason(wire, 1)
 
 
+def test_a_device_that_may_not_be_paired_is_refused_before_anybody_is_asked() -> None:
+    def refuse(_: DeviceRecord) -> None:
+        raise UserError("it was revoked.")
+
+    record = record_of(DESK, 1)
+    refusing = Pairing(DESK, record, KEY, b"1" * 32, dials=False, now_ms=NOW, accepts=refuse)
+    wire = Wire(laptop(), refusing)
+    assert reason(wire, 1) == "it was revoked. Nothing was changed."
+    assert "said no; its screen may say why" in reason(wire, 0)
+    assert wire.last(1, Show) is None
+
+
 # -- who is at the other end -----------------------------------------------------------------
 
 
@@ -225,10 +237,10 @@ def test_another_code_ends_it_on_the_side_that_answers_without_a_word_to_the_oth
     answering = desk(Code(2).shared_key)
     wire = Wire(laptop(), answering)
     assert [effect for effect in wire.seen[1] if isinstance(effect, Send)] == []
-    assert "the code is not the one" in reason(wire, 1)
+    assert "another code than the one that is shown here" in reason(wire, 1)
     (ended,) = wire.ends[0].closed()
     assert isinstance(ended, Ended)
-    assert "the code is another one" in ended.reason
+    assert "not the one that the other device shows" in ended.reason
 
 
 def test_a_relay_that_has_not_the_code_cannot_read_change_or_replace_anything() -> None:
@@ -285,25 +297,25 @@ def test_none_of_100000_wrong_codes_is_accepted() -> None:
 
 def test_a_window_lets_one_try_in() -> None:
     first = Channel.pair(LAPTOP.noise_seed, Code(9).shared_key, b"3" * 32, dials=True).start()
-    window = Window(KEY, NOW)
+    window = Window((KEY,), NOW)
     assert window.is_open(NOW)
-    assert window.admit(first, NOW) == KEY
+    assert window.admit(first, NOW) == (KEY,)
     assert not window.is_open(NOW)
-    assert window.admit(first, NOW) is None
+    assert window.admit(first, NOW) == ()
 
 
 def test_a_window_closes_after_two_minutes() -> None:
     first = Channel.pair(LAPTOP.noise_seed, KEY, b"3" * 32, dials=True).start()
-    window = Window(KEY, NOW)
+    window = Window((KEY,), NOW)
     assert window.is_open(NOW + limits.PAIRING_LIFE_MS - 1)
-    assert window.admit(first, NOW + limits.PAIRING_LIFE_MS) is None
-    assert window.admit(first, NOW) is None
+    assert window.admit(first, NOW + limits.PAIRING_LIFE_MS) == ()
+    assert window.admit(first, NOW) == ()
 
 
 def test_what_is_no_try_leaves_the_window_open() -> None:
-    window = Window(KEY, NOW)
+    window = Window((KEY,), NOW)
     for first in (b"", b"\x01" + bytes(48), b"\x01" + bytes(96), b"\x02", b"\x02" + bytes(96)):
-        assert window.admit(first, NOW) is None
+        assert window.admit(first, NOW) == ()
     assert window.is_open(NOW)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from mlog import limits
-from mlog.log import crypto, people, receipts
+from mlog.log import crypto, grants, receipts
 from mlog.log.crypto import LogKeys
 from mlog.log.entry import NO_ENTRY, Sealed, to_tail
 from mlog.log.ids import EntryId
@@ -355,7 +355,7 @@ class Attacker:
                 epochs = []
             topic = keys.topic if rng.random() < 0.95 else rng.randbytes(16)
             logs.append((kind, topic, keys.secret, epochs))
-        info = people._grant_info(far.keys.id, replica.device_id, far.binding)
+        info = grants.grant_info(far.keys.id, replica.device_id, far.binding)
         key = rng.randbytes(32)
         sealed = crypto.seal(crypto.derive("grant", key), msgspec.msgpack.encode(logs), info)
         return wire.Grant(Entropy("grant").wrap(replica.device_keys.hpke_public, key, info) + sealed)

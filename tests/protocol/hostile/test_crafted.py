@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from mlog import limits
-from mlog.log import bodies, crypto, entry, people, receipts
+from mlog.log import bodies, crypto, entry, epochs, grants, receipts
 from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys, LogKeys, Vault
 from mlog.log.entry import NO_ENTRY, Sealed
@@ -220,7 +220,7 @@ def test_a_device_that_lacks_much_asks_for_as_much_as_its_peer_takes():
 def granted(far: Far, logs: list[tuple[LogKeys, list[tuple[int, bytes]]]]) -> wire.Grant:
     """A grant that opens, whatever is in it."""
     replica = far.victim.replica
-    info = people._grant_info(far.keys.id, replica.device_id, far.binding)
+    info = grants.grant_info(far.keys.id, replica.device_id, far.binding)
     plain = [("conversation", keys.topic, keys.secret, epochs) for keys, epochs in logs]
     sealed = crypto.seal(crypto.derive("grant", bytes(32)), msgspec.msgpack.encode(plain), info)
     return wire.Grant(Entropy("grant").wrap(replica.device_keys.hpke_public, bytes(32), info) + sealed)
@@ -330,7 +330,9 @@ def test_two_thousand_idle_strangers_cost_little_and_leave_nothing(victim: Victi
     assert sum(footprint(session) for session in victim.node._sessions.values()) < 40 * limits.MIB
     friend.say(wire.AskWeeks(friend.tag(3), 0, 1))
     assert friend.heard[wire.Weeks].marks
+    ticks = victim.events["Tick"]
     victim.pass_time(limits.HANDSHAKE_TIMEOUT_MS)
+    assert victim.events["Tick"] - ticks >= 2000 // limits.TICKED_SESSIONS_MAX
     assert list(victim.node._sessions) == [friend.number]
     assert victim.closed["it did not answer in time"] == 2000
     assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
@@ -594,7 +596,7 @@ def test_nobody_gives_another_epoch_0(victim: Victim):
     far, mint = attacker(victim), mint_of(victim, 3)
     keys, replica_ = victim.replica.log(3).keys, victim.replica
     reader = [(replica_.device_id, replica_.device_keys.hpke_public)]
-    body = people.key_body(Entropy("key"), keys.topic, far.keys.id, reader, 0, secret(1))
+    body = epochs.key_body(Entropy("key"), keys.topic, far.keys.id, reader, 0, secret(1))
     before = [epoch.secret for epoch in keys.epochs]
     far.send(3, [mint.entry(Kind.KEY, bodies.encode(body))])
     assert [gap.part for gap in victim.store.gaps(3)] == ["key"]

@@ -1,0 +1,154 @@
+"""First sync: what two devices that were just paired have still to give each other, and when it is done.
+
+Both ends count the same: what one asked for the other was asked for. Numbers are of entries of all logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mlog import limits
+from mlog.errors import PeerUnavailable
+from mlog.log.ids import DeviceId
+from mlog.log.people import shared_logs
+from mlog.protocol.events import Notice
+
+if TYPE_CHECKING:
+    from mlog.api.service import Happening, Service
+
+__all__ = ["Amount", "FirstSync"]
+
+_QUIET_S: Final = 0.25
+"""After the last word: how long to listen whether the other end has more, such as a new log."""
+
+_SETTLED: Final = frozenset({"equal", "differing"})
+
+
+class Amount(NamedTuple):
+    """How far it is.
+
+    Attributes:
+        remaining: Entries that either end still lacks, as far as this one knows.
+        done: Entries that came and went.
+    """
+
+    remaining: int
+    done: int
+
+
+class FirstSync:
+    """Follows what a service says of one device, from the moment of the pairing on.
+
+    Attributes:
+        connected: There is a session with it now.
+        differing: Logs that could not be made equal.
+    """
+
+    def __init__(self, service: Service, device: DeviceId):
+        self.connected = device in service.runtime.connected()
+        self.differing = 0
+        self._service = service
+        self._device = device
+        self._coming: defaultdict[int, int] = defaultdict(int)
+        self._going: defaultdict[int, int] = defaultdict(int)
+        self._done = 0
+        self._states: dict[int, str] = {}
+        self._rested = False
+        self._changed = asyncio.Event()
+
+    def heard(self, told: Happening) -> None:
+        """Take what the service says."""
+        if not isinstance(told, Notice) or told.device != self._device:
+            return
+        log = told.log
+        match told.what:
+            case "connected":
+                self.connected = True
+            case "disconnected":
+                self.connected = self._rested = False
+                self._coming.clear()
+                self._going.clear()
+                self._states.clear()
+            case "behind":
+                self._behind(log)
+            case "equal" | "differing":
+                self._coming.pop(log, None)
+                self._going.pop(log, None)
+            case "lacks":
+                self._coming[log] = told.count
+            case "wanted":
+                self._going[log] += told.count
+            case "stored":
+                self._coming[log] = max(0, self._coming[log] - told.count)
+                self._done += told.count
+            case "sent":
+                self._going[log] = max(0, self._going[log] - told.count)
+                self._done += told.count
+            case "rested":
+                self._rested = True
+            case _:
+                return
+        if told.what in _SETTLED | {"behind"}:
+            self._states[log] = told.what
+        if told.what not in {"rested", "connected"}:
+            self._rested = False
+        self._changed.set()
+
+    def _behind(self, log: int) -> None:
+        for row in self._service.home.store.syncs(log):
+            if row.device == self._device:
+                self._coming[log], self._going[log] = row.here_lacks, row.there_lacks
+
+    @property
+    def amount(self) -> Amount:
+        """How far it is now."""
+        return Amount(sum(self._coming.values()) + sum(self._going.values()), self._done)
+
+    async def amounts(self) -> AsyncGenerator[Amount]:
+        """How far it is, whenever that changes; ends when all is compared, or nothing moves any more.
+
+        Raises:
+            PeerUnavailable: The connection was lost, and did not come back.
+        """
+        runtime, last, moved = self._service.runtime, Amount(0, 0), -1
+        while True:
+            settled = self._is_settled()
+            if settled and moved == runtime.moved:
+                self.differing = sum(state == "differing" for state in self._states.values())
+                return
+            moved = runtime.moved
+            try:
+                async with asyncio.timeout(_QUIET_S if settled else limits.IDLE_TIMEOUT_MS / 1000):
+                    await self._changed.wait()
+                    moved = -1
+            except TimeoutError:
+                if not settled and moved == runtime.moved:
+                    raise self._lost() from None
+            self._changed.clear()
+            if self.amount != last:
+                last = self.amount
+                yield last
+
+    def _lost(self) -> PeerUnavailable:
+        left = f"{self.amount.remaining:,} entries remain. " if self.amount.remaining else ""
+        return PeerUnavailable(
+            f"both devices know each other now, but the connection was lost. {left}'mlog sync' on either one "
+            "fetches the rest, and so does 'mlog serve'."
+        )
+
+    def _is_settled(self) -> bool:
+        """Both are one person, and each of its logs was compared to the end."""
+        replica = self._service.home.replica
+        person = replica.people.current()
+        if not (self.connected and self._rested) or person is None:
+            return False
+        other = person.member(self._device)
+        states: Mapping[int, str] = self._states
+        return (
+            other is not None
+            and other.confirmed
+            and all(states.get(state.n) in _SETTLED for state in shared_logs(replica))
+        )

@@ -1,0 +1,419 @@
+"""The command that pairs two devices of one person."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from mlog import config, limits
+from mlog.cli.options import TEXT, verb
+from mlog.cli.qr import qr_lines
+from mlog.cli.terminal import safe
+from mlog.errors import InvalidInput, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.shell_completion import CompletionItem
+
+    from mlog.api.pairing import Complete, Offered, Paired, Progress, Shown, Step
+    from mlog.cli.output import Console
+    from mlog.cli.output import Progress as Bar
+    from mlog.protocol.codes import LinkType
+
+__all__ = ["pair"]
+
+_SHOWN_ADDRESSES_MAX: Final = 3
+
+_NOTHING: Final = "interrupted. Nothing was changed."
+_REST: Final = (
+    "interrupted. Both devices know each other, and what has come is kept; 'mlog sync' fetches the rest."
+)
+_IN_HISTORY: Final = (
+    "the code stands in the history of your shell now. It is good for one try only; 'mlog pair --join' asks "
+    "for it instead."
+)
+
+
+class _Code(click.ParamType[str]):
+    """Words of a code; the shell can complete them."""
+
+    name = "code"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return TEXT.convert(value, param, ctx)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 (click's signature)
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Words that begin like this."""
+        from click.shell_completion import CompletionItem
+
+        from mlog.protocol.codes import completions
+
+        return [CompletionItem(word) for word in completions(incomplete)] if incomplete else []
+
+
+@verb(
+    "pair",
+    """mlog pair
+    mlog pair --join
+    mlog pair --join --peer 192.168.1.5:7367
+    mlog pair --join < code.txt""",
+)
+@click.argument("code", type=_Code(), nargs=-1, metavar="[CODE|LINK]")
+@click.option("--join", is_flag=True, help="Ask for the code, or the link, that the other device shows.")
+@click.option(
+    "--peer", type=TEXT, metavar="HOST:PORT", help="Where the other device is; else it is looked for."
+)
+@click.option("--name", type=TEXT, help="What to call this device, if it is new.")
+@click.option(
+    "--address",
+    "addresses",
+    type=TEXT,
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Where the other device can reach this one besides; may be given several times.",
+)
+@click.option("--host", type=TEXT, metavar="ADDRESS", help="Listen at this address of yours only.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help=f"Where to listen. [default: {config.DEFAULT_PORT}, or any if that is in use]",
+)
+@click.option("--no-discovery", is_flag=True, help="Use no multicast in the local network.")
+def pair(
+    console: Console,
+    code: tuple[str, ...],
+    join: bool,
+    peer: str | None,
+    name: str | None,
+    addresses: tuple[str, ...],
+    host: str | None,
+    port: int | None,
+    no_discovery: bool,
+) -> None:
+    """Make a new device one of yours, with a code that is good for one try.
+
+    On the device that has your messages it shows a code of six words; on the new one 'mlog pair --join'
+    asks for it. Then both show the other's name and the same four words, and the first one asks. A device
+    that has no messages yet needs nothing else; all come, the newest first.
+    """
+    from mlog.api import pairing
+    from mlog.protocol.codes import LinkType
+
+    joins = join or bool(code) or peer is not None
+    secret = _secret(console, code, LinkType.DEVICE) if joins else ""
+    if not joins and not _can_ask():
+        raise UserError("pairing asks you whether the other device is yours: run it in a terminal.")
+    is_new = not (console.chosen_home() / config.DATABASE_NAME).exists()
+    if name is not None and not is_new:
+        raise UserError("this device has a name already; 'mlog devices rename' gives it another one.")
+    console.interrupted = _NOTHING
+    with console.open_home(device=_device_name(name) if is_new else None) as home:
+        wish = pairing.Wish(type=LinkType.DEVICE, secret=secret, peer=peer or "", addresses=addresses)
+        with Screen(console, joins=joins) as screen:
+            pairing.pair(home, wish, screen.told, host=host, port=port, discovery=not no_discovery)
+
+
+# -- what is typed ---------------------------------------------------------------------------
+
+
+def _can_ask() -> bool:
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+
+
+def _secret(console: Console, code: tuple[str, ...], expected: LinkType) -> str:
+    """The code or link of the other device: as it was given, or asked for until it is one."""
+    from mlog.api.pairing import read_secret
+
+    if code:
+        _hide(code)
+        text = " ".join(code)
+        read_secret(text, expected, _now_ms())
+        console.note(_IN_HISTORY)
+        return text
+    if not _can_ask():
+        text = _piped()
+        read_secret(text, expected, _now_ms())
+        return text
+    while True:
+        text = _typed(console)
+        try:
+            read_secret(text, expected, _now_ms())
+        except UserError as error:
+            console.note(str(error))
+        else:
+            return text
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _hide(code: tuple[str, ...]) -> None:
+    """Take the code out of the list of processes, where the system lets a process do so."""
+    if code[-1] in sys.argv:
+        with suppress(ImportError):
+            from setproctitle import setproctitle
+
+            setproctitle("mlog pair")
+
+
+def _piped() -> str:
+    stream = sys.stdin
+    data = b"" if stream is None else stream.buffer.read(limits.PAIRING_TEXT_SIZE_MAX_BYTES + 1)
+    try:
+        text = data.decode().strip()
+    except UnicodeDecodeError:
+        raise InvalidInput("the code is no text", source="standard input") from None
+    if not text:
+        raise UserError("a code is needed, and nobody is here to type it. Give it on standard input.")
+    return text
+
+
+def _typed(console: Console) -> str:
+    """One line from the terminal; Tab completes the words, and no history keeps it."""
+    prompt = "Code or link that the other device shows: "
+    if not console.is_terminal:
+        console.note(prompt)
+        return sys.stdin.readline(limits.PAIRING_TEXT_SIZE_MAX_BYTES + 1).strip()
+    try:
+        import readline
+    except ImportError:
+        return input(prompt).strip()
+    from mlog.protocol.codes import completions
+
+    before = readline.get_completer()
+    readline.set_auto_history(False)
+    readline.set_completer_delims(" -")
+    readline.set_completer(lambda start, n: dict(enumerate(f"{w} " for w in completions(start))).get(n))
+    # The editor of macOS has a language of its own.
+    readline.parse_and_bind(
+        "bind ^I rl_complete" if "libedit" in (readline.__doc__ or "") else "tab: complete"
+    )
+    try:
+        return input(prompt).strip()
+    finally:
+        readline.set_completer(before)
+
+
+def _device_name(name: str | None) -> str:
+    """What a new device is called: as it was given, or asked for where somebody is there."""
+    import platform
+
+    usual = platform.node() or "desktop"
+    if name is None and _can_ask():
+        name = click.prompt("Name of this device", default=usual, err=True)
+    name = (name or usual).strip()
+    if not name or len(name.encode(errors="replace")) > limits.NAME_SIZE_MAX_BYTES:
+        raise UserError(f"a name has from 1 to {limits.NAME_SIZE_MAX_BYTES} bytes.")
+    return name
+
+
+# -- what is shown ---------------------------------------------------------------------------
+
+
+class Screen:
+    """Shows a pairing as it goes, and asks the person; use it in a `with` statement.
+
+    Args:
+        joins: This is the side that has the code of the other one.
+    """
+
+    def __init__(self, console: Console, *, joins: bool):
+        self._console = console
+        self._joins = joins
+        self._countdown: _Countdown | None = None
+        self._bar: Bar | None = None
+        self._name = ""
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end_lines()
+
+    def _end_lines(self) -> None:
+        if self._countdown is not None:
+            self._countdown.stop()
+            self._countdown = None
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+    def told(self, step: Step, answer: Callable[[bool], None]) -> None:
+        """Take a step of the pairing."""
+        from mlog.api import pairing
+
+        match step:
+            case pairing.Offered():
+                self._offered(step)
+            case pairing.Searching():
+                self._stage("looking for it in this network")
+            case pairing.Reaching(addresses=addresses):
+                self._stage(f"connecting to {safe(', '.join(addresses[:_SHOWN_ADDRESSES_MAX]))}")
+            case pairing.Shown():
+                self._shown(step, answer)
+            case pairing.Paired():
+                self._paired(step)
+            case pairing.Progress():
+                self._progress(step)
+            case pairing.Complete():
+                self._complete(step)
+        self._console.flush()
+
+    def _stage(self, text: str) -> None:
+        if not self._console.json:
+            self._console.note(text)
+
+    def _offered(self, step: Offered) -> None:
+        console = self._console
+        if console.json:
+            fields = {
+                "code": step.code,
+                "link": step.link,
+                "addresses": list(step.addresses),
+                "seconds": step.life_ms // 1000,
+            }
+            console.record("pair_offer", fields)
+            return
+        console.line(f"Code  {console.bold(step.code)}")
+        for address in step.addresses[:_SHOWN_ADDRESSES_MAX]:
+            console.line(f"At    {safe(address)}")
+        console.line(f"Link  {step.link}")
+        if console.is_terminal and console.unicode:
+            columns = shutil.get_terminal_size().columns
+            for line in qr_lines(step.link, columns=columns, colour=bool(console.bold(" ") != " ")):
+                console.line(line)
+        where = f" --peer {safe(step.addresses[0])}" if step.problem and step.addresses else ""
+        console.line(f"On the other device run 'mlog pair --join{where}', and type the code.")
+        if step.problem:
+            console.note(f"it cannot be found by itself: {safe(step.problem)}")
+        self._countdown = _Countdown(step.life_ms / 1000)
+
+    def _shown(self, step: Shown, answer: Callable[[bool], None]) -> None:
+        console = self._console
+        self._end_lines()
+        self._name = safe(step.name) or "the other device"
+        if console.json:
+            fields = {
+                "name": step.name,
+                "person": step.person,
+                "words": list(step.words),
+                "asks": step.asks,
+            }
+            console.record("pair_shown", fields)
+        else:
+            console.line(f"Name  {console.bold(self._name)}, of {safe(step.person)}")
+            console.line(f"Words {console.bold(' '.join(step.words))}")
+        if not step.asks:
+            self._stage("waiting for the other device: see that it shows these four words, and say yes there")
+        elif not _can_ask():
+            console.note("this device asks too, and nobody is here to answer: run it in a terminal.")
+            answer(False)
+        else:
+            console.flush()
+            _ask("Is it yours, and does it show the same four words? [y/N] ", answer)
+
+    def _paired(self, step: Paired) -> None:
+        console = self._console
+        console.interrupted = _REST
+        if console.json:
+            fields = {
+                "device": step.device,
+                "name": step.name,
+                "person": step.person,
+                "outcome": step.outcome,
+            }
+            console.record("paired", fields)
+            return
+        said = {
+            "admitted": f"{self._name} is one of your devices now",
+            "joins": f"this device is one of {safe(step.person)}'s now",
+            "known": f"{self._name} and this device belong together already",
+        }
+        console.line(f"{console.mark(ok=True)} {said[step.outcome]}")
+        if self._joins:
+            self._stage("You can read and write already, in another window; the newest messages come first.")
+
+    def _progress(self, step: Progress) -> None:
+        if self._console.json:
+            fields = {"remaining": step.remaining, "done": step.done}
+            self._console.record("pair_progress", fields)
+            return
+        if self._bar is None:
+            self._bar = self._console.progress("Syncing")
+        self._bar.remain(step.remaining, step.done)
+
+    def _complete(self, step: Complete) -> None:
+        console = self._console
+        self._end_lines()
+        if console.json:
+            console.record("pair_complete", {"done": step.done, "differing": step.differing})
+        elif step.differing:
+            console.line(
+                f"{console.mark(ok=False)} {step.differing:,} logs still differ; 'mlog status' says which"
+            )
+        else:
+            console.line(f"{console.mark(ok=True)} both hold the same; {step.done:,} entries came and went")
+            console.note("'mlog service install', on both, keeps them so from now on")
+
+
+class _Countdown:
+    """A line with the time that is left, drawn over itself once a second on a terminal."""
+
+    def __init__(self, left_s: float):
+        self._until_s = time.monotonic() + left_s
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        if sys.stderr is not None and sys.stderr.isatty():
+            self._thread = threading.Thread(target=self._draw, name="mlog-countdown", daemon=True)
+            self._thread.start()
+
+    def _draw(self) -> None:
+        while True:
+            left = max(0, round(self._until_s - time.monotonic()))
+            self._write(f"\rGood for one try, and {left // 60}:{left % 60:02}. Ctrl-C ends it.\x1b[K")
+            if self._stopped.wait(1.0):
+                return
+
+    def stop(self) -> None:
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+def _ask(question: str, answer: Callable[[bool], None]) -> None:
+    """Ask on the terminal, and go on: what happens meanwhile may end it first."""
+    from mlog.cli.output import say
+
+    def read() -> None:
+        line = b""
+        with suppress(OSError):
+            # Not by sys.stdin, whose lock would be held when the process ends.
+            line = os.read(sys.stdin.fileno(), 1024)
+        yes = line.strip().lower() in {b"y", b"yes"}
+        if not line:
+            say("")
+        answer(yes)
+
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    threading.Thread(target=read, name="mlog-answer", daemon=True).start()

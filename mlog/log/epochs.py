@@ -1,0 +1,103 @@
+"""Epochs: under which secret a log is written on, and how its key entries say so. docs/protocol.md, 4.6."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence, Set
+from typing import NamedTuple
+
+from mlog import limits
+from mlog.errors import InvalidInput
+from mlog.log import bodies, crypto
+from mlog.log.bodies import Kind
+from mlog.log.crypto import Entropy, EpochKeys, LogKeys
+from mlog.log.cuts import NO_CUTS, Cuts
+from mlog.log.ids import DeviceId, EntryId, Topic
+from mlog.log.store import Store, TimelineQuery
+from mlog.log.stored import readable_body
+
+__all__ = ["StatedEpoch", "epoch_to_write", "key_body", "stated_epochs"]
+
+
+class StatedEpoch(NamedTuple):
+    """What a key entry says of its epoch.
+
+    Attributes:
+        id: The key entry.
+        recipients: Devices for which it wraps the secret.
+        parents: What the key entry names.
+    """
+
+    number: int
+    id: EntryId
+    commitment: bytes
+    recipients: frozenset[bytes]
+    parents: tuple[EntryId, ...] = ()
+
+
+def stated_epochs(store: Store, log: int, cuts: Cuts = NO_CUTS) -> list[StatedEpoch]:
+    """What the latest KEY_ENTRIES_READ_MAX key entries of a log say, but for those behind a cut."""
+    query = TimelineQuery(
+        log=log,
+        limit=limits.KEY_ENTRIES_READ_MAX,
+        kinds=frozenset({Kind.KEY}),
+        newest_first=True,
+    )
+    found: list[StatedEpoch] = []
+    rows = store.timeline(query)
+    parents, out = store.parents([row.n for row in rows]), cuts.quarantined(rows)
+    for row in rows:
+        body = readable_body(row.kind, row.body) if row.n not in out else None
+        if isinstance(body, bodies.Key):
+            recipients = frozenset(wrap.device for wrap in body.wraps)
+            commitment = bytes.fromhex(body.commitment)
+            named = tuple(parents.get(row.n, ()))
+            found.append(StatedEpoch(body.epoch, row.id, commitment, recipients, named))
+    return found
+
+
+def epoch_to_write(
+    keys: LogKeys, stated: Sequence[StatedEpoch], devices: Set[DeviceId], *, granted: bool = True
+) -> EpochKeys | None:
+    """Of the epochs with the greatest number, that for exactly these devices; of several the lowest id.
+
+    Args:
+        granted: One that was granted, and whose key entry has not come yet, is trusted to be for them.
+    """
+    newest = max((epoch.number for epoch in stated), default=0)
+    if granted and keys.current.number > newest:
+        return keys.current
+    known = {(epoch.number, crypto.commitment(epoch.secret)): epoch for epoch in keys.epochs}
+    for epoch in sorted(stated, key=lambda epoch: epoch.id):
+        if epoch.number == newest and epoch.recipients == devices:
+            found = known.get((epoch.number, epoch.commitment))
+            if found is not None:
+                return found
+    return None
+
+
+def key_body(
+    entropy: Entropy,
+    topic: Topic,
+    author: DeviceId,
+    readers: Iterable[tuple[DeviceId, bytes]],
+    number: int,
+    secret: bytes,
+    log: str = "",
+    seed: bytes = b"",
+) -> bodies.Key:
+    """What a key entry says: an epoch secret, wrapped for each reader.
+
+    Args:
+        readers: Devices with their HPKE public keys.
+        log, seed: Kind of log, and what its secret was made of, in its first entry.
+    """
+    wraps: list[bodies.Wrap] = []
+    for device, hpke in readers:
+        try:
+            sealed = entropy.wrap(hpke, secret, crypto.wrap_info(topic, author, number, device))
+        except InvalidInput:
+            # A device that was admitted with a key that is none reads nothing, and stops nobody.
+            sealed = bytes(crypto.WRAP_SIZE)
+        wraps.append(bodies.Wrap(device=device, sealed=sealed))
+    commitment = crypto.commitment(secret).hex()
+    return bodies.Key(epoch=number, commitment=commitment, wraps=tuple(wraps), log=log, seed=seed)
