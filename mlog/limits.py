@@ -244,7 +244,7 @@ LABEL_SIZE_MAX_BYTES: Final = 64
 """Longest label of a conversation in UTF-8."""
 
 READ_CHAINS_MAX: Final = 1_000
-"""Chains of others in one conversation whose read position is kept: 16 KB; those read furthest."""
+"""Chains of others in one conversation whose read position is kept or told, those read furthest: 50 KB."""
 
 PRIVATE_KEY_SIZE_MAX_BYTES: Final = 1 * KIB
 """Longest key of the private state: a conversation and a label of it."""

@@ -81,6 +81,10 @@ class Target:
     Args:
         place: The tree that is read, the file in it that names attachments, and names that are used.
         skip: Takes what could not be kept.
+
+    Attributes:
+        pending, pending_size: What waits for its batch.
+        names_files: Attachments wait to be read.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class Target:
         self._batch: list[Draft | _Attach] = []
         self.pending = 0
         self.pending_size = 0
+        self.names_files = False
         self._run: Run | None = None
         self._after: EntryId | None = None
         self._last_ms = 0
@@ -120,9 +125,16 @@ class Target:
         if log is not None:
             self._join(log)
 
-    def come_from(self, provenance: Provenance) -> None:
-        """What follows was first imported from there."""
+    def come_from(self, provenance: Provenance, beside: str | None = None) -> None:
+        """What follows was first imported from there.
+
+        Args:
+            beside: The file of the tree that names the attachments that follow, if it is another one.
+        """
         self._from = provenance
+        if beside is not None:
+            assert not self.names_files, "they are found beside the file before"
+            self._beside = beside
         if provenance not in self._sources and len(self._sources) >= limits.IMPORT_SOURCES_MAX:
             self._begin_chain()
         self._src = self._sources.setdefault(provenance, len(self._sources))
@@ -136,6 +148,7 @@ class Target:
         self.pending += 1
         self.pending_size += len(record.text) + 200
         if record.files:
+            self.names_files = True
             self._batch.append(_Attach(record, self._src))
             self.pending += len(record.files)
             self.pending_size += sum(self._size_of(file) for file in record.files)
@@ -149,6 +162,7 @@ class Target:
         batch, self._batch = self._batch, []
         large = self.pending_size >= limits.IMPORT_BATCH_SIZE_BYTES
         self.pending = self.pending_size = 0
+        self.names_files = False
         if not batch:
             return
         if self._dry_run:

@@ -57,6 +57,25 @@ def test_message_has_name_id_time_and_identity():
     )
 
 
+def test_a_folder_of_one_channel_is_read_by_itself_and_no_other_file_with_a_day_as_its_name():
+    tree = MemoryTree({"2020-01-02.json": json.dumps([row("1577934245.000200")]).encode()}, name="tea")
+    items = read(tree)
+    assert items[0] == Chat(key="slack:#tea", title="#tea")
+    assert [item.author for item in items if isinstance(item, Record)] == ["U1"]
+    assert SlackImporter().claim(MemoryTree({"2020-01-02.json": b"[1]"})) == ()
+
+
+def test_files_that_are_gone_are_lines_and_no_attachments():
+    files = [
+        {"id": "F1", "mode": "tombstone"},
+        {"id": "F2", "mode": "hidden_by_limit"},
+        {"id": "F3", "name": "a"},
+    ]
+    [record] = records([row("1577934245.000200", text="", files=files)])
+    assert record.files == (File(name="a"),)
+    assert record.text == "[file: deleted]\n[file: hidden by Slack, as the workspace's plan has it]"
+
+
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
