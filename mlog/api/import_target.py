@@ -181,7 +181,8 @@ class Target:
         self.flush()
         if self._counts.created and self._chat.titled:
             titles = {row.n: row.title for row in self._replica.store.logs()}
-            if not titles[self._counts.n]:
+            # A conversation that the disk had no room for is not there.
+            if titles.get(self._counts.n) == "":
                 now = self._now_ms()
                 title = bodies.Title(title=self._counts.title)
                 self._replica.write(self._counts.n, [Draft(Kind.TITLE, title, now)], now)

@@ -370,7 +370,7 @@ class Fold:
     def erasers_of(self, log: int, groups: Set[MessageId]) -> dict[MessageId, set[DeviceId | None]]:
         """Who erased these groups of chunks; among them None where whoever wrote them does not matter."""
         references = self._store.references_to(log, groups, _ERASURES) if groups else []
-        rows = self._store.rows({reference.n for reference in references}, bodies=False)
+        rows = self._store.rows({reference.n for reference in references})
         out, anyones = self._cuts(log).quarantined(rows.values()), self._erasers(log, list(rows.values()))
         authors = self._authors(log, {row.chain for row in rows.values()})
         found: dict[MessageId, set[DeviceId | None]] = {}
