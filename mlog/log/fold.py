@@ -132,6 +132,7 @@ class Fold:
 
     Attributes:
         met: Kinds of the entries that came, or whose place changed; the caller clears it.
+        left_out: Chain rows of entries that came and did not count; the caller clears it.
     """
 
     def __init__(
@@ -150,6 +151,7 @@ class Fold:
         self._cuts = cuts
         self._erasers = erasers
         self.met: set[int] = set()
+        self.left_out: set[int] = set()
 
     def fold(
         self,
@@ -171,6 +173,7 @@ class Fold:
         out = self._cuts(state.n).quarantined(o.row for o in opened)
         for n in out:
             self._store.set_hidden(n, True)
+        self.left_out.update(o.row.chain for o in opened if o.row.n in out)
         if out:
             # What they say was said by others, or is not said at all.
             opened, first = [o for o in opened if o.row.n not in out], frozenset()

@@ -550,6 +550,7 @@ class Replica:
             before = people.standing() if state.kind == LogKind.PERSON else None
             ends = people.ends(log)
             self._fold.met.clear()
+            self._fold.left_out.clear()
             yield state
             met = frozenset(self._fold.met)
             people.forget_epoch(log)
@@ -562,6 +563,8 @@ class Replica:
                 befriend(self, now_ms)
             elif state.kind == LogKind.CONVERSATION and Kind.MEMBER in met:
                 befriend(self, now_ms)
+            # A chain that began here may have been judged before what admits its device was known.
+            ends = {**dict.fromkeys(self._fold.left_out, -1), **ends}
             self.recount(log, ends, people.ends(log))
 
     def recount(self, log: int, before: Mapping[int, int], after: Mapping[int, int]) -> None:
