@@ -359,17 +359,18 @@ class Fold:
         targets = {reference.n: reference.target for reference in references}
         rows = self._store.rows(targets, bodies=False)
         authors = self._authors(state.n, {row.chain for row in rows.values()})
-        erased: list[int] = []
-        for n, group in targets.items():
-            who = erasers.get(group, ())
-            if rows[n].state != BodyState.ERASED and (None in who or authors.get(rows[n].chain) in who):
-                erased.append(n)
+        erased = [
+            n
+            for n, group in targets.items()
+            if rows[n].state != BodyState.ERASED
+            and (None in (who := erasers.get(group, ())) or authors.get(rows[n].chain) in who)
+        ]
         self._erase(state, erased, budget)
 
     def erasers_of(self, log: int, groups: Set[MessageId]) -> dict[MessageId, set[DeviceId | None]]:
         """Who erased these groups of chunks; among them None where whoever wrote them does not matter."""
         references = self._store.references_to(log, groups, _ERASURES) if groups else []
-        rows = self._store.rows({reference.n for reference in references}, bodies=False)
+        rows = self._store.rows({reference.n for reference in references})
         out, anyones = self._cuts(log).quarantined(rows.values()), self._erasers(log, list(rows.values()))
         authors = self._authors(log, {row.chain for row in rows.values()})
         found: dict[MessageId, set[DeviceId | None]] = {}
@@ -432,13 +433,15 @@ class Fold:
             store.change_unsettled(state.n, Task.FOLD, later, ())
         read = store.bodies(texts)
         authors = self._authors(state.n, {row.chain for of in chosen.values() for rows in of for row in rows})
-        erased: list[int] = []
+        pending = bool(store.unsettled(state.n, Task.ERASE, 1))
+        erased, kept = list[int](), list[int]()
         for rows, changing in chosen.values():
             for row in rows:
                 row.body = read.get(row.n)
             folded = fold_message(rows, changing, authors, out, anyones)
             present = [row for row in (*rows, *changing) if row.state != BodyState.ERASED]
             erased += [row.n for row in present if row.n in folded.erased]
+            kept += [row.n for row in present if row.n not in folded.erased] if pending else []
             for row in rows:
                 if row.state == BodyState.ERASED and row.n not in folded.erased and row.kind in SPOKEN:
                     self._want_again(row)
@@ -447,6 +450,9 @@ class Fold:
                 edit = folded.edits.get(row.n, 0)
                 if row.edit != edit:
                     store.set_edit(row.n, edit)
+        if kept:
+            # An erasure that counts no more takes nothing away later.
+            store.change_unsettled(state.n, Task.ERASE, (), kept)
         return cost + self._erase(state, erased, None if budget is None else budget - cost)
 
     def _erase(self, state: LogState, ns: Sequence[int], budget: int | None) -> int:
@@ -459,7 +465,7 @@ class Fold:
                 if budget is not None and cost >= budget:
                     left = part[at:] + left
                     break
-                if n in rows:
+                if n in rows and rows[n].state != BodyState.ERASED:
                     self._erase_body(rows[n])
                     cost += 2 + len(rows[n].body or b"") // _ERASED_COST_BYTES
         if left:
