@@ -55,6 +55,10 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "save": "files",
         "people": "people",
     },
+    "People": {
+        "invite": "pairing",
+        "accept": "pairing",
+    },
     "Your devices": {
         "pair": "pairing",
         "sync": "serving",
