@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from mlog import limits
 from mlog.api.import_target import ChatReport, Target
+from mlog.api.matching import Run
 from mlog.errors import InvalidInput, LimitExceeded, MlogError, UserError
 from mlog.formats import (
     TREE_IMPORTERS,
@@ -204,6 +205,7 @@ class _Taker:
         self._targets: dict[str, Target] = {}
         self._waiting: dict[Target, tuple[int, int]] = {}
         self._rows = self._size = 0
+        self._run = Run(replica)
 
     def take(self, items: Iterator[Item], first: Provenance, beside: str = "", *, ends: bool = True) -> None:
         """All of them.
@@ -267,6 +269,7 @@ class _Taker:
             self._progress,
             self._open_tree(),
             self._report.skip,
+            self._run,
             dry_run=self._dry_run,
         )
 

@@ -18,7 +18,7 @@ docs/protocol.md, 4.7, has worked examples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import IntEnum
 
 import msgspec
@@ -26,7 +26,7 @@ import msgspec
 from mlog import limits
 from mlog.log.ids import EntryId
 
-__all__ = ["Authority", "Role", "Ruling", "decide"]
+__all__ = ["Authority", "Court", "Role", "Ruling", "decide"]
 
 
 class Role(IntEnum):
@@ -77,20 +77,24 @@ def decide(founder: bytes, rulings: Iterable[Ruling]) -> Authority:
     Args:
         founder: Has the role ADMIN from the start.
     """
-    return _Court(founder, sorted(rulings, key=lambda ruling: (ruling.rank, ruling.id))).decide()
+    return Court(founder, rulings).decide()
 
 
-class _Court:
-    """One decision. Rulings are known by their index in the order of the view; sets of them are the bits
-    of an integer, so that a thousand of them are compared at once."""
+class Court:
+    """One decision, and what it means for other entries that name rulings.
 
-    def __init__(self, founder: bytes, rulings: Sequence[Ruling]):
+    Rulings are known by their index in the order of the view; sets of them are the bits of an integer,
+    so that a thousand of them are compared at once.
+    """
+
+    def __init__(self, founder: bytes, rulings: Iterable[Ruling]):
         self._founder = founder
-        self._rulings = rulings
+        self._rulings: Sequence[Ruling] = sorted(rulings, key=lambda ruling: (ruling.rank, ruling.id))
         self._about: dict[bytes, int] = {}
         self._past: list[int] = []
-        index: dict[EntryId, int] = {}
-        for i, ruling in enumerate(rulings):
+        self._index = index = dict[EntryId, int]()
+        self._stands = 0
+        for i, ruling in enumerate(self._rulings):
             past = 0
             for id_ in ruling.past:
                 # What stands behind it in the view cannot be in its past.
@@ -100,11 +104,12 @@ class _Court:
             index[ruling.id] = i
             self._about[ruling.subject] = self._about.get(ruling.subject, 0) | 1 << i
         self._by: dict[bytes, int] = {}
-        for i, ruling in enumerate(rulings):
+        for i, ruling in enumerate(self._rulings):
             self._by[ruling.author] = self._by.get(ruling.author, 0) | 1 << i
 
     def decide(self) -> Authority:
-        standing = self._settle()
+        """Work out what stands."""
+        standing = self._stands = self._settle()
         seniors = self._seniority(standing)
         roles = {subject: self._role(subject, standing) for subject in seniors}
         return Authority(
@@ -112,6 +117,32 @@ class _Court:
             standing=tuple(ruling for i, ruling in enumerate(self._rulings) if standing >> i & 1),
             ever=frozenset(seniors),
         )
+
+    def role_at(self, subject: bytes, known: Collection[EntryId]) -> Role:
+        """The role that a subject had for who knew these rulings and their past, by what stands of them."""
+        return self._role(subject, self._reached(known) & self._stands)
+
+    def knew(self, known: Collection[EntryId], rulings: Iterable[Ruling]) -> list[bool]:
+        """Of each of these rulings whether who knew the first ones knew it."""
+        reached = self._reached(known)
+        return [bool(reached >> self._index[ruling.id] & 1) for ruling in rulings]
+
+    def heads(self) -> list[EntryId]:
+        """The rulings that stand and are in the past of no other that does, the latest first."""
+        found: list[EntryId] = []
+        left = self._stands
+        while left:
+            latest = left.bit_length() - 1
+            found.append(self._rulings[latest].id)
+            left &= ~(1 << latest | self._past[latest])
+        return found
+
+    def _reached(self, known: Collection[EntryId]) -> int:
+        reached = 0
+        for id_ in known:
+            if (i := self._index.get(id_)) is not None:
+                reached |= 1 << i | self._past[i]
+        return reached
 
     def _settle(self) -> int:
         """Decide disputes, the most senior author's first, until none is left; what stands then."""

@@ -23,7 +23,9 @@ __all__ = [
     "Admit",
     "Alias",
     "Body",
+    "ChainEnd",
     "Chunk",
+    "Contact",
     "Cut",
     "Device",
     "Edit",
@@ -32,8 +34,11 @@ __all__ = [
     "Key",
     "Kind",
     "Manifest",
+    "Member",
     "Private",
     "Reaction",
+    "Read",
+    "ReadChain",
     "Revoke",
     "Text",
     "Title",
@@ -57,6 +62,7 @@ class Kind(IntEnum):
     MANIFEST = 5
     ADMIT = 6
     REVOKE = 7
+    MEMBER = 8
     MESSAGE = 16
     REPLY = 17
     ACTION = 18
@@ -68,9 +74,11 @@ class Kind(IntEnum):
     EDIT = 32
     REACTION = 33
     ERASURE = 34
+    READ = 35
     CHUNK = 48
     ALIAS = 64
     PRIVATE = 65
+    CONTACT = 66
 
 
 _KIND_NAMES: Final = {int(kind): kind.name.lower() for kind in Kind}
@@ -154,6 +162,27 @@ class Erasure(_Claimed, frozen=True, kw_only=True, omit_defaults=True):
     """ERASURE: the body of the message `of` is to be forgotten."""
 
     of: _Hex16
+
+
+class ReadChain(msgspec.Struct, frozen=True, kw_only=True):
+    """One chain and the highest number in it that was read.
+
+    Attributes:
+        chain: Its name, 8 bytes in hexadecimal (mlog/log/reading.py).
+    """
+
+    chain: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
+    seq: _Count
+
+
+class Read(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """READ: the author's person has read these chains so far, on the device that says so.
+
+    Attributes:
+        chains: Those that have been read further since this device said so last.
+    """
+
+    chains: Annotated[tuple[ReadChain, ...], msgspec.Meta(max_length=limits.READ_CHAINS_MAX)]
 
 
 class Title(_Claimed, frozen=True, kw_only=True, omit_defaults=True):
@@ -291,6 +320,48 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     person: _Name = ""
 
 
+class ChainEnd(Cut, frozen=True, kw_only=True):
+    """Where a chain of a person who was removed ends."""
+
+    device: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """MEMBER: from here on a person has this role in the conversation.
+
+    Attributes:
+        person: Topic of the person's log.
+        role: "admin", "member" or "none".
+        relies: The newest entry of that log that the author knew; readers wait for it.
+        history: Who joins by this reads what was written before, too.
+        name: What the person was called.
+        cuts: Of a person who is removed, for each chain its last entry that counts.
+    """
+
+    person: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    role: Annotated[str, msgspec.Meta(pattern=r"^(admin|member|none)\Z")]
+    relies: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    history: bool = False
+    name: _Name = ""
+    cuts: Annotated[tuple[ChainEnd, ...], msgspec.Meta(max_length=limits.CUTS_MAX)] = ()
+
+
+class Contact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """CONTACT, in a private log: a person whom this one knows, and what to call them.
+
+    Attributes:
+        person: Topic of the person's log.
+        name: Chosen here.
+        device: The device with which the two met, until that person's log tells of all.
+        removed: Known no more.
+    """
+
+    person: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    name: _Name
+    device: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    removed: bool = False
+
+
 class Wrap(msgspec.Struct, frozen=True, kw_only=True):
     """One epoch secret wrapped for one device: HPKE's 1,120 bytes, the secret's 32, a tag of 16."""
 
@@ -305,12 +376,14 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         epoch: Number of the epoch, from 1.
         commitment: BLAKE3 of the secret; readers refuse any other.
         log: Kind of log, in the first entry of a log: "conversation", "person" or "private".
+        seed: There, what the log's secret was made of: shows that this entry, and no other, began the log.
     """
 
     epoch: _Count
     commitment: _Hex32
     wraps: Annotated[tuple[Wrap, ...], msgspec.Meta(max_length=limits.KEY_RECIPIENTS_MAX)]
     log: str = ""
+    seed: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
 
 
 Body: TypeAlias = (
@@ -326,8 +399,11 @@ Body: TypeAlias = (
     | Admit
     | Revoke
     | Alias
+    | Member
+    | Contact
     | Chunk
     | Private
+    | Read
 )
 
 _TYPES: Final[dict[Kind, type[Body]]] = {
@@ -338,10 +414,13 @@ _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.MANIFEST: Manifest,
     Kind.ADMIT: Admit,
     Kind.REVOKE: Revoke,
+    Kind.MEMBER: Member,
+    Kind.CONTACT: Contact,
     Kind.EDIT: Edit,
     Kind.REACTION: Reaction,
     Kind.ERASURE: Erasure,
     Kind.ALIAS: Alias,
+    Kind.READ: Read,
     **dict.fromkeys(SPOKEN, Text),
 }
 _DECODERS: Final = {int(kind): msgspec.json.Decoder(type_) for kind, type_ in _TYPES.items()}

@@ -34,6 +34,7 @@ __all__ = [
     "Vault",
     "commitment",
     "derive",
+    "founding_secret",
     "hash_with_context",
     "hasher",
     "hpke_public_key",
@@ -275,6 +276,11 @@ class Vault:
 
     def _entry_key(self, salt: bytes) -> bytes:
         return keyed_hash(derive("vault", self._key), salt)
+
+
+def founding_secret(device: DeviceId, seed: bytes, kind: str) -> bytes:
+    """The secret of a log that a device begins: nobody finds another device or seed that gives the same."""
+    return derive("log secret", device + seed + kind.encode())
 
 
 def commitment(secret: bytes) -> bytes:

@@ -10,6 +10,7 @@ from mlog.errors import InvalidInput
 from mlog.log import bodies, crypto
 from mlog.log.bodies import Kind
 from mlog.log.crypto import Entropy, EpochKeys, LogKeys
+from mlog.log.cuts import NO_CUTS, Cuts
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.store import Store, TimelineQuery
 from mlog.log.stored import readable_body
@@ -23,16 +24,18 @@ class StatedEpoch(NamedTuple):
     Attributes:
         id: The key entry.
         recipients: Devices for which it wraps the secret.
+        parents: What the key entry names.
     """
 
     number: int
     id: EntryId
     commitment: bytes
     recipients: frozenset[bytes]
+    parents: tuple[EntryId, ...] = ()
 
 
-def stated_epochs(store: Store, log: int) -> list[StatedEpoch]:
-    """What the latest KEY_ENTRIES_READ_MAX key entries of a log say."""
+def stated_epochs(store: Store, log: int, cuts: Cuts = NO_CUTS) -> list[StatedEpoch]:
+    """What the latest KEY_ENTRIES_READ_MAX key entries of a log say, but for those behind a cut."""
     query = TimelineQuery(
         log=log,
         limit=limits.KEY_ENTRIES_READ_MAX,
@@ -40,21 +43,28 @@ def stated_epochs(store: Store, log: int) -> list[StatedEpoch]:
         newest_first=True,
     )
     found: list[StatedEpoch] = []
-    for row in store.timeline(query):
-        body = readable_body(row.kind, row.body)
+    rows = store.timeline(query)
+    parents, out = store.parents([row.n for row in rows]), cuts.quarantined(rows)
+    for row in rows:
+        body = readable_body(row.kind, row.body) if row.n not in out else None
         if isinstance(body, bodies.Key):
             recipients = frozenset(wrap.device for wrap in body.wraps)
-            found.append(StatedEpoch(body.epoch, row.id, bytes.fromhex(body.commitment), recipients))
+            commitment = bytes.fromhex(body.commitment)
+            named = tuple(parents.get(row.n, ()))
+            found.append(StatedEpoch(body.epoch, row.id, commitment, recipients, named))
     return found
 
 
-def epoch_to_write(keys: LogKeys, stated: Sequence[StatedEpoch], devices: Set[DeviceId]) -> EpochKeys | None:
+def epoch_to_write(
+    keys: LogKeys, stated: Sequence[StatedEpoch], devices: Set[DeviceId], *, granted: bool = True
+) -> EpochKeys | None:
     """Of the epochs with the greatest number, that for exactly these devices; of several the lowest id.
 
-    One that was granted, and whose key entry has not come yet, is trusted to be for them.
+    Args:
+        granted: One that was granted, and whose key entry has not come yet, is trusted to be for them.
     """
     newest = max((epoch.number for epoch in stated), default=0)
-    if keys.current.number > newest:
+    if granted and keys.current.number > newest:
         return keys.current
     known = {(epoch.number, crypto.commitment(epoch.secret)): epoch for epoch in keys.epochs}
     for epoch in sorted(stated, key=lambda epoch: epoch.id):
@@ -73,12 +83,13 @@ def key_body(
     number: int,
     secret: bytes,
     log: str = "",
+    seed: bytes = b"",
 ) -> bodies.Key:
     """What a key entry says: an epoch secret, wrapped for each reader.
 
     Args:
         readers: Devices with their HPKE public keys.
-        log: Kind of log, in its first entry.
+        log, seed: Kind of log, and what its secret was made of, in its first entry.
     """
     wraps: list[bodies.Wrap] = []
     for device, hpke in readers:
@@ -88,4 +99,5 @@ def key_body(
             # A device that was admitted with a key that is none reads nothing, and stops nobody.
             sealed = bytes(crypto.WRAP_SIZE)
         wraps.append(bodies.Wrap(device=device, sealed=sealed))
-    return bodies.Key(epoch=number, commitment=crypto.commitment(secret).hex(), wraps=tuple(wraps), log=log)
+    commitment = crypto.commitment(secret).hex()
+    return bodies.Key(epoch=number, commitment=commitment, wraps=tuple(wraps), log=log, seed=seed)

@@ -1,6 +1,7 @@
-"""Grants: how a device gives another one of the same person the secrets of the logs that they share.
+"""Grants: how a device gives another one the secrets of the logs that it may have.
 
-Sealed for the recipient and for one session. docs/protocol.md, 17.
+A device of the same person may have all that its devices share; one of another person what
+`People.granted_to` says. Sealed for the recipient and for one session. docs/protocol.md, 17.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from mlog import limits
 from mlog.errors import InvalidInput, LimitExceeded
 from mlog.log import crypto
 from mlog.log.crypto import EpochKeys, LogKeys
+from mlog.log.epochs import stated_epochs
+from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, Topic
 from mlog.log.people import follow, shared_logs
-from mlog.log.person import Member
 from mlog.log.store import LogKind
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ _GRANTED_KINDS: Final = frozenset({LogKind.CONVERSATION, LogKind.PERSON, LogKind
 def grant_for(
     replica: Replica, device: DeviceId, known_topics: Collection[bytes], binding: bytes
 ) -> bytes | None:
-    """The secrets of logs that another device of this person lacks, sealed for it.
+    """The secrets of logs that another device may have and lacks, sealed for it.
 
     At most GRANT_LOGS_MAX logs and about GRANT_SIZE_MAX_BYTES: while it gives something, there may
     be more once the device knows these.
@@ -56,33 +58,70 @@ def grant_for(
         binding: 32 bytes that only this session has.
 
     Returns:
-        None where there is nothing to grant, or the device is not of this person, or has no usable key.
+        None where there is nothing to grant, or the device may have nothing, or has no usable key.
     """
-    person = replica.people.current()
-    member = person.member(device) if person is not None else None
-    if member is None or device == replica.device_id:
+    hpke = _recipient(replica, device)
+    if hpke is None or device == replica.device_id:
         return None
     granted: list[_Granted] = []
     size = 0
-    for state in shared_logs(replica):
+    for state in _grantable(replica, device):
         epochs = [(epoch.number, epoch.secret) for epoch in state.keys.epochs[1:]]
-        # Epochs of one number were begun by devices that did not know of each other: there may be
-        # one that was not wrapped for this device, because its author had not heard of it.
-        if state.keys.topic in known_topics and len(dict(epochs)) == len(epochs):
+        if state.keys.topic in known_topics and not _may_lack(replica, state, device):
             continue
         log = _Granted(state.kind, state.keys.topic, state.keys.secret, tuple(epochs[-limits.EPOCHS_MAX :]))
         size += len(msgspec.msgpack.encode(log))
         if granted and (size > limits.GRANT_SIZE_MAX_BYTES or len(granted) == limits.GRANT_LOGS_MAX):
             break
         granted.append(log)
-    return _seal_grant(replica, member, granted, binding) if granted else None
+    return _seal_grant(replica, device, hpke, granted, binding) if granted else None
 
 
-def _seal_grant(replica: Replica, member: Member, granted: list[_Granted], binding: bytes) -> bytes | None:
-    info = grant_info(replica.device_id, member.device, binding)
+def _recipient(replica: Replica, device: DeviceId) -> bytes | None:
+    """The key of a device that may be granted something."""
+    person = replica.people.current()
+    member = person.member(device) if person is not None else None
+    if member is not None:
+        return member.hpke
+    if not replica.people.granted_to(device):
+        return None
+    return next((peer.hpke for peer in replica.store.peers() if peer.device == device), None)
+
+
+def _grantable(replica: Replica, device: DeviceId) -> list[LogState]:
+    person = replica.people.current()
+    if person is not None and person.member(device) is not None:
+        return [*shared_logs(replica), *map(replica.log, replica.people.persons_to_share())]
+    return [replica.log(n) for n in sorted(replica.people.granted_to(device))]
+
+
+def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
+    """Whether a device that has a log may lack epochs of it that no key entry gives it.
+
+    Epochs of one number were begun by devices that did not know of each other: one of them may not be for
+    this device. Of the person logs of others it gets all epochs by grants; and of a conversation those
+    that were begun since it came in by somebody who had not heard of it.
+    """
+    numbers = [epoch.number for epoch in state.keys.epochs[1:]]
+    if len(set(numbers)) < len(numbers):
+        return True
+    if state.kind == LogKind.PERSON:
+        person = replica.people.current()
+        return len(numbers) > 1 and (person is None or person.member(device) is None)
+    if replica.people.membership(state.n) is None:
+        return False
+    stated = stated_epochs(replica.store, state.n)
+    first = min((epoch.number for epoch in stated if device in epoch.recipients), default=0)
+    return any(epoch.number >= first and device not in epoch.recipients for epoch in stated)
+
+
+def _seal_grant(
+    replica: Replica, device: DeviceId, hpke: bytes, granted: list[_Granted], binding: bytes
+) -> bytes | None:
+    info = grant_info(replica.device_id, device, binding)
     key = replica.entropy.random(crypto.SECRET_SIZE)
     try:
-        wrapped = replica.entropy.wrap(member.hpke, key, info)
+        wrapped = replica.entropy.wrap(hpke, key, info)
     except InvalidInput:
         # Its own record says a key that is none: nothing can be wrapped for it.
         return None
@@ -99,29 +138,35 @@ def grant_info(giver: DeviceId, recipient: DeviceId, binding: bytes) -> bytes:
 def accept_grant(
     replica: Replica, from_device: DeviceId, sealed: bytes, binding: bytes, now_ms: int
 ) -> list[int]:
-    """Take the secrets that another device of this person sent; durable on return.
+    """Take the secrets that another device sent, as far as it may give them; durable on return.
+
+    A device of this person may give all. One of another person may give person logs, and, if it is a
+    contact's, conversations that are new here; and epochs of the logs that both may have.
 
     Returns:
         Numbers of the logs that are new here.
 
     Raises:
         LimitExceeded: Longer than any grant.
-        InvalidInput: Of a device that is not trusted as this person's, sealed for another device or
+        InvalidInput: Of a device that is neither this person's nor met, sealed for another device or
             session, or not a grant; nothing was taken.
     """
-    store = replica.store
-    if not any(peer.own and peer.device == from_device for peer in store.peers()):
+    store, people = replica.store, replica.people
+    is_own = any(peer.own and peer.device == from_device for peer in store.peers())
+    if not is_own and not people.shared_with(from_device):
         raise InvalidInput("secrets from a device that is not one of yours")
     granted = _open_grant(replica, from_device, sealed, binding)
     with replica.transaction():
-        before = replica.people.standing()
+        before = people.standing()
+        shared, is_contact = people.shared_with(from_device), people.is_contact(from_device)
         known = {row.topic: row for row in store.logs()}
         new: dict[Topic, tuple[LogKind, LogKeys]] = {}
         for log, keys in granted:
-            row = known.get(keys.topic)
+            row, kind = known.get(keys.topic), LogKind(log.kind)
             if row is None:
-                new.setdefault(keys.topic, (LogKind(log.kind), keys))
-            elif row.kind == log.kind:
+                if is_own or kind == LogKind.PERSON or (kind == LogKind.CONVERSATION and is_contact):
+                    new.setdefault(keys.topic, (kind, keys))
+            elif row.kind == kind and (is_own or row.n in shared):
                 replica.learn_epochs(row.n, keys.epochs[1:])
         added = replica.add_logs(list(new.values()))
         follow(replica, before, now_ms)

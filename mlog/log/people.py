@@ -9,23 +9,27 @@ docs/protocol.md, 4.6.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from mlog import limits
 from mlog.errors import LimitExceeded, UserError
-from mlog.log import bodies
+from mlog.log import bodies, crypto
+from mlog.log.authority import Role
 from mlog.log.bodies import Kind
+from mlog.log.contacts import Contact, fold_contacts
 from mlog.log.crypto import EpochKeys
-from mlog.log.cuts import NO_CUTS, Cuts, cuts_now, read_cuts
+from mlog.log.cuts import NO_CUTS, Cuts, Ends, EndsOf, cuts_now, device_ends
 from mlog.log.epochs import epoch_to_write, stated_epochs
 from mlog.log.fold import Draft, LogState
-from mlog.log.ids import DeviceId, Topic
+from mlog.log.ids import DeviceId, EntryId, Topic
+from mlog.log.membership import Membership, fold_membership, has_members
 from mlog.log.peers import PeerRow
-from mlog.log.person import Member, Person, fold_person, root_of, writer_of
-from mlog.log.store import DeviceRow, LogKind, Store
+from mlog.log.person import Member, Person, Root, fold_person, root_of
+from mlog.log.store import ChainRow, DeviceRow, EntryRow, LogKind, LogRow, Store
 
 if TYPE_CHECKING:
     from mlog.log.replica import Replica
@@ -35,6 +39,7 @@ __all__ = [
     "People",
     "Standing",
     "admit",
+    "befriend",
     "follow",
     "private_log",
     "rename",
@@ -54,16 +59,19 @@ class Standing(NamedTuple):
     Attributes:
         stand_ins: For each confirmed device, the one that stands for its person.
         devices: Of this device's own person.
-        revoked: Those that any person trusts no more.
+        ends: By log, the chain rows that do not count to their end, with the last number that does.
     """
 
     stand_ins: Mapping[DeviceId, DeviceId]
     devices: Set[DeviceId]
-    revoked: Set[DeviceId]
+    ends: Mapping[int, Mapping[int, int]]
 
 
 class People:
-    """The persons that a replica's person logs tell of, and what follows from that for writing.
+    """The persons that a replica's person logs tell of, and what follows from that: who belongs to which
+    conversation, who reads on, whose entries count, and who may have what.
+
+    A person's **subject** is the device that stands for it, or the topic of a person log that is not here.
 
     Worked out when asked, and kept until something changes: `forget` says that this process changed
     something; what other processes write is noticed.
@@ -75,19 +83,37 @@ class People:
         self._version = -1
         self._persons: list[Person] | None = None
         self._stand_ins: dict[DeviceId, DeviceId] = {}
+        self._by_subject: dict[bytes, Person] = {}
+        self._subjects: dict[Topic, DeviceId] = {}
+        self._revoked: dict[DeviceId, Person] = {}
+        self._contacts: dict[Topic, Contact] | None = None
+        self._private: int | None = None
+        self._roots: dict[int, Root] = {}
         self._epochs: dict[int, EpochKeys] = {}
         self._cuts: dict[int, Cuts] = {}
+        self._memberships: dict[int, Membership | None] = {}
+        self._ends: dict[int, Mapping[int, int]] = {}
+        self._shared: dict[DeviceId, Mapping[int, bool]] = {}
 
     def forget(self) -> None:
         """Work everything out again when it is asked for."""
         self._persons = None
-        self._epochs.clear()
-        self._cuts.clear()
+        self._contacts = None
+        self._private = None
+        for cache in (self._roots, self._epochs, self._cuts, self._memberships, self._ends, self._shared):
+            cache.clear()
 
     def forget_log(self, log: int) -> None:
-        """Look again under which epoch to write to a log, and where chains in it are cut."""
+        """Look again who belongs to a log, under which epoch it is written, and where chains in it end."""
+        for cache in (self._epochs, self._cuts, self._memberships, self._ends):
+            cache.pop(log, None)
+        self._shared.clear()
+
+    def forget_epoch(self, log: int) -> None:
+        """Look again under which epoch to write to a log."""
         self._epochs.pop(log, None)
-        self._cuts.pop(log, None)
+
+    # -- persons -----------------------------------------------------------------------------
 
     def persons(self) -> list[Person]:
         """All persons, the oldest first."""
@@ -98,15 +124,28 @@ class People:
             found = [
                 fold_person(self._store, row.n, row.topic)
                 for row in self._store.logs()
-                if row.kind == LogKind.PERSON
+                if row.kind == LogKind.PERSON and row.secret
             ]
             self._persons = sorted((p for p in found if p is not None), key=lambda person: person.age)
-            self._stand_ins = {}
-            for person in self._persons:
-                for member in (*person.members, *person.revoked):
-                    if member.confirmed:
-                        self._stand_ins.setdefault(member.device, person.founder)
+            self._index(self._persons)
         return self._persons
+
+    def _index(self, persons: Sequence[Person]) -> None:
+        self._stand_ins = {}
+        self._by_subject = {}
+        self._revoked = {}
+        for person in persons:
+            for member in (*person.members, *person.revoked):
+                if member.confirmed:
+                    self._stand_ins.setdefault(member.device, person.founder)
+        for person in persons:
+            self._by_subject.setdefault(person.founder, person)
+            for device in person.revocations:
+                known = next((m for m in person.revoked if m.device == device), None)
+                # Nobody revokes the device of another person by admitting it unasked.
+                if device not in self._stand_ins or (known is not None and known.confirmed):
+                    self._revoked[device] = person
+        self._subjects = {p.topic: self._stand_ins.get(p.founder, p.founder) for p in persons}
 
     def current(self) -> Person | None:
         """This device's own person: the oldest that admits it and to which it said yes."""
@@ -115,6 +154,24 @@ class People:
             if member is not None and member.confirmed:
                 return person
         return None
+
+    def person_of(self, subject: bytes) -> Person | None:
+        """The person with this subject, if its log is here."""
+        self.persons()
+        return self._by_subject.get(subject)
+
+    def subject_of(self, device: DeviceId) -> DeviceId | None:
+        """The subject of the person of a device; None where no person log here has it."""
+        return self.stand_ins().get(device)
+
+    def subject_of_topic(self, topic: Topic) -> bytes:
+        """The subject of the person with this log."""
+        self.persons()
+        return self._subjects.get(topic, topic)
+
+    def subject(self) -> DeviceId:
+        """The subject of this device's own person."""
+        return self.stand_in(self._device)
 
     def stand_ins(self) -> Mapping[DeviceId, DeviceId]:
         """For each device that a person admits and that confirmed it, the device that stands for both."""
@@ -129,12 +186,10 @@ class People:
         """Whether a device is this one, or of the same person."""
         return self.stand_in(device) == self.stand_in(self._device)
 
-    def standing(self) -> Standing:
-        """As it is now."""
-        person = self.current()
-        devices = frozenset(m.device for m in person.members) if person is not None else frozenset[DeviceId]()
-        revoked = {device for person in self.persons() for device in person.revocations}
-        return Standing(dict(self.stand_ins()), devices, revoked)
+    def is_revoked(self, device: DeviceId) -> bool:
+        """Whether a person that a device belonged to trusts it no more."""
+        self.persons()
+        return device in self._revoked
 
     def device_rows(self) -> list[DeviceRow]:
         """What devices say of themselves, each in the oldest person log that has it."""
@@ -146,26 +201,161 @@ class People:
                     rows.setdefault(member.device, row)
         return list(rows.values())
 
-    def readers(self, log: int) -> tuple[Member, ...] | None:
-        """The devices that may read what is written to a log now; None where no person log tells.
+    def standing(self) -> Standing:
+        """As it is now."""
+        person = self.current()
+        devices = frozenset(m.device for m in person.members) if person is not None else frozenset[DeviceId]()
+        ends = {row.n: self.ends(row.n) for row in self._store.logs() if row.secret}
+        return Standing(dict(self.stand_ins()), devices, ends)
 
-        Every log is for the devices of one person: a person log for its own, others for ours.
-        """
-        person = next((p for p in self.persons() if p.log == log), None) or self.current()
-        return None if person is None else person.members
+    # -- contacts ----------------------------------------------------------------------------
+
+    def private_log(self) -> int | None:
+        """The private log of this person: the oldest that the founder of the person log began."""
+        person = self.current()
+        if self._private is None:
+            found: list[tuple[int, Topic, int]] = []
+            for row in self._store.logs() if person is not None else ():
+                root = self._root(row) if row.kind == LogKind.PRIVATE and row.secret else None
+                if root is not None and person is not None and root.founder == person.founder:
+                    found.append((root.row.time_ms, row.topic, row.n))
+            if not found:
+                # Its first entry may be on its way; nobody says so when it comes.
+                return None
+            self._private = min(found)[2]
+        return self._private
+
+    def contacts(self) -> Mapping[Topic, Contact]:
+        """The persons whom this one accepted."""
+        self.persons()
+        if self._contacts is None:
+            private = self.private_log()
+            self._contacts = fold_contacts(self._store, private) if private is not None else {}
+        return self._contacts
+
+    def contact_of(self, subject: bytes) -> Contact | None:
+        """The contact with this subject, if it is one."""
+        return next((c for t, c in self.contacts().items() if self.subject_of_topic(t) == subject), None)
+
+    def _root(self, row: LogRow) -> Root | None:
+        root = self._roots.get(row.n)
+        if root is None and (root := root_of(self._store, row.n, row.topic, row.kind)) is not None:
+            self._roots[row.n] = root
+        return root
+
+    # -- conversations -----------------------------------------------------------------------
+
+    def membership(self, log: int) -> Membership | None:
+        """Who belongs to a conversation; None where nobody ever ruled about that: it is of one person."""
+        self.persons()
+        if log not in self._memberships:
+            self._memberships[log] = self._fold_membership(log)
+        return self._memberships[log]
+
+    def _fold_membership(self, log: int) -> Membership | None:
+        if not has_members(self._store, log):
+            return None
+        row = next((row for row in self._store.logs() if row.n == log), None)
+        root = self._root(row) if row is not None and row.kind == LogKind.CONVERSATION else None
+        if root is None or not root.proven:
+            return None
+        rule = device_ends(self._store, log, self._revoked)
+        return fold_membership(
+            self._store,
+            log,
+            self.subject_of(root.founder) or root.founder,
+            subject_of=self.subject_of,
+            subject_of_topic=self.subject_of_topic,
+            revoked=Cuts(self._store, log, [rule]) if rule is not None else NO_CUTS,
+        )
+
+    def is_proven(self, log: int) -> bool:
+        """Whether nobody can claim to have begun a log but who did."""
+        row = next((row for row in self._store.logs() if row.n == log), None)
+        root = self._root(row) if row is not None else None
+        return root is not None and root.proven
+
+    def role(self, log: int) -> Role:
+        """The role of this device's own person in a conversation."""
+        membership = self.membership(log)
+        return Role.ADMIN if membership is None else membership.role(self.subject())
+
+    def may_write(self, log: int) -> bool:
+        """Whether what is written here to a log counts: to one's own logs, and where one is a member."""
+        person = next((p for p in self.persons() if p.log == log), None)
+        if person is not None:
+            return person.member(self._device) is not None
+        return self.role(log) != Role.NONE
+
+    def heads(self, log: int) -> tuple[EntryId, ...]:
+        """The rulings in a log that no other one knows: what an entry that needs a right names."""
+        person = next((p for p in self.persons() if p.log == log), None)
+        if person is not None:
+            return person.heads[: limits.PARENTS_MAX // 4]
+        membership = self.membership(log)
+        return membership.heads if membership is not None else ()
+
+    def erasers(self, log: int, rows: Sequence[EntryRow]) -> set[int]:
+        """Those of these erasures that an admin made, who may erase what others said, by their number."""
+        membership = self.membership(log) if rows else None
+        if membership is None:
+            return set()
+        parents = self._store.parents([row.n for row in rows])
+        devices = {c.n: c.device for c in self._store.chain_rows({row.chain for row in rows})}
+        return {
+            row.n
+            for row in rows
+            if row.chain in devices
+            and membership.role_at(self.subject_of(devices[row.chain]), parents.get(row.n, ())) == Role.ADMIN
+        }
 
     def cuts(self, log: int) -> Cuts:
-        """Where the chains of revoked devices end in a log."""
+        """Where chains in a log end that do not count beyond."""
         persons = self.persons()
         found = self._cuts.get(log)
         if found is None:
-            revoked = {device: person for person in persons for device in person.revocations}
-            found = self._cuts[log] = read_cuts(self._store, log, revoked) if revoked else NO_CUTS
+            person = next((p for p in persons if p.log == log), None)
+            of_log = dict.fromkeys(person.revocations, person) if person is not None else {}
+            membership = self.membership(log)
+            rules = [
+                device_ends(self._store, log, of_log or self._revoked),
+                membership.ends_of if membership is not None else None,
+                _ends_of_others(person) if person is not None and person.proven else None,
+            ]
+            found = self._cuts[log] = Cuts(self._store, log, [rule for rule in rules if rule is not None])
         return found
 
-    def is_revoked(self, device: DeviceId) -> bool:
-        """Whether a person that a device belonged to trusts it no more."""
-        return any(device in person.revocations for person in self.persons())
+    def ends(self, log: int) -> Mapping[int, int]:
+        """The chain rows of a log that do not count to their end, with the last number that does."""
+        self.persons()
+        found = self._ends.get(log)
+        if found is None:
+            cuts = self.cuts(log)
+            chains = self._store.chains(log) if cuts else ()
+            ends = {chain.n: cuts.end_of(chain) for chain in chains}
+            found = self._ends[log] = {n: end for n, end in ends.items() if end is not None}
+        return found
+
+    # -- who reads ---------------------------------------------------------------------------
+
+    def readers(self, log: int) -> tuple[Member, ...] | None:
+        """The devices that may read what is written to a log now; None where no person log tells.
+
+        A person log is for its own devices, a conversation for those of its members, the rest for ours.
+        Where members have more than KEY_RECIPIENTS_MAX devices in all, each has its first ones.
+        """
+        person = next((p for p in self.persons() if p.log == log), None)
+        membership = self.membership(log) if person is None else None
+        if membership is None:
+            person = person or self.current()
+            return None if person is None else person.members
+        persons = [self._by_subject.get(joined.subject) for joined in membership.joined()]
+        found: dict[DeviceId, Member] = {}
+        for members in zip_longest(*(p.members for p in persons if p is not None)):
+            for member in members:
+                if member is not None and len(found) < limits.KEY_RECIPIENTS_MAX:
+                    found.setdefault(member.device, member)
+        return tuple(found.values())
 
     def epoch(self, state: LogState, readers: Sequence[Member]) -> EpochKeys | None:
         """The epoch under which to write, or None where a new one has to begin."""
@@ -173,10 +363,161 @@ class People:
         known = self._epochs.get(state.n)
         if known is None:
             devices = frozenset(member.device for member in readers)
-            known = epoch_to_write(state.keys, stated_epochs(self._store, state.n), devices)
+            stated, membership = stated_epochs(self._store, state.n, self.cuts(state.n)), None
+            if state.kind == LogKind.CONVERSATION:
+                membership = self.membership(state.n)
+            if membership is not None:
+                stated = [epoch for epoch in stated if membership.knew_removals(epoch.parents)]
+            known = epoch_to_write(state.keys, stated, devices, granted=membership is None)
             if known is not None:
                 self._epochs[state.n] = known
         return known
+
+    def present_epoch(self, state: LogState) -> EpochKeys:
+        """The epoch that those know who read so far: what changes who reads on is sealed under it.
+
+        In a conversation of several persons only what its key entries state counts for that.
+        """
+        if self.membership(state.n) is None:
+            return state.keys.current
+        known = {(epoch.number, crypto.commitment(epoch.secret)): epoch for epoch in state.keys.epochs}
+        stated = stated_epochs(self._store, state.n, self.cuts(state.n))
+        found = [known[s.number, s.commitment] for s in stated if (s.number, s.commitment) in known]
+        return max(found, key=lambda epoch: epoch.number, default=state.keys.current)
+
+    # -- who may have what -------------------------------------------------------------------
+
+    def shared_with(self, device: DeviceId) -> Set[int]:
+        """The logs that a device of another person may have: what it is offered, asked for, and sent.
+
+        A contact has our person log, and may bring logs that we know nothing of yet; who is a member of
+        a conversation with us has that, and the person logs of all that belong or belonged to it.
+        """
+        return self._shared_with(device).keys()
+
+    def granted_to(self, device: DeviceId) -> Set[int]:
+        """Those of these logs whose secrets a device of another person may have of us."""
+        return {n for n, granted in self._shared_with(device).items() if granted}
+
+    def is_contact(self, device: DeviceId) -> bool:
+        """Whether a device is of a person whom we accepted."""
+        subject = self.subject_of(device)
+        if subject is not None:
+            member = self._by_subject[subject].member(device)
+            return member is not None and member.confirmed and self.contact_of(subject) is not None
+        # Until the person's log is here, the device with which we met stands for it.
+        met = (topic for topic, contact in self.contacts().items() if contact.device == device)
+        return any(self.subject_of_topic(topic) == topic for topic in met)
+
+    def _shared_with(self, device: DeviceId) -> Mapping[int, bool]:
+        self.persons()
+        if device not in self._shared:
+            self._shared[device] = dict(self._may_have(device))
+        return self._shared[device]
+
+    def _may_have(self, device: DeviceId) -> Iterable[tuple[int, bool]]:
+        """Logs, each with whether its secrets may be granted."""
+        own, subject = self.current(), self.subject_of(device)
+        if own is None or self.is_revoked(device) or self.is_own(device):
+            return
+        is_contact, subjects = self.is_contact(device), set[bytes]()
+        if subject is not None:
+            member = self._by_subject[subject].member(device)
+            if member is None or not member.confirmed:
+                return
+            subjects.add(subject)
+        rows = [row for row in self._store.logs() if row.secret]
+        common = self._common(rows, subject) if subject is not None else {}
+        if not is_contact and not common:
+            return
+        for n, membership in common.items():
+            subjects |= membership.subjects()
+            yield n, True
+        persons = {person.log: person for person in self.persons()}
+        for row in rows:
+            if row.kind == LogKind.PERSON:
+                person = persons.get(row.n)
+                if person is None:
+                    if is_contact:
+                        yield row.n, False
+                elif row.n == own.log or self._subjects[person.topic] in subjects:
+                    yield row.n, True
+            elif row.kind == LogKind.CONVERSATION and self._may_bring(row, subject, is_contact=is_contact):
+                yield row.n, False
+
+    def _may_bring(self, row: LogRow, subject: bytes | None, *, is_contact: bool) -> bool:
+        """Whether another person may go on giving a conversation that, as far as we know, is not ours.
+
+        It has just been granted, or we were removed from it and may have been let in again.
+        """
+        membership = self.membership(row.n)
+        if membership is not None:
+            is_member = membership.role(subject) != Role.NONE
+            return membership.role(self.subject()) == Role.NONE and (is_contact or is_member)
+        root = self._root(row)
+        is_ours = root is not None and self.is_own(root.founder)
+        return (
+            is_contact
+            and not is_ours
+            and not any(self.is_own(chain.device) for chain in self._store.chains(row.n))
+        )
+
+    def _common(self, rows: Iterable[LogRow], subject: bytes) -> dict[int, Membership]:
+        """The conversations to which both we and another person belong."""
+        found: dict[int, Membership] = {}
+        for row in rows:
+            membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION else None
+            if (
+                membership is not None
+                and membership.role(subject) != Role.NONE
+                and membership.role(self.subject()) != Role.NONE
+            ):
+                found[row.n] = membership
+        return found
+
+    def acquaintances(self) -> dict[bytes, Person]:
+        """By subject, the other persons whom we meet: contacts, and members of common conversations."""
+        found: dict[bytes, Person] = {}
+        subjects = [self.subject_of_topic(topic) for topic in self.contacts()]
+        for row in self._store.logs():
+            membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION and row.secret else None
+            if membership is not None and membership.role(self.subject()) != Role.NONE:
+                subjects += [joined.subject for joined in membership.joined()]
+        for subject in subjects:
+            person = self._by_subject.get(subject)
+            if person is not None and subject != self.subject():
+                found[subject] = person
+        return found
+
+    def persons_to_share(self) -> list[int]:
+        """The person logs besides our own that all our devices need: of those we meet or met, and logs of
+        our own that we left and that a conversation names."""
+        own, subjects, topics = self.subject(), set[bytes](), set[Topic]()
+        subjects.update(self.subject_of_topic(topic) for topic in self.contacts())
+        for row in self._store.logs():
+            membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION and row.secret else None
+            if membership is not None:
+                subjects |= membership.subjects()
+                topics |= membership.named()
+        current = self.current()
+        return [
+            p.log
+            for p in self.persons()
+            if (current is None or p.log != current.log)
+            and (
+                p.topic in topics or (self._subjects[p.topic] in subjects and self._subjects[p.topic] != own)
+            )
+        ]
+
+
+def _ends_of_others(person: Person) -> EndsOf:
+    """In a person log only the entries of the person's own devices count."""
+    admitted = person.admitted()
+
+    def ends_of(chain: ChainRow) -> Ends | None:
+        return None if chain.device in admitted else frozenset()
+
+    return ends_of
 
 
 # -- changes ---------------------------------------------------------------------------------
@@ -237,7 +578,7 @@ def revoke(replica: Replica, device: DeviceId, now_ms: int) -> None:
         said = [bodies.Revoke(device=device, cuts=part) for part in _in_parts(cuts)]
         rows = replica.write(person.log, [Draft(Kind.REVOKE, body, now_ms) for body in said], now_ms)
         for state in shared_logs(replica):
-            if state.n != person.log:
+            if state.n != person.log and replica.people.may_write(state.n):
                 parts = _in_parts(cuts_now(store, state.n, device))
                 drafts = [
                     Draft(Kind.REVOKE, bodies.Revoke(device=device, by=rows[0].id.hex(), cuts=part), now_ms)
@@ -285,20 +626,58 @@ def follow(replica: Replica, before: Standing, now_ms: int) -> None:
     for device in peers:
         if people.is_revoked(device):
             store.remove_peer(device)
-    if after.revoked != before.revoked:
-        for state in replica.logs():
-            replica.recount_cut(state.n, after.revoked)
+    befriend(replica, now_ms)
+    for log, ends in after.ends.items():
+        replica.recount(log, before.ends.get(log, {}), ends)
+
+
+def befriend(replica: Replica, now_ms: int) -> None:
+    """Let the devices of the persons whom we meet connect, and those of no others any more."""
+    store, people = replica.store, replica.people
+    met = {
+        contact.device
+        for topic, contact in people.contacts().items()
+        if people.subject_of_topic(topic) == topic
+    }
+    devices: dict[DeviceId, tuple[Member, str]] = {}
+    for subject, person in people.acquaintances().items():
+        contact = people.contact_of(subject)
+        for member in person.members:
+            if member.confirmed and not people.is_own(member.device):
+                devices[member.device] = member, contact.name if contact is not None else person.name
+    known = {peer.device: peer for peer in store.peers()}
+    for device, peer in known.items():
+        if not peer.own and device not in devices and device not in met:
+            store.remove_peer(device)
+    for device, (member, name) in devices.items():
+        peer = known.get(device)
+        if peer is not None and peer.own:
+            continue
+        row = PeerRow(
+            device=device,
+            name=f"{name} ({member.name})",
+            noise=member.noise,
+            hpke=member.hpke,
+            own=False,
+            addresses=peer.addresses if peer is not None else (),
+            added_ms=peer.added_ms if peer is not None else now_ms,
+            seen_ms=peer.seen_ms if peer is not None else 0,
+        )
+        if row != peer:
+            store.put_peer(row)
 
 
 def _join(replica: Replica, now_ms: int) -> bool:
     """Confirm the oldest person that admits this device, if it is older than its own."""
     people, device = replica.people, replica.device_id
     own = people.current()
+    trusted = {peer.device for peer in replica.store.peers() if peer.own}
     for person in people.persons():
         if own is not None and person.age >= own.age:
             return False
         admitted = person.member(device)
-        if admitted is None:
+        # Whom we only know as somebody else cannot make us a part of them.
+        if admitted is None or not any(m.confirmed and m.device in trusted for m in person.members):
             continue
         known = own.member(device) if own is not None else None
         record = bodies.Device(
@@ -342,15 +721,8 @@ def _make_peer(store: Store, people: People, peer: PeerRow | None, device: Devic
 
 def private_log(replica: Replica) -> LogState | None:
     """The private log of this person: the oldest that the founder of the person log began."""
-    person = replica.people.current()
-    if person is None:
-        return None
-    found: list[tuple[int, Topic, LogState]] = []
-    for state in replica.logs(LogKind.PRIVATE):
-        root = root_of(replica.store, state.n, LogKind.PRIVATE)
-        if root is not None and writer_of(replica.store, root) == person.founder:
-            found.append((root.time_ms, state.keys.topic, state))
-    return min(found)[2] if found else None
+    n = replica.people.private_log()
+    return replica.log(n) if n is not None else None
 
 
 def shared_logs(replica: Replica) -> list[LogState]:

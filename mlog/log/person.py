@@ -2,26 +2,28 @@
 
 A person is a set of devices that vouch for each other in a person log. The device that founded the
 log is in it; a device that is in it admits another with an ADMIT entry, and that one confirms with
-its own record, its first entry there. All of this is worked out from the log's entries in the order
-of the view, so replicas with the same entries agree. docs/protocol.md, 4.6.
+its own record, its first entry there. All of this is worked out from the entries of those devices, so
+replicas with the same entries agree; what others who know the log's secret wrote into it, as the
+person's contacts could, says nothing. docs/protocol.md, 4.6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from mlog import limits
-from mlog.log import bodies
-from mlog.log.authority import Role, Ruling, decide
+from mlog.log import bodies, crypto
+from mlog.log.authority import Court, Role, Ruling
 from mlog.log.bodies import Kind
+from mlog.log.crypto import LogKeys
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.store import EntryRow, LogKind, Position, Store, TimelineQuery
 from mlog.log.stored import readable_body
 
-__all__ = ["Member", "Person", "Revocation", "fold_person", "root_of", "writer_of"]
+__all__ = ["Member", "Person", "Revocation", "Root", "fold_person", "root_of"]
 
 _RULINGS: Final = frozenset({Kind.ADMIT, Kind.REVOKE})
 _LINKED: Final = _RULINGS | {Kind.KEY, Kind.DEVICE}
@@ -57,6 +59,19 @@ class Revocation(NamedTuple):
     cuts: tuple[bodies.Cut, ...]
 
 
+class Root(NamedTuple):
+    """The entry with which a log began.
+
+    Attributes:
+        founder: The device that wrote it.
+        proven: The log's secret was made of what it says: no other entry can claim to be the first.
+    """
+
+    row: EntryRow
+    founder: DeviceId
+    proven: bool
+
+
 class Person(msgspec.Struct, frozen=True, kw_only=True):
     """What a person log says.
 
@@ -67,6 +82,9 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
         members: Its devices in the order of their admission, the founder first.
         revoked: Devices that belonged to it: what they wrote before is still the person's.
         revocations: By which entries they were revoked.
+        heads: The admissions and revocations that no other one knows of.
+        newest: The latest entry in the order of the view that says something of a device.
+        proven: Nobody but the founder can have begun it.
     """
 
     log: int
@@ -77,6 +95,9 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[Member, ...]
     revoked: tuple[Member, ...] = ()
     revocations: Mapping[DeviceId, tuple[Revocation, ...]] = {}
+    heads: tuple[EntryId, ...] = ()
+    newest: EntryId
+    proven: bool = False
 
     @property
     def age(self) -> tuple[int, Topic]:
@@ -87,28 +108,31 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
         """The device, if it is one of this person's."""
         return next((member for member in self.members if member.device == device), None)
 
+    def admitted(self) -> frozenset[DeviceId]:
+        """The devices that belong or belonged to it: what others write into its log says nothing."""
+        return frozenset(member.device for member in (*self.members, *self.revoked))
+
 
 def fold_person(store: Store, log: int, topic: Topic) -> Person | None:
     """Work out a person from a person log; None until its first entry and its founder's record are here.
 
-    Of ADMIT and REVOKE entries only the first STORE_ROWS_MAX in the order of the view are looked at, and
-    a person has at most KEY_RECIPIENTS_MAX devices: those that were admitted first.
+    A person has at most KEY_RECIPIENTS_MAX devices: those that were admitted first.
     """
-    # A record that is lost is damage, which the verification names: what hangs on it does not count.
-    authors = {chain.n: chain.device for chain in store.chains(log)}
-    root = root_of(store, log, LogKind.PERSON)
-    founder = authors.get(root.chain) if root is not None else None
-    if root is None or founder is None:
+    root = root_of(store, log, topic, LogKind.PERSON)
+    if root is None:
         return None
+    # A record that is lost is damage, which the verification names: what hangs on it does not count.
+    founder = root.founder
     chains: dict[DeviceId, list[int]] = {}
-    for n, device in authors.items():
-        chains.setdefault(device, []).append(n)
+    for chain in store.chains(log):
+        chains.setdefault(chain.device, []).append(chain.n)
     record = _record(store, chains[founder])
     if record is None:
         return None
-    said = _rulings(store, log, authors)
-    authority = decide(founder, [ruling for ruling, _ in said])
-    standing = {ruling.id for ruling in authority.standing}
+    rows = _entries_of_members(store, founder, chains)
+    said = _rulings(store, rows)
+    court = Court(founder, [ruling for ruling, _ in said])
+    standing = {ruling.id for ruling in court.decide().standing}
     admitted: dict[DeviceId, tuple[bodies.Admit, DeviceId]] = {}
     named: dict[DeviceId, tuple[Position, str]] = {}
     revoked: dict[DeviceId, list[Revocation]] = {}
@@ -136,56 +160,93 @@ def fold_person(store: Store, log: int, topic: Topic) -> Person | None:
     return Person(
         log=log,
         topic=topic,
-        founded_ms=root.time_ms,
+        founded_ms=root.row.time_ms,
         name=record[1].person,
         founder=founder,
         members=tuple(active[: limits.KEY_RECIPIENTS_MAX]),
         revoked=tuple(member for member in members if member.device in revoked),
         revocations={device: tuple(entries) for device, entries in revoked.items()},
+        heads=tuple(court.heads()),
+        newest=rows[-1][0].id,
+        proven=root.proven,
     )
 
 
-def root_of(store: Store, log: int, kind: LogKind) -> EntryRow | None:
-    """The entry with which a log began."""
+def root_of(store: Store, log: int, topic: Topic, kind: LogKind) -> Root | None:
+    """The entry with which a log began: the one that the log's secret was made of.
+
+    Logs that were begun before there was such a proof have none: of these the first one in the order of
+    the view, since only devices of one person know their secrets.
+    """
+    first: Root | None = None
     query = TimelineQuery(
         log=log, limit=limits.KEY_ENTRIES_READ_MAX, kinds=frozenset({Kind.KEY}), hidden=True
     )
-    for row in store.timeline(query):
-        body = readable_body(row.kind, row.body)
-        if row.seq == 0 and isinstance(body, bodies.Key) and body.log == kind:
-            return row
-    return None
+    while rows := store.timeline(query):
+        began = [(row, body) for row in rows if not row.seq and (body := _beginning(row, kind)) is not None]
+        devices = {c.n: c.device for c in store.chain_rows({row.chain for row, _ in began})}
+        for row, body in began:
+            founder = devices.get(row.chain)
+            if founder is None:
+                continue
+            if LogKeys(crypto.founding_secret(founder, body.seed, kind)).topic == topic:
+                return Root(row, founder, proven=True)
+            first = first or Root(row, founder, proven=False)
+        query = msgspec.structs.replace(query, after=rows[-1].position)
+    return first
 
 
-def writer_of(store: Store, row: EntryRow) -> DeviceId | None:
-    """The device that wrote an entry."""
-    return next((chain.device for chain in store.chain_rows([row.chain])), None)
+def _beginning(row: EntryRow, kind: LogKind) -> bodies.Key | None:
+    body = readable_body(row.kind, row.body)
+    return body if isinstance(body, bodies.Key) and body.log == kind else None
+
+
+def _entries_of_members(
+    store: Store, founder: DeviceId, chains: Mapping[DeviceId, Sequence[int]]
+) -> list[tuple[EntryRow, DeviceId]]:
+    """What a person log is made of, with the authors: of the founder and of all that one of these admitted.
+
+    Of each chain and kind the last STORE_ROWS_MAX. In the order of the view.
+    """
+    found: list[tuple[EntryRow, DeviceId]] = []
+    known, due = {founder}, [founder]
+    while due:
+        device = due.pop()
+        for chain in chains.get(device, ()):
+            for kind in _LINKED:
+                for row in store.chain_kind(chain, kind):
+                    found.append((row, device))
+                    body = readable_body(kind, row.body) if kind == Kind.ADMIT else None
+                    if isinstance(body, bodies.Admit) and body.device not in known:
+                        known.add(DeviceId(body.device))
+                        due.append(DeviceId(body.device))
+    return sorted(found, key=lambda entry: entry[0].position)
 
 
 def _rulings(
-    store: Store, log: int, authors: Mapping[int, DeviceId]
+    store: Store, rows: Sequence[tuple[EntryRow, DeviceId]]
 ) -> list[tuple[Ruling, bodies.Admit | bodies.Revoke]]:
     """What the entries of a person log rule, each with the rulings before it that its author knew.
 
     Author and reader see the same past: what is reached along parents and chains through entries of the
     kinds that a person log is made of.
     """
-    query = TimelineQuery(log=log, limit=limits.STORE_ROWS_MAX, kinds=_LINKED, hidden=True)
-    rows = store.timeline(query)
-    parents = store.parents([row.n for row in rows])
+    parents: dict[int, list[EntryId]] = {}
+    for at in range(0, len(rows), limits.STORE_ROWS_MAX):
+        parents |= store.parents([row.n for row, _ in rows[at : at + limits.STORE_ROWS_MAX]])
     before: dict[int, EntryId] = {}
     reached: dict[EntryId, frozenset[EntryId]] = {}
     found: list[tuple[Ruling, bodies.Admit | bodies.Revoke]] = []
-    for row in rows:
+    for row, author in rows:
         named = [*parents.get(row.n, ()), *((before[row.chain],) if row.chain in before else ())]
         past = frozenset(id_ for parent in named for id_ in reached.get(parent, ()))
         before[row.chain] = row.id
         body = readable_body(row.kind, row.body) if row.kind in _RULINGS else None
-        if isinstance(body, bodies.Admit | bodies.Revoke) and row.chain in authors:
+        if isinstance(body, bodies.Admit | bodies.Revoke):
             ruling = Ruling(
                 id=row.id,
                 rank=row.rank,
-                author=authors[row.chain],
+                author=author,
                 subject=body.device,
                 role=Role.ADMIN if isinstance(body, bodies.Admit) else Role.NONE,
                 past=past,

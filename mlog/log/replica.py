@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from typing import Final
 
 import msgspec
 
@@ -20,11 +21,12 @@ from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
 from mlog.log.entry import NO_ENTRY, Header, Sealed
 from mlog.log.epochs import key_body, stated_epochs
-from mlog.log.fold import Draft, Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
+from mlog.log.fold import RULINGS, Draft, Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
 from mlog.log.intake import Intake, Taken, extend_runs
+from mlog.log.membership import NAMES_RULINGS
 from mlog.log.missing import Missing
-from mlog.log.people import People, follow
+from mlog.log.people import People, befriend, follow
 from mlog.log.person import Member
 from mlog.log.store import (
     BodyState,
@@ -44,6 +46,8 @@ from mlog.log.stored import SEARCHED, is_text, readable_body, sealed_again, text
 from mlog.log.words import searchable
 
 __all__ = ["Draft", "LogState", "Missing", "Replica", "Run", "Taken", "Written"]
+
+_NAMES_RULINGS: Final = NAMES_RULINGS | {Kind.ADMIT}
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
@@ -90,7 +94,12 @@ class Replica:
         self.people = People(store, device.id)
         self._logs: dict[int, LogState] = {}
         self._fold = Fold(
-            store, lambda log: self.log(log).keys, self.authors, self._device_rows, self.people.cuts
+            store,
+            lambda log: self.log(log).keys,
+            self.authors,
+            self._device_rows,
+            self.people.cuts,
+            self.people.erasers,
         )
         self._intake = Intake(store, self._fold, self._learn, self.refresh)
 
@@ -201,12 +210,13 @@ class Replica:
 
     def create_log(self, kind: LogKind, drafts: Sequence[Draft], now_ms: int) -> int:
         """Start a log: its key entry, then `drafts`; gives its number. All in one transaction."""
-        keys = LogKeys(self.entropy.random(crypto.SECRET_SIZE))
+        seed = self.entropy.random(crypto.SECRET_SIZE)
+        keys = LogKeys(crypto.founding_secret(self.device_id, seed, kind))
         with self.transaction():
             state = self._add_log(kind, keys, 1 + max((row.n for row in self.store.logs()), default=0))
             # A person log is for the device that founds it, until it admits others.
             readers = None if kind == LogKind.PERSON else self.people.readers(state.n)
-            self._begin_epoch(state, readers, now_ms, kind.value)
+            self._begin_epoch(state, readers, now_ms, kind.value, seed)
             if drafts:
                 self._write(state, self.incarnation, drafts, now_ms, keys.current)
             self.people.forget()
@@ -240,6 +250,8 @@ class Replica:
         """
         with self.transaction():
             state = self.log(log)
+            if not self.people.may_write(log):
+                return
             readers = self.people.readers(log) if fresh else None
             if readers is None:
                 self._epoch(state, now_ms)
@@ -257,23 +269,30 @@ class Replica:
         return found or self._begin_epoch(state, readers, now_ms)
 
     def _begin_epoch(
-        self, state: LogState, readers: Sequence[Member] | None, now_ms: int, first: str = ""
+        self,
+        state: LogState,
+        readers: Sequence[Member] | None,
+        now_ms: int,
+        first: str = "",
+        seed: bytes = b"",
     ) -> EpochKeys:
         """Write a key entry, under the epoch before it.
 
         Args:
             readers: None for this device alone.
-            first: Kind of log, if this begins it.
+            first, seed: Kind of log, and what its secret was made of, if this begins it.
         """
         number = 1 + max(e.number for e in (*state.keys.epochs, *stated_epochs(self.store, state.n)))
         epoch = EpochKeys(min(number, limits.SEQ_MAX), self.entropy.random(crypto.SECRET_SIZE))
         own = (self.device_id, self.device_keys.hpke_public)
         keys = [own] if readers is None else [(member.device, member.hpke) for member in readers]
         topic = state.keys.topic
-        body = key_body(self.entropy, topic, self.device_id, keys, epoch.number, epoch.secret, first)
-        self._write(state, self.incarnation, [Draft(Kind.KEY, body, now_ms)], now_ms, state.keys.current)
+        number, secret = epoch.number, epoch.secret
+        body = key_body(self.entropy, topic, self.device_id, keys, number, secret, first, seed)
+        draft, present = Draft(Kind.KEY, body, now_ms), self.people.present_epoch(state)
+        self._write(state, self.incarnation, [draft], now_ms, present)
         self._add_epoch(state, epoch)
-        self.people.forget_log(state.n)
+        self.people.forget_epoch(state.n)
         return epoch
 
     def _add_epoch(self, state: LogState, epoch: EpochKeys) -> None:
@@ -311,8 +330,15 @@ class Replica:
         """As `write`, where those who could read so far shall be able to read this."""
         with self.transaction():
             state = self.log(log)
-            self._write(state, self.incarnation, drafts, now_ms, state.keys.current)
+            epoch = self.people.present_epoch(state)
+            self._write(state, self.incarnation, drafts, now_ms, epoch)
             self.people.forget_log(log)
+
+    def rule(self, log: int, drafts: Sequence[Draft], now_ms: int) -> list[EntryRow]:
+        """As `write_under_present_epoch`, of what changes whose entries count."""
+        with self._following(log, now_ms) as state:
+            epoch = self.people.present_epoch(state)
+            return self._write(state, self.incarnation, drafts, now_ms, epoch)
 
     def begin_run(self, log: int) -> Run:
         """Start an import: a fresh incarnation, so that a window cuts its chain cleanly."""
@@ -396,6 +422,12 @@ class Replica:
             incarnation = self.incarnation = Incarnation(self.entropy.random(8))
             own = []
         chain = own[0] if own else None
+        if chain is not None and not sparse and self.people.cuts(state.n).end_of(chain) is not None:
+            # Its person was removed and let in again: what counts begins another chain.
+            incarnation = self._incarnation_after(state, incarnation)
+            chain = next(
+                (c for c in chains if (c.device, c.incarnation) == (self.device_id, incarnation)), None
+            )
         if chain is None:
             chain = ChainRow(self.store.next_chain(), state.n, self.device_id, incarnation, -1, NO_ENTRY, 0)
         # Twice as many as fit, since some are named anyway.
@@ -403,14 +435,18 @@ class Replica:
         first_parents = heads if not sparse or chain.seq < 0 else []
         native_week = max(week_of(now_ms), _median_week(chains))
         n, seq, prev, week = self.store.next_n(), chain.seq + 1, chain.id, chain.week
-        named = {id_ for draft in drafts for id_ in draft.after} | set(first_parents) | {prev}
+        rulings = self.people.heads(state.n)
+        named = {id_ for draft in drafts for id_ in draft.after} | {*first_parents, *rulings, prev}
         ranks = Ranks(self.store.places(state.n, named - {NO_ENTRY}).values())
         opened: list[Opened] = []
         for index, draft in enumerate(drafts):
             encoded = bodies.encode(draft.body)
             parents = set(draft.after)
+            if seq == 0 or draft.kind in _NAMES_RULINGS:
+                parents.update(rulings)
             if index == 0:
-                parents.update(first_parents[: limits.PARENTS_MAX - len(parents)])
+                others = [id_ for id_ in first_parents if id_ != prev and id_ not in parents]
+                parents.update(others[: limits.PARENTS_MAX - len(parents - {prev})])
             parents.discard(prev)
             header = Header(
                 draft.kind,
@@ -461,6 +497,13 @@ class Replica:
         self._fold.fold(state, opened, first={o.row.message for o in opened}.difference(said))
         return [o.row for o in opened]
 
+    def _incarnation_after(self, state: LogState, incarnation: Incarnation) -> Incarnation:
+        """The incarnation in which this device writes on to a log from which its person was removed."""
+        membership = self.people.membership(state.n)
+        removal = membership.removed_by(self.people.subject()) if membership is not None else None
+        found = crypto.derive("incarnation after", incarnation + state.keys.topic + (removal or b""), 8)
+        return Incarnation(found)
+
     def _sign(self, epoch: EpochKeys, row: EntryRow) -> None:
         sealed = Sealed(row.id, row.outer, None)
         row.signature = entry.sign_entry(self.device_keys, epoch, sealed).signature
@@ -489,7 +532,8 @@ class Replica:
     def settle(self, log: int, now_ms: int) -> bool:
         """Do a part of the work that was left for later, about 50 ms; whether there is more.
 
-        Until there is none, entries that came before those that they name may stand before them.
+        Until there is none, entries that came before those that they name may stand before them, and
+        what was erased may still be here.
         """
         # Mostly nothing is left, and to know that takes no lock and no commit.
         if self._blind(log) is not None or not any(self.store.unsettled(log, task, 1) for task in Task):
@@ -500,36 +544,41 @@ class Replica:
     @contextmanager
     def _following(self, log: int, now_ms: int) -> Generator[LogState]:
         """A transaction that changes a log; what that says of people and epochs takes effect with it."""
+        people = self.people
         with self.transaction():
             state = self.log(log)
-            before = self.people.standing() if state.kind == LogKind.PERSON else None
-            ends = self._cut_ends(log)
+            before = people.standing() if state.kind == LogKind.PERSON else None
+            ends = people.ends(log)
+            self._fold.met.clear()
             yield state
-            self.people.forget_log(log)
+            met = frozenset(self._fold.met)
+            people.forget_epoch(log)
+            if met & RULINGS:
+                people.forget_log(log)
             if before is not None:
                 follow(self, before, now_ms)
-            after = self._cut_ends(log)
-            changed = {n for n in ends.keys() | after.keys() if ends.get(n) != after.get(n)}
-            self._recount(log, {n: min(e[n] for e in (ends, after) if n in e) for n in changed})
+            elif state.kind == LogKind.PRIVATE and met & (RULINGS | {Kind.CONTACT}):
+                people.forget()
+                befriend(self, now_ms)
+            elif state.kind == LogKind.CONVERSATION and Kind.MEMBER in met:
+                befriend(self, now_ms)
+            self.recount(log, ends, people.ends(log))
 
-    def _cut_ends(self, log: int) -> dict[int, int]:
-        """The chain rows of revoked devices in a log, with the last number in each that counts."""
-        cuts = self.people.cuts(log)
-        if not cuts.devices:
-            return {}
-        ends = {chain.n: cuts.end_of(chain) for chain in self.store.chains(log)}
-        return {n: end for n, end in ends.items() if end is not None}
+    def recount(self, log: int, before: Mapping[int, int], after: Mapping[int, int]) -> None:
+        """Leave for later to fold anew what counts now, or counts no more.
 
-    def recount_cut(self, log: int, devices: Set[DeviceId]) -> None:
-        """Work out again what counts of the chains of these devices, which were revoked, or are no more."""
-        ends = self._cut_ends(log)
-        self._recount(log, {c.n: ends.get(c.n, -1) for c in self.store.chains(log) if c.device in devices})
-
-    def _recount(self, log: int, ends: Mapping[int, int]) -> None:
-        """Leave for later to fold what comes after these numbers of chain rows anew."""
-        if ends:
+        Args:
+            before, after: The chain rows that end somewhere, with the last number that counts.
+        """
+        changed = {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
+        if changed:
+            ends = {n: min(e[n] for e in (before, after) if n in e) for n in changed}
             tasks = [(n, limits.SEQ_MAX - (end + 1)) for n, end in ends.items()]
             self.store.change_unsettled(log, Task.CUT, tasks, ())
+
+    def erasers_of(self, log: int, groups: Set[MessageId]) -> Mapping[MessageId, Set[DeviceId | None]]:
+        """Who erased these groups of chunks; as `Fold.erasers_of`."""
+        return self._fold.erasers_of(log, groups)
 
     def refold(self, log: int) -> None:
         """Work out again what changes messages of a log, since who their authors are has changed."""

@@ -296,7 +296,7 @@ class _Page:
         self.named = store.places(state.n, named - {row.id for row in rows})
         self.named.update((row.id, place_of(row)) for row in rows)
         groups = {mid for row in rows if row.kind == Kind.CHUNK for mid in self.references.get(row.n, ())}
-        self._erasers = store.changers(state.n, groups, frozenset({Kind.ERASURE})) if groups else {}
+        self._erasers = replica.erasers_of(state.n, groups)
         self._authors = replica.authors
         # The message that each entry says or changes, folded again.
         self.message: dict[int, MessageId] = {}
@@ -311,16 +311,19 @@ class _Page:
         authors = replica.authors(state.n, {row.chain for rows in found for row in rows})
         cuts = replica.people.cuts(state.n)
         self.quarantined = cuts.quarantined((*rows, *(row for rows in found for row in rows)))
+        erasures = [row for rows in changes.values() for row in rows if row.kind == Kind.ERASURE]
+        anyones = replica.people.erasers(state.n, erasures)
         self.folded: dict[MessageId, Folded] = {
-            mid: fold_message(said.get(mid, []), changes.get(mid, []), authors, self.quarantined)
+            mid: fold_message(said.get(mid, []), changes.get(mid, []), authors, self.quarantined, anyones)
             for mid in mids
         }
 
     def is_forgotten(self, row: EntryRow) -> bool:
-        """Whether a chunk's author erased its group."""
-        chains = {chain for group in self.references.get(row.n, ()) for chain in self._erasers.get(group, ())}
-        authors = self._authors(row.log, chains | {row.chain}) if chains else {}
-        return any(authors.get(chain) == authors.get(row.chain) for chain in chains)
+        """Whether a chunk's group was erased by its author, or by an admin."""
+        erasers = {who for group in self.references.get(row.n, ()) for who in self._erasers.get(group, ())}
+        return bool(erasers) and (
+            None in erasers or self._authors(row.log, [row.chain]).get(row.chain) in erasers
+        )
 
 
 def _hole(

@@ -6,7 +6,7 @@ The table at the end says which messages are taken, and by whom; every other clo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 from typing import Any, ClassVar, Final, TypeAlias
@@ -18,7 +18,7 @@ from mlog.errors import InvalidInput, ProtocolViolation
 from mlog.log import grants, missing
 from mlog.log.entry import Sealed, from_tail
 from mlog.log.ids import EntryId, Topic
-from mlog.log.store import LogKind
+from mlog.log.store import LogKind, LogRow
 from mlog.protocol import wire
 from mlog.protocol.answering import Follower
 from mlog.protocol.comparing import Inspect, Leader
@@ -78,6 +78,7 @@ class Exchange:
         self._peer_compares_only = False
         self._settled_topics: set[Topic] | None = None
         self._owed: set[Topic] | None = None
+        self._epochs: dict[int, int] = {}
         self._relisted = False
         self._scopes = _scopes_of(link)
         self._asked: set[EntryId] = set()
@@ -128,12 +129,33 @@ class Exchange:
         """
         if self._compare_only:
             return False
-        self._relisted = self._relisted or relisted
+        self._relisted = self._relisted or relisted or self._shares_other_logs()
         works = self._sender.committed(logs)
+        self._grant_new_epochs(logs)
         if not self._relisted and self._owed is None:
             return works
         self._share_changed_logs()
         return True
+
+    def _shares_other_logs(self) -> bool:
+        """Whether a device of another person may have a log now that it could not have."""
+        settled = self._settled_topics
+        if self._link.peer.own or settled is None:
+            return False
+        return any(row.topic not in settled for row in self._link.shared().values())
+
+    def _grant_new_epochs(self, logs: Collection[int]) -> None:
+        """Give the epochs of logs that changed, where no key entry gives them to the peer."""
+        link, settled = self._link, self._settled_topics
+        if settled is None or self._compare_only:
+            return
+        for log in logs:
+            if not link.is_shared(log) or log not in self._epochs:
+                continue
+            count = len(link.store.epochs(log))
+            if count != self._epochs[log]:
+                self._epochs[log] = count
+                self._grant_but(settled)
 
     def _share_changed_logs(self) -> None:
         """Give and compare what was started, learned of, or wanted otherwise, since all were compared."""
@@ -265,8 +287,9 @@ class Exchange:
         self._link.tell("connected")
 
     def _grant(self, named: set[bytes]) -> None:
-        """Give a device of one's own the secrets of the logs that it does not name."""
+        """Give a device the secrets of the logs that it may have and does not name."""
         shared = self._link.shared()
+        self._note_epochs()
         self._grant_lacking({row.topic for tag, row in shared.items() if tag in named})
         self._settled_topics = {row.topic for row in shared.values()}
 
@@ -276,12 +299,17 @@ class Exchange:
         Two homes that become one: that the peer is of this person stands in a log which is only on its
         way now. Then it is granted at a later commit.
         """
-        lacks = any(row.secret and row.topic not in held for row in self._link.shared().values())
-        self._owed = held if lacks and not self._grant_but(held) else None
+        link = self._link
+        lacks = any(row.secret and row.topic not in held for row in link.shared().values())
+        granted = self._grant_but(held)
+        self._owed = held if lacks and not granted and link.peer.own else None
+
+    def _note_epochs(self) -> None:
+        self._epochs = {row.n: len(self._link.store.epochs(row.n)) for row in self._link.shared().values()}
 
     def _grant_but(self, topics: Collection[bytes]) -> bool:
         link = self._link
-        if not link.peer.own or self._compare_only or self._peer_compares_only:
+        if self._compare_only or self._peer_compares_only:
             return False
         sealed = grants.grant_for(link.replica, link.device, topics, link.binding)
         if sealed is not None:
@@ -289,24 +317,30 @@ class Exchange:
             link.tell("granted")
         return sealed is not None
 
-    def _granted(self, message: wire.Grant) -> None:
+    def _granted(self, message: wire.Grant) -> Job:
         link = self._link
-        if not link.peer.own or self._compare_only:
+        if self._compare_only:
             raise ProtocolViolation("secrets that were not asked for")
         try:
             logs = grants.accept_grant(link.replica, link.device, message.sealed, link.binding, link.now_ms)
         except InvalidInput as error:
             raise ProtocolViolation(f"secrets that do not open: {error}") from None
-        if not logs:
-            return
-        if self._settled_topics is not None:
-            self._settled_topics.update(row.topic for row in link.store.logs() if row.n in logs)
-        # Compare all, since one grant may not hold all that there is to give.
-        if self._leader is not None:
-            self._leader.compare_all()
-        else:
-            link.send(wire.Again())
-        self._stored()
+        if logs:
+            if self._settled_topics is not None:
+                self._settled_topics.update(row.topic for row in link.store.logs() if row.n in logs)
+            # Compare all, since one grant may not hold all that there is to give.
+            if self._leader is not None:
+                self._leader.compare_all()
+            else:
+                link.send(wire.Again())
+            self._stored()
+        # What waited for these epochs can be read now.
+        yield from self._settle(link.store.logs())
+
+    def _settle(self, logs: Iterable[LogRow]) -> Job:
+        for log in logs:
+            while self._link.replica.settle(log.n, self._link.now_ms):
+                yield
 
     # -- comparing -----------------------------------------------------------------------------
 
@@ -325,6 +359,7 @@ class Exchange:
             self._link.send(receipt)
         if whole:
             rows = self._link.store.logs()
+            self._note_epochs()
             self._grant_lacking({row.topic for row in rows if row.n not in unknown})
             # A log that came by another session since the offer is not settled.
             offered = {*equal, *differing, *unknown}
@@ -445,6 +480,10 @@ class Exchange:
     def _entries(self, message: wire.Entries) -> Job:
         link = self._link
         row = link.shared().get(message.tag)
+        if row is None and not link.peer.own and not self._compare_only:
+            # It was shared, and is no more: what was on its way then is not taken.
+            link.send(wire.Ack(message.serial, len(message.entries)))
+            return
         if row is None or self._compare_only:
             raise ProtocolViolation("entries of a log that is not shared")
         refused = stored = 0
@@ -470,10 +509,7 @@ class Exchange:
             link.tell("stored", row.n, stored)
             self._stored()
         # What a person log says of revoked devices changes what counts in all others.
-        changed = link.store.logs() if row.kind == LogKind.PERSON else [row]
-        for log in changed:
-            while link.replica.settle(log.n, link.now_ms):
-                yield
+        yield from self._settle(link.store.logs() if row.kind == LogKind.PERSON else [row])
 
     def _ack(self, message: wire.Ack) -> None:
         pushed = self._sender.acknowledged(message.serial, message.refused)

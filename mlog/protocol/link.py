@@ -83,16 +83,23 @@ class Link:
         return tag
 
     def shared(self) -> dict[bytes, LogRow]:
-        """The logs that this peer may have, by tag: of a device of one's own, all; of another, none."""
+        """The logs that this peer may have, by tag: one's own device all, another one what its person may."""
+        rows = self.store.logs()
         if not self.peer.own:
-            return {}
-        return {self.tag_of(row.topic): row for row in self.store.logs()}
+            shared = self.replica.people.shared_with(self.device)
+            rows = [row for row in rows if row.n in shared]
+        return {self.tag_of(row.topic): row for row in rows}
+
+    def is_shared(self, log: int) -> bool:
+        """Whether this peer may have a log now."""
+        return self.peer.own or log in self.replica.people.shared_with(self.device)
 
     def log_of(self, tag: bytes) -> int | None:
         """The log with this tag, or None."""
         if tag not in self._logs:
             self._logs = {known: row.n for known, row in self.shared().items()}
-        return self._logs.get(tag)
+        log = self._logs.get(tag)
+        return log if log is not None and self.is_shared(log) else None
 
     def chains(self, log: int) -> dict[ChainTag, list[int]]:
         """The chains of a log by tag, of a forked one all its branches; none of too many to look at."""

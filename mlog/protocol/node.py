@@ -58,6 +58,7 @@ __all__ = ["Node"]
 _KEY_SIZE: Final = 32
 _UNKNOWN: Final = "the device is not known any more"
 _UNWANTED: Final = "nobody waits for this connection any more"
+_NARROWED: Final = "the device may not have all logs any more that it could have"
 _ANOTHER: Final = "there is another connection to the same device"
 
 
@@ -272,6 +273,7 @@ class Node:
             self._drop(loser.number)
             if loser is session:
                 return
+        session.granted = frozenset(self._replica.people.granted_to(device))
         self._emit(Established(session.number, device))
         self._dialling.connected(device)
         with self._replica.store.transaction():
@@ -321,6 +323,7 @@ class Node:
         session.rested = rested
 
     def _committed(self) -> None:
+        self._end_narrowed()
         logs, relisted = self._feed.look()
         for session in self._sessions.values():
             if session.exchange is not None and session.exchange.committed(logs, relisted=relisted):
@@ -343,6 +346,18 @@ class Node:
             if peer is not None and peers.get(peer.device) != (peer.noise, peer.own):
                 self._effects.append(Close(number, _UNKNOWN))
                 self._forget(number, _UNKNOWN)
+
+    def _end_narrowed(self) -> None:
+        """End the sessions of devices of others that may not have a log any more: they begin anew without."""
+        people = self._replica.people
+        for number, session in list(self._sessions.items()):
+            if session.peer is None or session.peer.own or not session.greeted:
+                continue
+            granted = people.granted_to(session.peer.device)
+            if not session.granted <= granted:
+                self._effects.append(Close(number, _NARROWED))
+                self._forget(number, _NARROWED)
+            session.granted = frozenset(granted)
 
     def _sync_now(self) -> None:
         for session in self._established():

@@ -217,6 +217,9 @@ class Sender:
         """One slice of work; False if there is nothing to do before something happens."""
         if self._next is None and self._prepare():
             return True
+        if self._next is not None and not self._link.is_shared(self._next[1].log):
+            self._next = None
+            return True
         if self._next is None or self._flying is not None:
             return False
         bundle, self._flying = self._next
@@ -229,7 +232,7 @@ class Sender:
         if not self._streams:
             return bool(self._live_due) and self._prepare_live()
         stream = self._streams[0]
-        rows = stream.take()
+        rows = stream.take() if self._link.is_shared(stream.log) else None
         if rows is None:
             if self._flying is not None and self._flying.stream is stream:
                 return False
@@ -243,6 +246,9 @@ class Sender:
         while self._live_due:
             log = next(iter(self._live_due))
             live = self._live[log]
+            if not self._link.is_shared(log):
+                del self._live_due[log], self._live[log]
+                continue
             rows = self._link.feed.page(log, live.cursor, live.page.rows)
             live.page.note(rows)
             if not rows:

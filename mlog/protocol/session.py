@@ -38,6 +38,9 @@ class Session:
         feed: As `Link` takes it.
         stored, vouched: As `Exchange` takes them.
         inspect: Compare only, and say what differs.
+
+    Attributes:
+        granted: The logs that a device of another person could have when it was last looked.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Session:
         self.leads = peer is not None
         self.exchange: Exchange | None = None
         self.rested = False
+        self.granted: frozenset[int] = frozenset()
         self._link: Link | None = None
         self._replica = replica
         self._channel = channel

@@ -257,6 +257,11 @@ def any_body(kind: Kind) -> st.SearchStrategy[Body]:
                 index=st.integers(0, 2**32 - 1),
                 data=st.binary(min_size=1, max_size=64),
             )
+        case Kind.READ:
+            chains = st.builds(
+                bodies.ReadChain, chain=st.binary(min_size=8, max_size=8).map(bytes.hex), seq=counts
+            )
+            return st.builds(bodies.Read, chains=st.lists(chains, max_size=3).map(tuple))
         case Kind.PRIVATE:
             return st.builds(bodies.Private, change=st.binary(min_size=1, max_size=64))
         case Kind.ADMIT:
@@ -278,6 +283,31 @@ def any_body(kind: Kind) -> st.SearchStrategy[Body]:
         case Kind.ALIAS:
             return st.builds(
                 bodies.Alias, format=short_texts, uid=short_texts, by=short_texts, person=short_texts
+            )
+        case Kind.MEMBER:
+            end = st.builds(
+                bodies.ChainEnd,
+                device=st.binary(min_size=32, max_size=32),
+                incarnation=st.binary(min_size=8, max_size=8),
+                seq=counts,
+                id=_hex32,
+            )
+            return st.builds(
+                bodies.Member,
+                person=st.binary(min_size=16, max_size=16),
+                role=st.sampled_from(["admin", "member", "none"]),
+                relies=st.just("") | _hex32,
+                history=st.booleans(),
+                name=short_texts,
+                cuts=st.lists(end, max_size=3).map(tuple),
+            )
+        case Kind.CONTACT:
+            return st.builds(
+                bodies.Contact,
+                person=st.binary(min_size=16, max_size=16),
+                name=short_texts,
+                device=st.binary(min_size=32, max_size=32),
+                removed=st.booleans(),
             )
         case Kind.EDIT:
             return st.builds(bodies.Edit, of=_hex16, text=short_texts, **_claims)

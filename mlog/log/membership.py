@@ -1,0 +1,254 @@
+"""Membership: who belongs to a conversation, in which role, and which of their entries count.
+
+A conversation begins with its founder as the only person. A MEMBER entry is a ruling of its author
+about a person: admin, member or none. Whose rulings stand is decided by the rule of
+mlog/log/authority.py, with persons as subjects, at the place in the DAG of rulings where each was
+made: rulings, and all other entries that need a right, name among their parents the rulings that
+their author knew and that no other one names. So none of this needs the messages between them, or a
+clock, and replicas that hold the same entries and person logs agree.
+
+Of a chain counts what its person had the right to write: nothing, if its first entry knew of no role of
+that person; and if the person was removed, what is within the cuts of each removal that the first entry
+did not know of. Who is let in again so begins another chain. docs/protocol.md, 4.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from mlog import limits
+from mlog.log import bodies
+from mlog.log.authority import Authority, Court, Role, Ruling
+from mlog.log.bodies import Kind
+from mlog.log.cuts import Cuts, Ends, first_of
+from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
+from mlog.log.store import ChainRow, Store, TimelineQuery
+from mlog.log.stored import readable_body
+
+__all__ = ["NAMES_RULINGS", "Joined", "Membership", "fold_membership", "has_members"]
+
+NAMES_RULINGS: Final = frozenset({Kind.KEY, Kind.REVOKE, Kind.MEMBER, Kind.ERASURE})
+"""Kinds whose entries name the rulings that their author knew; as does the first entry of each chain."""
+_ROLES: Final = {"admin": Role.ADMIN, "member": Role.MEMBER, "none": Role.NONE}
+_MEMBERS: Final = frozenset({Kind.MEMBER})
+
+
+class Joined(msgspec.Struct, frozen=True, kw_only=True):
+    """A person who belongs to a conversation.
+
+    Attributes:
+        subject: What the person is known by in the fold, as `Membership` says.
+        topic: Of the person's log, as the ruling names it; None for the founder.
+        name: What the author of that ruling called the person.
+        relies: The entry of the person's log that its author knew as the newest; b"" for none.
+        history: Whether the person reads what was written before.
+        since: The ruling; None for the founder.
+    """
+
+    subject: bytes
+    role: Role
+    topic: Topic | None = None
+    name: str = ""
+    relies: bytes = b""
+    history: bool = True
+    since: EntryId | None = None
+
+
+class _Said(msgspec.Struct, frozen=True, gc=False):
+    """A ruling, and what else its entry says."""
+
+    ruling: Ruling
+    body: bodies.Member
+    device: DeviceId
+    incarnation: Incarnation
+    seq: int
+
+
+class Membership:
+    """Who belongs to one conversation.
+
+    A **subject** is the device that stands for a person, or the topic of a person log that is not here.
+
+    Args:
+        founder: The founder's subject.
+        said: All rulings that are looked at.
+        subject_of: The subject of a device; None where no person log here has it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        founder: bytes,
+        said: Iterable[_Said],
+        subject_of: Callable[[DeviceId], bytes | None],
+    ):
+        self._store = store
+        self._said = {s.ruling.id: s for s in said}
+        self._subject_of = subject_of
+        self.founder = founder
+        self._court = Court(founder, [s.ruling for s in self._said.values()])
+        self._authority: Authority = self._court.decide()
+        self._removals: dict[bytes, list[Ruling]] = {}
+        for ruling in self._authority.standing:
+            if ruling.role == Role.NONE:
+                self._removals.setdefault(ruling.subject, []).append(ruling)
+        self.heads: tuple[EntryId, ...] = tuple(self._court.heads()[: limits.PARENTS_MAX // 4])
+        """The standing rulings that no other one knows: what an entry that needs a right names."""
+
+    # -- who belongs to it -------------------------------------------------------------------
+
+    def role(self, subject: bytes | None) -> Role:
+        """The role of a person now."""
+        return self._authority.roles.get(subject, Role.NONE) if subject is not None else Role.NONE
+
+    def joined(self) -> list[Joined]:
+        """Those who belong to it now, in the order in which they joined."""
+        latest: dict[bytes, _Said] = {}
+        for ruling in self._authority.standing:
+            if ruling.role != Role.NONE:
+                latest[ruling.subject] = self._said[ruling.id]
+        return [self._joined(subject, role, latest) for subject, role in self._authority.roles.items()]
+
+    def _joined(self, subject: bytes, role: Role, latest: Mapping[bytes, _Said]) -> Joined:
+        said = latest.get(subject)
+        if said is None:
+            return Joined(subject=subject, role=role)
+        return Joined(
+            subject=subject,
+            role=role,
+            topic=Topic(said.body.person),
+            name=said.body.name,
+            relies=bytes.fromhex(said.body.relies),
+            history=said.body.history,
+            since=said.ruling.id,
+        )
+
+    def named(self) -> set[Topic]:
+        """The person logs that its rulings name."""
+        return {Topic(s.body.person) for s in self._said.values()}
+
+    def subjects(self) -> set[bytes]:
+        """All who belong or belonged to it."""
+        return {*self._authority.ever, self.founder}
+
+    def relied_on(self) -> dict[EntryId, tuple[Topic, EntryId]]:
+        """By ruling that stands, the person log and the entry in it that it relies on."""
+        said = (self._said[ruling.id] for ruling in self._authority.standing)
+        return {
+            s.ruling.id: (Topic(s.body.person), EntryId(bytes.fromhex(s.body.relies)))
+            for s in said
+            if s.body.relies
+        }
+
+    # -- rights ------------------------------------------------------------------------------
+
+    def stands(self, ruling: EntryId) -> bool:
+        """Whether a MEMBER entry is a ruling that stands."""
+        return any(standing.id == ruling for standing in self._authority.standing)
+
+    def role_at(self, subject: bytes | None, known: Collection[EntryId]) -> Role:
+        """The role of a person for whoever knew these rulings."""
+        return self._court.role_at(subject, known) if subject is not None else Role.NONE
+
+    def knew_removals(self, known: Collection[EntryId]) -> bool:
+        """Whether who knew these rulings knew of everybody who was removed."""
+        return all(self._court.knew(known, (r for of in self._removals.values() for r in of)))
+
+    def removed_by(self, subject: bytes) -> EntryId | None:
+        """The latest ruling that removed a person."""
+        removals = self._removals.get(subject)
+        return removals[-1].id if removals else None
+
+    def ends_of(self, chain: ChainRow) -> Ends | None:
+        """Where a chain ends, by the rights of its person; None where all of it counts."""
+        subject = self._subject_of(chain.device)
+        if subject is None:
+            return frozenset()
+        removals = self._removals.get(subject, ())
+        first = first_of(self._store, chain)
+        if first is None:
+            # Outside the window, or not here yet: then what is said of the person now tells.
+            if self.role(subject) != Role.NONE and not any(self._cuts(r, chain) for r in removals):
+                return None
+            return self._ends(removals, chain)
+        known = self._store.parents([first.n]).get(first.n, ())
+        if self._court.role_at(subject, known) == Role.NONE:
+            return frozenset()
+        removals = [
+            r for r, knew in zip(removals, self._court.knew(known, removals), strict=True) if not knew
+        ]
+        return self._ends(removals, chain) if removals else None
+
+    def _ends(self, removals: Iterable[Ruling], chain: ChainRow) -> Ends:
+        return {end for ruling in removals for end in self._cuts(ruling, chain)}
+
+    def _cuts(self, ruling: Ruling, chain: ChainRow) -> set[tuple[int, EntryId]]:
+        """Where a removal ends a chain; who leaves has said that before the end."""
+        said = self._said[ruling.id]
+        found = {
+            (cut.seq, EntryId(bytes.fromhex(cut.id)))
+            for cut in said.body.cuts
+            if (cut.device, cut.incarnation) == (chain.device, chain.incarnation)
+        }
+        if (said.device, said.incarnation) == (chain.device, chain.incarnation) and (
+            ruling.author == ruling.subject
+        ):
+            found.add((said.seq, ruling.id))
+        return found
+
+
+def has_members(store: Store, log: int) -> bool:
+    """Whether anybody ever ruled about members in a log."""
+    return bool(store.timeline(TimelineQuery(log=log, limit=1, kinds=_MEMBERS, hidden=True)))
+
+
+def fold_membership(
+    store: Store,
+    log: int,
+    founder: bytes,
+    *,
+    subject_of: Callable[[DeviceId], bytes | None],
+    subject_of_topic: Callable[[Topic], bytes],
+    revoked: Cuts,
+) -> Membership:
+    """Work out who belongs to a conversation.
+
+    Of each person's rulings the first STORE_ROWS_MAX in the order of the view are looked at: who makes
+    more than that keeps nobody else's out.
+
+    Args:
+        revoked: Where the chains of revoked devices end: what they ruled after that says nothing.
+    """
+    said: list[_Said] = []
+    counts: dict[bytes, int] = {}
+    at: dict[tuple[int, int], EntryId] = {}
+    query = TimelineQuery(log=log, limit=limits.STORE_ROWS_MAX, kinds=_MEMBERS, hidden=True)
+    while rows := store.timeline(query):
+        out = revoked.quarantined(rows)
+        parents = store.parents([row.n for row in rows])
+        chains = {chain.n: chain for chain in store.chain_rows({row.chain for row in rows})}
+        for row in rows:
+            at[row.chain, row.seq] = row.id
+            chain = chains.get(row.chain)
+            author = subject_of(chain.device) if chain is not None and row.n not in out else None
+            body = readable_body(row.kind, row.body)
+            if chain is None or author is None or not isinstance(body, bodies.Member):
+                continue
+            counts[author] = counts.get(author, 0) + 1
+            if counts[author] > limits.STORE_ROWS_MAX:
+                continue
+            before = at.get((row.chain, row.seq - 1))
+            ruling = Ruling(
+                id=row.id,
+                rank=row.rank,
+                author=author,
+                subject=subject_of_topic(Topic(body.person)),
+                role=_ROLES[body.role],
+                past=frozenset((*parents.get(row.n, ()), *((before,) if before is not None else ()))),
+            )
+            said.append(_Said(ruling, body, chain.device, chain.incarnation, row.seq))
+        query = msgspec.structs.replace(query, after=rows[-1].position)
+    return Membership(store, founder, said, subject_of)
