@@ -124,6 +124,9 @@ SNIFF_SIZE_BYTES: Final = 64 * KIB
 SKIPPED_SHOWN_MAX: Final = 1000
 """Skipped lines that a report names; it counts all of them."""
 
+COMPARED_MAX: Final = 100_000
+"""Messages of a log held to compare an import with them: about 40 MB. A week with more is not compared."""
+
 TREE_FILES_MAX: Final = 200_000
 """Files of a folder or archive that is imported: about 100 MiB of names."""
 

@@ -214,8 +214,8 @@ def _advise(console: Console, found: Iterable[Standing]) -> None:
     copies = [copy for standing in found for copy in standing.copies]
     if not copies:
         console.note(
-            "no other device is known here, so all of this is in one place only. 'mlog trust export FILE' "
-            "on two devices, and 'mlog trust import FILE' of each other's file, connect them."
+            "no other device is known here, so all of this is in one place only. 'mlog pair' "
+            "connects another one."
         )
     for name in dict.fromkeys(copy.name for copy in copies):
         states = {copy.state for copy in copies if copy.name == name}

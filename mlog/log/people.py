@@ -442,17 +442,25 @@ class People:
                         yield row.n, False
                 elif row.n == own.log or self._subjects[person.topic] in subjects:
                     yield row.n, True
-            elif row.kind == LogKind.CONVERSATION and is_contact and self._is_foreign(row):
+            elif row.kind == LogKind.CONVERSATION and self._may_bring(row, subject, is_contact=is_contact):
                 yield row.n, False
 
-    def _is_foreign(self, row: LogRow) -> bool:
-        """Whether a conversation is one that we were given, and do not know to belong to yet."""
-        root, membership = self._root(row), self.membership(row.n)
-        if membership is not None and membership.role(self.subject()) != Role.NONE:
-            return False
-        if root is not None and self.is_own(root.founder):
-            return False
-        return not any(self.is_own(chain.device) for chain in self._store.chains(row.n))
+    def _may_bring(self, row: LogRow, subject: bytes | None, *, is_contact: bool) -> bool:
+        """Whether another person may go on giving a conversation that, as far as we know, is not ours.
+
+        It has just been granted, or we were removed from it and may have been let in again.
+        """
+        membership = self.membership(row.n)
+        if membership is not None:
+            is_member = membership.role(subject) != Role.NONE
+            return membership.role(self.subject()) == Role.NONE and (is_contact or is_member)
+        root = self._root(row)
+        is_ours = root is not None and self.is_own(root.founder)
+        return (
+            is_contact
+            and not is_ours
+            and not any(self.is_own(chain.device) for chain in self._store.chains(row.n))
+        )
 
     def _common(self, rows: Iterable[LogRow], subject: bytes) -> dict[int, Membership]:
         """The conversations to which both we and another person belong."""
