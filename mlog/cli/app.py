@@ -45,6 +45,13 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "save": "files",
         "people": "people",
     },
+    "People": {
+        "contacts": "contacts",
+        "members": "members",
+        "add": "members",
+        "remove": "members",
+        "leave": "members",
+    },
     "Your devices": {
         "pair": "pairing",
         "sync": "serving",

@@ -556,7 +556,7 @@ class Replica:
                 people.forget_log(log)
             if before is not None:
                 follow(self, before, now_ms)
-            elif state.kind == LogKind.PRIVATE and Kind.CONTACT in met:
+            elif state.kind == LogKind.PRIVATE and met & (RULINGS | {Kind.CONTACT}):
                 people.forget()
                 befriend(self, now_ms)
             elif state.kind == LogKind.CONVERSATION and Kind.MEMBER in met:
