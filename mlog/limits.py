@@ -124,6 +124,9 @@ SNIFF_SIZE_BYTES: Final = 64 * KIB
 SKIPPED_SHOWN_MAX: Final = 1000
 """Skipped lines that a report names; it counts all of them."""
 
+COMPARED_MAX: Final = 100_000
+"""Messages of a log held to compare an import with them: about 40 MB. A week with more is not compared."""
+
 TREE_FILES_MAX: Final = 200_000
 """Files of a folder or archive that is imported: about 100 MiB of names."""
 
@@ -244,7 +247,7 @@ LABEL_SIZE_MAX_BYTES: Final = 64
 """Longest label of a conversation in UTF-8."""
 
 READ_CHAINS_MAX: Final = 1_000
-"""Chains of others in one conversation whose read position is kept: 16 KB; those read furthest."""
+"""Chains of others in one conversation whose read position is kept or told, those read furthest: 50 KB."""
 
 PRIVATE_KEY_SIZE_MAX_BYTES: Final = 1 * KIB
 """Longest key of the private state: a conversation and a label of it."""

@@ -285,7 +285,7 @@ def _mail(said: Said) -> bytes:
         f"{said.utc:%a, %d %b %Y %H:%M:%S} +0000\r\nMIME-Version: 1.0\r\nFrom: {said.author} Lee "
         f"<{said.author}@example.org>\r\nTo: tea@example.org\r\nSubject: Re: tea\r\n"
         f"Date: {said.utc:%a, %d %b %Y %H:%M:%S} +0000\r\nMessage-ID: <{said.n}@example.org>\r\n"
-        f"In-Reply-To: <{max(1, said.n - 2)}@example.org>\r\n"
+        f"In-Reply-To: <{max(1, said.n - 2)}@example.org>\r\nList-Id: <tea.example.org>\r\n"
     )
     text = "\r\n".join(said.text[at : at + 70] for at in range(0, len(said.text), 70))
     if said.n % 10:

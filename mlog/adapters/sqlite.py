@@ -36,6 +36,7 @@ _COLUMNS: Final = (
     "e.n, e.log, e.week, e.id, e.tail, e.signature, e.state, e.kind, e.chain, e.seq, e.time_ms, "
     "e.rank, e.mid, e.hidden, e.edit, e.version, b.body"
 )
+_BODILESS: Final = _COLUMNS.replace("b.body", "NULL")
 _SHAPE: Final = "iiibbBiiIiiiBiIIB"
 _PLACE: Final = "e.n, e.id, e.chain, e.seq, e.rank, e.kind, e.mid IS NOT NULL OR e.kind = 4"
 _PLACE_SHAPE: Final = "ibIiiii"
@@ -189,18 +190,24 @@ class SqliteStore(ChainTables, PeerTables):
         rows = self._all(f"SELECT {_PLACE} {condition}", parameters, _PLACE_SHAPE)
         return [_place(row) for row in rows]
 
-    def rows(self, ns: Collection[int]) -> dict[int, EntryRow]:
-        return {row.n: row for row in self._lookup("e.n", ns)}
+    def rows(self, ns: Collection[int], *, bodies: bool = True) -> dict[int, EntryRow]:
+        return {row.n: row for row in self._lookup("e.n", ns, bodies=bodies)}
+
+    def bodies(self, ns: Collection[int]) -> dict[int, bytes]:
+        return dict(self._by_numbers("SELECT n, body FROM bodies", ns))
 
     def at(self, chain: int, seq: int) -> EntryRow | None:
         return next(iter(self._rows("WHERE e.chain = ? AND e.seq = ?", (chain, seq))), None)
 
-    def by_mid(self, log: int, mids: Collection[MessageId]) -> dict[MessageId, list[EntryRow]]:
+    def by_mid(
+        self, log: int, mids: Collection[MessageId], *, bodies: bool = True
+    ) -> dict[MessageId, list[EntryRow]]:
         found: dict[MessageId, list[EntryRow]] = {}
         for part in parts(set(mids)):
             for column, also in (("e.mid", "e.mid IS NOT NULL"), ("e.id", "e.mid IS NULL")):
                 condition, named = _named(column, part, begins=column == "e.id")
-                for row in self._rows(f"WHERE {condition} AND {also} AND +e.log = ?", (*named, log)):
+                where = f"WHERE {condition} AND {also} AND +e.log = ?"
+                for row in self._rows(where, (*named, log), bodies=bodies):
                     found.setdefault(row.message, []).append(row)
         for rows in found.values():
             rows.sort(key=lambda row: row.n)
@@ -490,15 +497,16 @@ class SqliteStore(ChainTables, PeerTables):
 
     # -- rows --------------------------------------------------------------------------------
 
-    def _rows(self, condition: str, parameters: Sequence[object]) -> list[EntryRow]:
-        return [
-            self._row(row) for row in self._all(f"SELECT {_COLUMNS} {_FROM} {condition}", parameters, _SHAPE)
-        ]
+    def _rows(self, condition: str, parameters: Sequence[object], *, bodies: bool = True) -> list[EntryRow]:
+        select = f"SELECT {_COLUMNS} {_FROM}" if bodies else f"SELECT {_BODILESS} FROM entries AS e"
+        return [self._row(row) for row in self._all(f"{select} {condition}", parameters, _SHAPE)]
 
-    def _lookup(self, column: str, values: Collection[object], also: str = "") -> Iterator[EntryRow]:
+    def _lookup(
+        self, column: str, values: Collection[object], also: str = "", *, bodies: bool = True
+    ) -> Iterator[EntryRow]:
         for part in parts(values):
             marks = ",".join("?" * len(part))
-            yield from self._rows(f"WHERE {column} IN ({marks}) {also}", part)
+            yield from self._rows(f"WHERE {column} IN ({marks}) {also}", part, bodies=bodies)
 
     def _by_numbers(self, select: str, ns: Collection[int], column: str = "n") -> Iterator[Any]:
         for part in parts(ns):

@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from mlog import config
 from mlog.adapters.disk import disk_errors
 from mlog.adapters.keystore import write_private
 from mlog.errors import UserError
@@ -63,21 +64,25 @@ def plan_for(
         python: The interpreter that has mlog.
     """
     serve = (python, "-m", "mlog", "--home", str(home), "serve", "--no-colour")
+    named = environment.get(config.PASSPHRASE_VARIABLE, "")
+    # Where the key file is protected, the service finds the passphrase where this command does.
+    passphrase = {config.PASSPHRASE_VARIABLE: os.path.abspath(os.path.expanduser(named))} if named else {}
     if platform == "darwin":
-        return _launchd(serve, user_home, uid)
+        return _launchd(serve, user_home, uid, passphrase)
     if platform == "win32":
-        return _windows(serve)
+        return _windows(serve, passphrase)
     chosen = environment.get("XDG_CONFIG_HOME", "")
     folder = Path(chosen) if os.path.isabs(chosen) else user_home / ".config"
-    return _systemd(serve, folder / "systemd" / "user" / _UNIT)
+    return _systemd(serve, folder / "systemd" / "user" / _UNIT, passphrase)
 
 
-def _systemd(serve: Sequence[str], file: Path) -> Plan:
+def _systemd(serve: Sequence[str], file: Path, environment: Mapping[str, str]) -> Plan:
     lines = (
         "[Unit]",
         "Description=mlog: keeps your messages in step with your other devices",
         "",
         "[Service]",
+        *(f"Environment={_quote_assignment(name, value)}" for name, value in environment.items()),
         f"ExecStart={' '.join(quote_for_systemd(part) for part in serve)}",
         "Restart=on-failure",
         "RestartSec=10",
@@ -112,7 +117,12 @@ def quote_for_systemd(part: str) -> str:
     return '"' + escaped.replace("\n", "\\n") + '"'
 
 
-def _launchd(serve: Sequence[str], user_home: Path, uid: int) -> Plan:
+def _quote_assignment(name: str, value: str) -> str:
+    """One assignment of Environment, where `$` means nothing."""
+    return quote_for_systemd(f"{name}={value}").replace("$$", "$")
+
+
+def _launchd(serve: Sequence[str], user_home: Path, uid: int, environment: Mapping[str, str]) -> Plan:
     file = user_home / "Library" / "LaunchAgents" / f"{_LABEL}.plist"
     log = user_home / "Library" / "Logs" / "mlog.log"
     agent = {
@@ -123,6 +133,7 @@ def _launchd(serve: Sequence[str], user_home: Path, uid: int) -> Plan:
         "ThrottleInterval": 10,
         "StandardOutPath": str(log),
         "StandardErrorPath": str(log),
+        **({"EnvironmentVariables": dict(environment)} if environment else {}),
     }
     domain = f"gui/{uid}"
     return Plan(
@@ -138,7 +149,9 @@ def _launchd(serve: Sequence[str], user_home: Path, uid: int) -> Plan:
     )
 
 
-def _windows(serve: Sequence[str]) -> Plan:
+def _windows(serve: Sequence[str], environment: Mapping[str, str]) -> Plan:
+    # A task has the variables of the account, and none of its own.
+    kept = [("setx", name, value) for name, value in environment.items()]
     line = subprocess.list2cmdline(serve)
     return Plan(
         program="schtasks",
@@ -146,6 +159,7 @@ def _windows(serve: Sequence[str]) -> Plan:
         content=b"",
         before=(),
         install=(
+            *kept,
             ("schtasks", "/Create", "/F", "/SC", "ONLOGON", "/TN", _TASK, "/TR", line),
             ("schtasks", "/Run", "/TN", _TASK),
         ),

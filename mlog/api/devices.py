@@ -150,6 +150,6 @@ def _named(known: Sequence[KnownDevice], name: str) -> KnownDevice:
             known = matches
             break
     if not known:
-        raise UserError("no other device is known here. 'mlog trust import FILE' adds one.")
+        raise UserError("no other device is known here. 'mlog pair' adds one.")
     listed = "".join(f"\n  {device.device.hex()[:16]}  {device.name}" for device in known[:20])
     raise UserError(f"{name!r} does not name exactly one device; these are known:{listed}")

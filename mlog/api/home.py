@@ -54,6 +54,7 @@ from mlog.log.view import Message, Names, View
 if TYPE_CHECKING:
     from mlog.api.doctor import Check
     from mlog.api.importing import ImportReport
+    from mlog.api.notes import Notes
     from mlog.api.proof import LogStatus
     from mlog.formats.source import Hints, Source
     from mlog.formats.tree import Tree
@@ -360,6 +361,15 @@ class Home:
             raise UserError(f"the message is erased; there is nothing to {verb}.")
         if not self.replica.people.is_own(message.author.device):
             raise UserError(f"only its author can {verb} a message, and that is {message.author.name}.")
+
+    # -- what only own devices know ------------------------------------------------------------
+
+    @property
+    def notes(self) -> Notes:
+        """Labels, pins, drafts, settings, and what was read."""
+        from mlog.api.notes import Notes
+
+        return Notes(self)
 
     # -- copies ------------------------------------------------------------------------------
 

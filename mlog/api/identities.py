@@ -14,9 +14,18 @@ import msgspec
 
 from mlog import limits
 from mlog.errors import InvalidInput, LimitExceeded, UserError
+from mlog.formats import IMPORTERS, TREE_IMPORTERS
 from mlog.log import bodies
 from mlog.log.bodies import Kind
-from mlog.log.identities import NATIVE_FORMAT, Identity, WhoIsWho, folded_name, identity_of
+from mlog.log.identities import (
+    FAMILIES,
+    NATIVE_FORMAT,
+    Identity,
+    WhoIsWho,
+    folded_name,
+    identity_from,
+    identity_of,
+)
 from mlog.log.ids import DeviceId
 from mlog.log.people import private_log
 from mlog.log.replica import Draft, Replica
@@ -96,17 +105,27 @@ class Authors:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._formats: dict[int, dict[int, str]] = {}
+        self._sources: dict[int, dict[int, tuple[str, str]]] = {}
 
     def format_of(self, chain: int, src: int) -> str:
         """The format that a chain's entries with this `src` were imported from, or "unknown"."""
-        if chain not in self._formats:
+        return self._source(chain, src)[0]
+
+    def source_of(self, row: EntryRow, body: bodies.Text) -> tuple[str, str]:
+        """The program and the chat in it that an entry came from."""
+        if row.mid is None:
+            return NATIVE_FORMAT, ""
+        format_name, chat = self._source(row.chain, body.src)
+        return FAMILIES.get(format_name, format_name), chat
+
+    def _source(self, chain: int, src: int) -> tuple[str, str]:
+        if chain not in self._sources:
             try:
                 sources = self._view.sources(chain)
             except InvalidInput:
                 sources = {}
-            self._formats[chain] = {n: body.format for n, body in sources.items()}
-        return self._formats[chain].get(src, _UNKNOWN)
+            self._sources[chain] = {n: (body.format, body.chat) for n, body in sources.items()}
+        return self._sources[chain].get(src, (_UNKNOWN, ""))
 
     def of(self, message: Message) -> tuple[Identity, str]:
         """Who said a message, and the name that they have there."""
@@ -309,10 +328,27 @@ def _find(everybody: list[Person], what: str) -> Person:
     if len(found) == 1:
         return found[0]
     if not found:
+        # What a dry run of an import named is not in a log yet.
+        unseen = identity_from(what.strip(), _programs())
+        if unseen is not None:
+            return _person(unseen, _seen_nowhere(unseen), {})
         raise UserError(f"nobody is called {what!r}. 'mlog people' lists all.")
     identities = [str(one) for person in found for one in person.identities]
     listed = "".join(f"\n  {one}" for one in identities[:_LISTED])
     raise UserError(f"{len(found)} people are called {what!r}; say which:{listed}")
+
+
+def _programs() -> set[str]:
+    names = {known.name for known in (*IMPORTERS, *TREE_IMPORTERS)}
+    return {FAMILIES.get(name, name) for name in names} | set(FAMILIES.values())
+
+
+def _seen_nowhere(identity: Identity) -> _Seen:
+    seen = _Seen()
+    seen.identities.add(identity)
+    if identity.name:
+        seen.names[identity.name] = 0
+    return seen
 
 
 def _matching(everybody: list[Person], what: str) -> list[Person]:

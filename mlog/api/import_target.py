@@ -7,7 +7,7 @@ its manifest last, and the next import of it finds the chunks in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from io import BytesIO
 from typing import BinaryIO, Final
@@ -17,6 +17,8 @@ import msgspec
 from mlog import limits
 from mlog.api import attachments
 from mlog.api.attachments import Content, Kept
+from mlog.api.matching import Matched, Matcher, Unsure, is_compared
+from mlog.api.matching import Run as CompareRun
 from mlog.errors import LimitExceeded, UserError
 from mlog.formats import Chat, File, Provenance, Record, Skipped, Tree
 from mlog.formats.texts import clean, clip
@@ -50,6 +52,8 @@ class ChatReport(msgspec.Struct, kw_only=True):
         first_ms, last_ms: The span of their dates; 0 without any.
         attachments: Files that are kept with the messages, known ones included.
         attachments_absent: Files of which the export has only the name.
+        same: Known ones that came from another program or person.
+        unsure: New ones that are perhaps the same as messages that were here; `unsure_at` lists the first.
     """
 
     n: int = 0
@@ -66,6 +70,9 @@ class ChatReport(msgspec.Struct, kw_only=True):
     last_ms: int = 0
     attachments: int = 0
     attachments_absent: int = 0
+    same: int = 0
+    unsure: int = 0
+    unsure_at: list[Unsure] = []
 
 
 class _Attach(msgspec.Struct, frozen=True):
@@ -80,7 +87,11 @@ class Target:
 
     Args:
         place: The tree that is read, the file in it that names attachments, and names that are used.
+        run: What all chats of the import have in common.
         skip: Takes what could not be kept.
+
+    Attributes:
+        names_files: Attachments wait to be read.
     """
 
     def __init__(
@@ -94,6 +105,7 @@ class Target:
         progress: Callable[[int], None],
         place: tuple[Tree | None, str, set[str]],
         skip: Callable[[Skipped], None],
+        run: CompareRun,
         *,
         dry_run: bool,
     ):
@@ -110,19 +122,43 @@ class Target:
         self._src = 0
         self._announced: set[int] = set()
         self._batch: list[Draft | _Attach] = []
-        self.pending = 0
-        self.pending_size = 0
+        self._pending = self._pending_size = 0
+        self._is_idle = False
+        self.names_files = False
         self._run: Run | None = None
         self._after: EntryId | None = None
         self._last_ms = 0
         self._people: set[bytes] = set()
+        self._matcher: Matcher | None = None
         log = into if into is not None else find_chat(replica, chat.key)
         if log is not None:
             self._join(log)
+            if is_compared(replica, log, (first.format, chat.key)):
+                self._matcher = Matcher(replica, log, (first.format, chat.key), run)
 
-    def come_from(self, provenance: Provenance) -> None:
-        """What follows was first imported from there."""
+    @property
+    def pending(self) -> int:
+        """Entries that are not written yet."""
+        return self._pending + (self._matcher.waiting if self._matcher is not None else 0)
+
+    @property
+    def pending_size(self) -> int:
+        """About how many bytes these have."""
+        return self._pending_size + (self._matcher.size if self._matcher is not None else 0)
+
+    def come_from(self, provenance: Provenance, beside: str | None = None) -> None:
+        """What follows was first imported from there.
+
+        Args:
+            beside: The file of the tree that names the attachments that follow, if it is another one.
+        """
+        if self._matcher is not None:
+            self._put_all(self._matcher.rest())
+            self._matcher.come_from((provenance.format, self._chat.key))
         self._from = provenance
+        if beside is not None:
+            assert not self.names_files, "they are found beside the file before"
+            self._beside = beside
         if provenance not in self._sources and len(self._sources) >= limits.IMPORT_SOURCES_MAX:
             self._begin_chain()
         self._src = self._sources.setdefault(provenance, len(self._sources))
@@ -130,25 +166,57 @@ class Target:
     def add(self, record: Record) -> None:
         """Take one record; written with its batch."""
         self._count(record)
+        self._is_idle = False
+        self.names_files = self.names_files or bool(record.files)
+        if self._matcher is None:
+            self._put(record)
+        else:
+            self._put_all(self._matcher.take(record))
+
+    def flush(self) -> None:
+        """Make all that came so far durable."""
+        if self._matcher is not None:
+            if self._is_idle:
+                self._matcher.forget()
+            self._put_all(self._matcher.rest())
+        self._is_idle = True
+        self._write_batch()
+
+    def _put_all(self, decided: Iterable[Matched]) -> None:
+        counts = self._counts
+        for matched in decided:
+            counts.same += matched.same
+            if matched.unsure is not None:
+                counts.unsure += 1
+                if len(counts.unsure_at) < limits.SKIPPED_SHOWN_MAX:
+                    counts.unsure_at.append(matched.unsure)
+            if matched.here:
+                counts.known += 1
+            else:
+                self._put(matched.record)
+
+    def _put(self, record: Record) -> None:
         kind = Kind.REPLY if record.kind == Kind.MESSAGE and record.to else record.kind
         draft = Draft(kind, _body_of(record, self._src), record.time_ms, record.mid)
         self._batch.append(draft)
-        self.pending += 1
-        self.pending_size += len(record.text) + 200
+        self._pending += 1
+        self._pending_size += len(record.text) + 200
         if record.files:
             self._batch.append(_Attach(record, self._src))
-            self.pending += len(record.files)
-            self.pending_size += sum(self._size_of(file) for file in record.files)
+            self._pending += len(record.files)
+            self._pending_size += sum(self._size_of(file) for file in record.files)
         # Room for the IMPORT entries that the batch may need before it.
         room = limits.STORE_ROWS_MAX - len(self._sources) - limits.FILES_MAX
-        if self.pending >= room or self.pending_size >= limits.IMPORT_BATCH_SIZE_BYTES:
-            self.flush()
+        if self._pending >= room or self._pending_size >= limits.IMPORT_BATCH_SIZE_BYTES:
+            self._write_batch()
 
-    def flush(self) -> None:
+    def _write_batch(self) -> None:
         """Make the batch durable."""
         batch, self._batch = self._batch, []
-        large = self.pending_size >= limits.IMPORT_BATCH_SIZE_BYTES
-        self.pending = self.pending_size = 0
+        large = self._pending_size >= limits.IMPORT_BATCH_SIZE_BYTES
+        self._pending = self._pending_size = 0
+        # Of what waits to be compared something may name files too.
+        self.names_files = self.names_files and self._matcher is not None and self._matcher.waiting > 0
         if not batch:
             return
         if self._dry_run:
@@ -167,7 +235,8 @@ class Target:
         self.flush()
         if self._counts.created and self._chat.titled:
             titles = {row.n: row.title for row in self._replica.store.logs()}
-            if not titles[self._counts.n]:
+            # A conversation that the disk had no room for is not there.
+            if titles.get(self._counts.n) == "":
                 now = self._now_ms()
                 title = bodies.Title(title=self._counts.title)
                 self._replica.write(self._counts.n, [Draft(Kind.TITLE, title, now)], now)

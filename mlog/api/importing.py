@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from mlog import limits
 from mlog.api.import_target import ChatReport, Target
+from mlog.api.matching import Run
 from mlog.errors import InvalidInput, LimitExceeded, MlogError, UserError
 from mlog.formats import (
     TREE_IMPORTERS,
@@ -125,6 +126,8 @@ def import_tree(
         with _noting(report, ""):
             taker.take(part.importer.parse(tree, part.names, hints), first)
     single, unknown = sniff_files(tree, used, format_name)
+    # One for all: a chat of ten thousand files would have as many chains, and each write reads them all.
+    taker = _Taker(replica, report, tree, "", into, now_ms, progress, dry_run=dry_run, used=used)
     for chosen, name in single:
         if name in used:
             continue
@@ -133,8 +136,8 @@ def import_tree(
         with _noting(report, name), closing(tree.open(name)) as stream:
             source = Source(stream, name.rpartition("/")[2], hints=hints, tree=tree, path=name)
             first = Provenance(format=chosen.name, file_hash=_hash_of(tree, name), name=source.name)
-            taker = _Taker(replica, report, tree, name, into, now_ms, progress, dry_run=dry_run, used=used)
-            taker.take(chosen.parse(source), first)
+            taker.take(chosen.parse(source), first, name, ends=False)
+    taker.finish()
     if not read:
         raise UserError(
             f"{tree.name} has nothing in a format that mlog knows. Name the folder, archive or file that the "
@@ -200,14 +203,20 @@ class _Taker:
         self._dry_run = dry_run
         self._used = set[str]() if used is None else used
         self._targets: dict[str, Target] = {}
+        self._waiting: dict[Target, tuple[int, int]] = {}
+        self._rows = self._size = 0
+        self._run = Run(replica)
 
-    def take(self, items: Iterator[Item], first: Provenance) -> None:
+    def take(self, items: Iterator[Item], first: Provenance, beside: str = "", *, ends: bool = True) -> None:
         """All of them.
 
         Args:
             first: Where records come from of which nothing else is said.
+            beside: The file that they come from, if this takes those of several.
+            ends: Make them durable; else some wait for those of the next file, or for `finish`.
         """
         target: Target | None = None
+        self._beside = beside or self._beside
         try:
             for item in items:
                 match item:
@@ -215,20 +224,32 @@ class _Taker:
                         target = self._targets.get(item.key)
                         if target is None:
                             target = self._targets[item.key] = self._begin(item, first)
-                        target.come_from(first)
+                        target.come_from(first, beside or None)
                     case Provenance():
                         if target is not None:
                             target.come_from(item)
                     case Record():
                         assert target is not None, "an importer yields a chat before its records"
                         target.add(item)
-                        self._bound()
+                        self._bound(target)
                     case Skipped():
                         self._report.skip(item)
         except MlogError:
-            self._finish()
+            self.finish()
             raise
-        self._finish()
+        # What is an attachment of this file is no chat of its own.
+        many = len(self._targets) > limits.STORE_ROWS_MAX
+        if ends or many or any(waiting.names_files for waiting in self._waiting):
+            self.finish()
+
+    def finish(self) -> None:
+        """Make all that waits durable."""
+        for target in self._targets.values():
+            target.finish()
+        self._waiting.clear()
+        self._rows = self._size = 0
+        if len(self._targets) > limits.STORE_ROWS_MAX:
+            self._targets.clear()
 
     def close(self, first: Provenance, file_hash: str) -> None:
         """A pipe's hash is known at its end: say it then."""
@@ -248,21 +269,23 @@ class _Taker:
             self._progress,
             self._open_tree(),
             self._report.skip,
+            self._run,
             dry_run=self._dry_run,
         )
 
     def _open_tree(self) -> tuple[Tree | None, str, set[str]]:
         return self._tree, self._beside, self._used
 
-    def _bound(self) -> None:
+    def _bound(self, target: Target) -> None:
         """Write all that waits once it is large, so that memory does not grow with the number of chats."""
-        if len(self._targets) > 1 and (
-            sum(target.pending for target in self._targets.values()) >= limits.STORE_ROWS_MAX
-            or sum(target.pending_size for target in self._targets.values()) >= limits.IMPORT_BATCH_SIZE_BYTES
+        rows, size = self._waiting.get(target, (0, 0))
+        self._rows += target.pending - rows
+        self._size += target.pending_size - size
+        self._waiting[target] = target.pending, target.pending_size
+        if len(self._waiting) > 1 and (
+            self._rows >= limits.STORE_ROWS_MAX or self._size >= limits.IMPORT_BATCH_SIZE_BYTES
         ):
-            for target in self._targets.values():
-                target.flush()
-
-    def _finish(self) -> None:
-        for target in self._targets.values():
-            target.finish()
+            for waiting in self._waiting:
+                waiting.flush()
+            self._waiting.clear()
+            self._rows = self._size = 0

@@ -434,7 +434,7 @@ def _round(home: Home, sync: Callable[[Home], SyncReport] | None) -> tuple[SyncR
     peers = home.store.peers()
     if not peers:
         return None, (
-            "no other device is known here that it could come from. 'mlog trust' makes one known, and "
+            "no other device is known here that it could come from. 'mlog pair' makes one known, and "
             "'mlog restore' opens a backup beside this home to compare"
         )
     if sync is None:

@@ -377,7 +377,7 @@ class Service:
         """One round; as `sync_once`."""
         peers = self.home.store.peers()
         if not peers:
-            raise UserError("no other device is known yet. 'mlog trust --help' says how to make one known.")
+            raise UserError("no other device is known yet. 'mlog pair' makes one known.")
         chosen, address = self._targets(peers, target)
         current = Round(self.home.store, self.runtime, chosen, expected=self._expected)
         self._rounds.add(current)

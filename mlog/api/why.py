@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mlog.api.repair import Absence, Certainty, Holder, absences, device_names
+from mlog.api.seen import Seen, seen
 from mlog.api.standing import standings
 from mlog.errors import BadSignature, InvalidInput, UserError
 from mlog.log import entry
@@ -44,6 +45,8 @@ class Shown(StrEnum):
     HIDDEN = "hidden: another entry stands for the same message"
     QUARANTINED = "not shown, and counts for nothing: its device was revoked, and this came after the cut"
     CONTROL = "not a message: it changes what is shown of others"
+    NOTED = "not a message: it notes something for the devices of its person"
+    REFUSED = "counts for nothing: what it notes is refused"
     NOT_READ = "not read"
 
 
@@ -82,7 +85,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         absent_parents: Of those that it names, which are not here.
         by: The edit, the erasure, or the entry that stands for it, as `shown` says.
         fork: Evidence that its chain has branches, if it stands on one of them.
+        reason: Why what it notes is refused, as `shown` says.
         holders: Who else has it.
+        seen: Devices of other people that have it, and whether it was read there.
         absences: What is missing of it here.
     """
 
@@ -111,7 +116,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     shown: Shown = Shown.NOT_READ
     by: bytes = b""
     fork: ForkRow | None = None
+    reason: str = ""
     holders: tuple[Holder, ...] = ()
+    seen: tuple[Seen, ...] = ()
     absences: tuple[Absence, ...] = ()
 
 
@@ -272,6 +279,8 @@ class _Entry:
             after=self._beside(newest_first=False),
             shown=shown,
             by=by,
+            reason=self._home.notes.refusal(row.id) if shown == Shown.REFUSED else "",
+            seen=seen(self._home, row),
         )
 
     def _opened(self) -> tuple[Header | None, str]:
@@ -365,6 +374,8 @@ class _Entry:
         row = self._row
         if self._home.replica.people.cuts(row.log).quarantined([row]):
             return Shown.QUARANTINED, b""
+        if row.kind == Kind.PRIVATE:
+            return (Shown.REFUSED if self._home.notes.refusal(row.id) else Shown.NOTED), b""
         if row.kind not in SPOKEN:
             return Shown.CONTROL, b""
         if row.hidden:

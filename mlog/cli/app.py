@@ -37,6 +37,16 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "tail": "reading",
         "search": "reading",
         "show": "reading",
+        "read": "noting",
+    },
+    "For yourself": {
+        "label": "noting",
+        "pin": "noting",
+        "unpin": "noting",
+        "mute": "noting",
+        "unmute": "noting",
+        "draft": "noting",
+        "settings": "noting",
     },
     "Other programs' chats": {
         "import": "transfer",

@@ -83,7 +83,7 @@ def list_devices(console: Console, home: Home) -> None:
         else:
             _print(console, device, equal, shared, home.now_ms())
     if len(found) == 1 and not console.json:
-        console.note("no other device yet; 'mlog trust export FILE' is the first step")
+        console.note("no other device yet; 'mlog pair' adds one")
 
 
 def _in_sync(home: Home) -> Mapping[DeviceId, tuple[int, int]]:
@@ -118,7 +118,7 @@ def _state(device: KnownDevice) -> str:
     if not device.member:
         return "trusted; they become one at the next sync, if it trusts this device too"
     if not device.peer:
-        return "one of yours, but forgotten here: import its trust file to connect again"
+        return "one of yours, but forgotten here: pair it again to connect"
     return "one of yours" if device.confirmed else "one of yours, once it has synced"
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from mlog.api import Conversation, Entry, Home
     from mlog.api.repair import Absence, Holder
+    from mlog.api.seen import Seen
     from mlog.cli.output import Console
+    from mlog.log.private_state import ConversationState
     from mlog.log.store import EntryRow, LogRow
     from mlog.log.verify import Finding
     from mlog.log.view import Attached, Message
@@ -98,12 +100,22 @@ class Lines:
             "conversation": row.title if row is not None else None,
         }
 
-    def conversation(self, conversation: Conversation, latest: Message | None) -> dict[str, object]:
+    def conversation(
+        self,
+        conversation: Conversation,
+        latest: Message | None,
+        noted: ConversationState | None = None,
+        unread: int = 0,
+    ) -> dict[str, object]:
         """Fields of a conversation."""
         return {
             "topic": conversation.topic.hex(),
             "title": conversation.title,
             "latest": None if latest is None else self.message(latest),
+            "unread": unread,
+            "pinned": noted is not None and noted.pinned,
+            "muted": noted is not None and noted.muted,
+            "labels": [] if noted is None else list(noted.labels),
         }
 
     # -- messages ----------------------------------------------------------------------------
@@ -253,11 +265,28 @@ class Lines:
             Kind.MANIFEST: f"attaches {body.get('name', '[erased]')} to {of}",
             Kind.CHUNK: f"part {body.get('index', '?')} of a file",
             Kind.IMPORT: f"import of {body.get('name') or 'a pipe'} ({body.get('format', '')})",
+            Kind.READ: "has read up to here",
+            Kind.PRIVATE: "notes something for the own devices",
             Kind.KEY: f"key of epoch {body.get('epoch', '?')}",
             Kind.DEVICE: f"device {body.get('name', '')} of {body.get('person', '')}",
         }
         said = said_by_kind.get(entry.kind, kind_name(entry.kind))
         return f"{about}{safe(f'{name} {said}' if name else said)}"
+
+    def seen(self, one: Seen) -> dict[str, object]:
+        """Fields of a device of somebody else that has a message."""
+        return {
+            "device": one.device.hex(),
+            "name": one.name,
+            "person": one.person,
+            "read": one.read,
+            "time": iso_or_none(one.time_ms),
+        }
+
+    def seen_text(self, one: Seen) -> str:
+        """Who has a message, as people read it; safe."""
+        where = f"{safe(one.person)} ({safe(one.name)})"
+        return f"{where}, {stamp(one.time_ms)}" if one.time_ms else where
 
     # -- damage ------------------------------------------------------------------------------
 

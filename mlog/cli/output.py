@@ -5,9 +5,11 @@ with a `type` and exactly the fields of that type. This is format version 1 (`--
 a field that goes away or changes its meaning makes a new version.
 
     type          fields
-    conversation  topic title latest
+    conversation  topic title latest unread pinned muted labels
     health        ok conversations gaps detail
     written       id kind topic conversation
+    noted         topic conversation pinned muted labels drafts
+    setting       name on
     message       id message_id topic conversation kind author claimed device time text reply_to
                   edited erased absent damage reactions attachments
     entry         id topic conversation kind author device incarnation seq prev parents time week
@@ -31,9 +33,10 @@ a field that goes away or changes its meaning makes a new version.
     repaired      entries healed left sources search_rebuilt reason ok
     compared      topic conversation device name shared equal here_only there_only
     difference    topic conversation device name id where author time text
+    seen          id topic conversation device name person read time
     why           topic conversation id message_id here kind author claimed device incarnation seq time
                   week arrival authentic vouched_by damage rank pushed_by parents absent_parents shown by
-                  forked holders missing explanation
+                  reason forked holders seen missing explanation
     status        topic conversation kind entries bodies messages chains heads root gaps proven
     copy          topic conversation device name state here_lacks there_lacks exact weeks
                   first_missing detail bodies keeps_from seen compared proven expires
@@ -77,6 +80,8 @@ so many where `exact` is false; `weeks` are objects with `week`, `from` (its Mon
 what is not proven to be there; in a `calendar` they have `week`, `from` and `state`. A `gap` is of the
 numbers `seq` to `last` of a chain; where `is_gap` is false it is absent on purpose, or never to be read.
 `holders` are objects with `device`, `name` and `certainty`: "signed for it", "told of it", "likely";
+what others have `seen` are objects with `device`, `name`, `person`, `read` and `time`: where `read` is false
+they hold it; `drafts` are objects with `device`, `name` and `text`;
 what is `missing` of an entry are objects with `part`, `reason`, `detail`, `since` and `named_by`.
 
 The `logs` of a `synced` device are objects with `topic`, `title`, `kind`, `state` ("in sync", "behind",

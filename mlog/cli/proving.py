@@ -214,8 +214,8 @@ def _advise(console: Console, found: Iterable[Standing]) -> None:
     copies = [copy for standing in found for copy in standing.copies]
     if not copies:
         console.note(
-            "no other device is known here, so all of this is in one place only. 'mlog trust export FILE' "
-            "on two devices, and 'mlog trust import FILE' of each other's file, connect them."
+            "no other device is known here, so all of this is in one place only. 'mlog pair' "
+            "connects another one."
         )
     for name in dict.fromkeys(copy.name for copy in copies):
         states = {copy.state for copy in copies if copy.name == name}
@@ -368,7 +368,9 @@ def _why_fields(found: Explanation, lines: Lines) -> dict[str, object]:
         "shown": found.shown.value if found.here else None,
         "by": found.by.hex() or None,
         "forked": found.fork is not None,
+        "reason": found.reason,
         "holders": lines.holders(found.holders),
+        "seen": [lines.seen(one) for one in found.seen],
         "missing": [
             {
                 "part": absence.part,
@@ -394,6 +396,16 @@ def _sentences(found: Explanation, lines: Lines, now_ms: int) -> Iterable[str]:
     for absence in found.absences:
         yield from _missing(absence, now_ms, here=found.here)
     yield _held(found)
+    yield from _seen(found, lines)
+
+
+def _seen(found: Explanation, lines: Lines) -> Iterable[str]:
+    read = [lines.seen_text(one) for one in found.seen if one.read]
+    held = [lines.seen_text(one) for one in found.seen if not one.read]
+    if read:
+        yield f"It was read, as these devices say, by {'; '.join(read)}."
+    if held:
+        yield f"It was delivered, and nobody said that it was read, to {'; '.join(held)}."
 
 
 def _short(id_: bytes) -> str:
@@ -482,6 +494,10 @@ def _shown(found: Explanation) -> Iterable[str]:
             )
         case Shown.CONTROL:
             yield "It is not a message; it says or changes something about the log."
+        case Shown.NOTED:
+            yield "It is not a message; it notes something that only the devices of its person read."
+        case Shown.REFUSED:
+            yield f"It counts for nothing: what it notes is refused, since {safe(found.reason)}."
         case Shown.NOT_READ:
             return
 

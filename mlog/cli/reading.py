@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlog.cli.graph import Node
     from mlog.cli.lines import Lines
     from mlog.cli.output import Console
+    from mlog.log.private_state import ConversationState
     from mlog.log.store import Position
     from mlog.log.view import Message
 
@@ -41,19 +42,27 @@ def overview(console: Console) -> None:
 
     with console.open_home() as home:
         lines = Lines(home, console)
+        notes = home.notes
+        state, unread = notes.state(), notes.unread()
         latest = [(c, _latest(home, c.n)) for c in home.conversations()]
         latest.sort(key=lambda pair: pair[1].time_ms if pair[1] is not None else 0, reverse=True)
+        latest.sort(key=lambda pair: not state.of(pair[0].topic).pinned)
         gaps = len(home.gaps())
         detail = f"{gaps:,} damaged or missing: 'mlog gaps' lists them" if gaps else "no damage known"
         if console.json:
             for conversation, message in latest:
-                console.record("conversation", lines.conversation(conversation, message))
+                noted = state.of(conversation.topic)
+                fields = lines.conversation(conversation, message, noted, unread[conversation.n])
+                console.record("conversation", fields)
             health = {"ok": not gaps, "conversations": len(latest), "gaps": gaps, "detail": detail}
             console.record("health", health)
             return
         columns = shutil.get_terminal_size().columns
         for conversation, message in latest:
-            console.line(_overview_line(console, lines, conversation, message, columns))
+            noted = state.of(conversation.topic)
+            console.line(
+                _overview_line(console, lines, conversation, message, columns, noted, unread[conversation.n])
+            )
         if latest:
             several = "conversation" if len(latest) == 1 else "conversations"
             console.line(f"\n{console.mark(ok=not gaps)} {len(latest):,} {several}, {detail}")
@@ -70,16 +79,28 @@ def _latest(home: Home, n: int) -> Message | None:
 
 
 def _overview_line(
-    console: Console, lines: Lines, conversation: Conversation, message: Message | None, columns: int
+    console: Console,
+    lines: Lines,
+    conversation: Conversation,
+    message: Message | None,
+    columns: int,
+    noted: ConversationState,
+    unread: int,
 ) -> str:
+    """Title with what is unread, when the latest message came, what it says, and labels."""
     from mlog.cli.terminal import when, width
 
-    title = shorten(lines.title(conversation.n), 24)
-    head = console.bold(title) + " " * (26 - width(title))
+    count = f" ({unread:,})" if unread and not noted.muted else ""
+    marks = ("* " if noted.pinned else "") + shorten(lines.title(conversation.n), 24 - len(count))
+    head = console.bold(marks + count) + " " * max(1, 26 - width(marks + count))
+    labels = shorten(" ".join(f"[{safe(label)}]" for label in noted.labels), 30)
+    columns -= width(labels)
+    tail = f"  {console.dim(labels)}" if labels else ""
     if message is None:
-        return head + console.dim("no message yet")
+        return head + console.dim("no message yet") + tail
     now = time.time_ns() // 1_000_000
-    return f"{head}{when(message.time_ms, now, None):<13}{lines.preview(message, max(20, columns - 40))}"
+    preview = lines.preview(message, max(20, columns - 42))
+    return f"{head}{when(message.time_ms, now, None):<13}{preview}{tail}"
 
 
 # -- log and tail ----------------------------------------------------------------------------
@@ -356,6 +377,7 @@ def search(console: Console, query: str, conversation: str | None, author: str |
 @click.argument("entry", type=TEXT)
 def show(console: Console, entry: str) -> None:
     """Show everything about one entry."""
+    from mlog.api.seen import seen
     from mlog.cli.lines import Lines
     from mlog.log.bodies import SPOKEN
 
@@ -364,6 +386,7 @@ def show(console: Console, entry: str) -> None:
         found = home.entry(entry)
         message = home.message(found.id.hex(), found.log) if found.kind in SPOKEN else None
         source = home.provenance(message) if message is not None and not message.damage else None
+        others = seen(home, home.find_entry(found.id.hex(), found.log)) if message is not None else ()
         if console.json:
             console.record("entry", lines.entry(found))
             if message is not None:
@@ -371,12 +394,17 @@ def show(console: Console, entry: str) -> None:
             if source is not None:
                 fields = {"format": source.format, "name": source.name, "file_hash": source.file_hash}
                 console.record("source", {"id": found.id.hex(), **fields, "position": source.position})
+            for one in others:
+                fields = {"id": found.id.hex(), **lines.place(found.log), **lines.seen(one)}
+                console.record("seen", fields)
             return
         _show_entry(console, lines, found, message)
         if source is not None:
             where = f"{source.name or 'a pipe'}, {source.position}" if source.position else source.name
             _show_field(console, "imported from", f"{source.format or 'mlog'}: {where}")
             _show_field(console, "file hash", source.file_hash or "not known")
+        for one in others:
+            _show_field(console, "read by" if one.read else "delivered", lines.seen_text(one))
         console.line()
         console.line(_body_text(lines, found, message))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
+from mlog.cli.doubles import explain_unsure, unsure_fields
 from mlog.cli.options import CONVERSATION, DATE, PATH, SINCE, TEXT, UNTIL, verb
 from mlog.cli.output import iso_or_none
 from mlog.cli.terminal import iso, safe
@@ -223,7 +224,7 @@ def _print_report(console: Console, home: Home, report: ImportReport, *, dry_run
             console.record("skipped", fields)
         sums = {
             name: sum(getattr(chat, name) for chat in report.chats)
-            for name in ("new", "known", "erased", *_COUNTS)
+            for name in ("new", "known", "erased", "same", "unsure", *_COUNTS)
         }
         about = {"file": report.name, "format": report.format}
         console.record("import", {**about, **sums, "skipped": report.skipped_count, "dry_run": dry_run})
@@ -232,6 +233,8 @@ def _print_report(console: Console, home: Home, report: ImportReport, *, dry_run
     for chat in report.chats:
         console.line(f"  {console.bold(_chat_title(lines, chat))}: {_counts(chat)}")
         console.line(f"    {_held(chat)}")
+        for line in explain_unsure(chat, dry_run=dry_run):
+            console.line(f"    {line}")
     if report.skipped_count:
         console.line(f"  {report.skipped_count:,} skipped")
         for skipped in report.skipped[:_SKIPPED_LINES]:
@@ -266,6 +269,8 @@ def _chat_title(lines: Lines, chat: ChatReport) -> str:
 
 def _counts(chat: ChatReport) -> str:
     counts = f"{chat.new:,} new, {chat.known:,} already known"
+    if chat.same:
+        counts += f", {chat.same:,} of them from another program or person"
     return f"{counts}, {chat.erased:,} of them erased" if chat.erased else counts
 
 
@@ -278,6 +283,9 @@ def _chat_fields(lines: Lines, report: ImportReport, chat: ChatReport, *, dry_ru
         "new": chat.new,
         "known": chat.known,
         "erased": chat.erased,
+        "same": chat.same,
+        "unsure": chat.unsure,
+        "unsure_at": [unsure_fields(one) for one in chat.unsure_at],
         **{name: getattr(chat, name) for name in _COUNTS},
         "people": chat.people,
         "first": iso_or_none(chat.first_ms),

@@ -41,6 +41,7 @@ from mlog.errors import UserError
 from mlog.formats.record import Chat, ExportRecord, File, Item, Provenance, Record, Skipped
 from mlog.formats.source import Hints, Source
 from mlog.formats.tree import Tree
+from mlog.formats.unread import advice
 
 __all__ = [
     "EXPORTERS",
@@ -213,6 +214,8 @@ def detect(head: bytes, name: str) -> Importer:
     found = sniffed(head, name)
     if found is not None:
         return found
+    if says := advice(head, name):
+        raise UserError(f"{name} is not read: {says}.")
     what = "is empty" if not head.strip() else "is in no format that mlog knows"
     raise UserError(f"{name} {what}. Known are: {_names(IMPORTERS)}. Say which with --format.")
 

@@ -23,6 +23,14 @@ _DAY_MIN: Final = date(2009, 1, 1).toordinal()
 _BUDDHIST_YEARS: Final = 543
 _BUDDHIST_MIN: Final = 2500
 
+_PERSIAN_MIN: Final = 1300
+_PERSIAN_MAX: Final = 1499
+_PERSIAN_LEAPS: Final = (1, 5, 9, 13, 17, 22, 26, 30)
+"""Leap years in each 33 of the Persian calendar: as the sun has it from 1343 to 1472 (1964 to 2093)."""
+
+_PERSIAN_EPOCH: Final = 226_894
+"""Days before the first of Farvardin of year 1, as `date.toordinal` counts."""
+
 _Numbers = tuple[str, str, str]
 
 
@@ -31,6 +39,8 @@ def day_of(year: str, month: str, day: str) -> int | None:
     if len(year) not in (2, 4) or len(month) > 2 or len(day) > 2:
         return None
     number = int(year)
+    if _PERSIAN_MIN <= number <= _PERSIAN_MAX:
+        return _persian_day(number, int(month), int(day))
     if len(year) <= 2:
         number += 2000
     elif number >= _BUDDHIST_MIN:
@@ -39,6 +49,17 @@ def day_of(year: str, month: str, day: str) -> int | None:
         return date(number, int(month), int(day)).toordinal()
     except ValueError:
         return None
+
+
+def _persian_day(year: int, month: int, day: int) -> int | None:
+    """As `day_of`, for a year of the solar calendar of Iran and Afghanistan."""
+    leap = year % 33 in _PERSIAN_LEAPS
+    length = 31 if month <= 6 else 30 if month < 12 or leap else 29
+    if not 1 <= month <= 12 or not 1 <= day <= length:
+        return None
+    passed = year - 1
+    leaps = passed // 33 * len(_PERSIAN_LEAPS) + sum(one <= passed % 33 for one in _PERSIAN_LEAPS)
+    return _PERSIAN_EPOCH + passed * 365 + leaps + 30 * (month - 1) + min(month - 1, 6) + day
 
 
 ORDERS: Final[dict[str, Callable[[_Numbers], int | None]]] = {

@@ -7,6 +7,7 @@ claimed, is sniffed file by file, as if each had been named by itself.
 from __future__ import annotations
 
 import mimetypes
+import re
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from typing import Final
@@ -17,9 +18,11 @@ from mlog.errors import UserError
 from mlog.formats import IMPORTERS, TREE_IMPORTERS, Importer, TreeImporter, sniffed
 from mlog.formats.source import Source
 from mlog.formats.tree import Tree
+from mlog.formats.unread import advice
 
 __all__ = ["Claimed", "claims", "sniff_files"]
 
+_NUMBERED: Final = re.compile(r"(\D*)(\d{0,18})")
 _MEDIA: Final = ("image/", "video/", "audio/", "font/")
 
 
@@ -65,21 +68,31 @@ def sniff_files(
         if name in without:
             continue
         try:
-            chosen = None if _is_media(name) else _sniff(tree, name)
+            chosen, says = (None, "") if _is_media(name) else _sniff(tree, name)
         except UserError as error:
             unknown.append((name, str(error)))
             continue
         if chosen is None or format_name not in (None, chosen.name):
-            unknown.append((name, "in no format that mlog knows, and no message names it"))
+            unknown.append((name, says or "in no format that mlog knows, and no message names it"))
         else:
             found.append((chosen, name))
-    found.sort(key=lambda pair: (order[pair[0].name], pair[1]))
+    found.sort(key=lambda pair: (order[pair[0].name], _natural(pair[1])))
     return found, unknown
 
 
-def _sniff(tree: Tree, name: str) -> Importer | None:
+def _sniff(tree: Tree, name: str) -> tuple[Importer | None, str]:
+    """The importer of a file; where there is none, what is known of the file."""
+    short = name.rpartition("/")[2]
     with closing(tree.open(name)) as stream:
-        return sniffed(Source(stream, name.rpartition("/")[2]).head(), name.rpartition("/")[2])
+        head = Source(stream, short).head()
+    chosen = sniffed(head, short)
+    says = advice(head, short) if chosen is None else ""
+    return chosen, f"not read: {says}" if says else ""
+
+
+def _natural(name: str) -> tuple[tuple[str, int], ...]:
+    """Parts of a chat in their order: "tea [part 10]" comes after "tea [part 9]"."""
+    return tuple((words, int(digits or 0)) for words, digits in _NUMBERED.findall(name))
 
 
 def _is_media(name: str) -> bool:

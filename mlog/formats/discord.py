@@ -22,21 +22,21 @@ from typing import Any, Final
 
 import msgspec
 
-from mlog.errors import InvalidInput
-from mlog.formats.identity import Occurrences, again, of_id, of_line
+from mlog.formats.identity import Occurrences, of_id, of_line
 from mlog.formats.json_chats import (
     details,
     dicts,
+    document,
     edit,
     file_beside,
     folder_of,
     iso_ms,
     mapping,
     reaction,
+    unnamed_reactions,
     walk,
     word,
 )
-from mlog.formats.json_stream import JsonStream
 from mlog.formats.record import Chat, File, Item, Record, Skipped
 from mlog.formats.source import Source
 from mlog.formats.texts import clip, decode_head, fitted
@@ -86,9 +86,7 @@ class DiscordImporter:
             LimitExceeded: One message is too large.
             StoreError: There is no room for temporary data.
         """
-        stream = JsonStream(source)
-        if stream.next()[0] != "start_map":
-            raise InvalidInput("not an export of Discord: no JSON object", source=source.name, position=0)
+        stream = document(source, "Discord")
         channel: _Channel | None = None
         rows = walk(stream, "messages", ("guild", "channel"), ready=lambda head: len(head) == 2)
         for head, ordinal, row in rows:
@@ -138,7 +136,7 @@ class _Channel:
             mid = self._mid(own_id)
         else:
             first = of_line(str(time_ms), kind, author, self._text(row, ()) or text)
-            mid = again(first, self._occurrences.nth(first, time_ms // 86_400_000))
+            mid = self._occurrences.identity(first, time_ms)
         record = Record(
             kind=kind,
             mid=mid,
@@ -166,10 +164,7 @@ class _Channel:
         for user in users:
             author, uid = _person(user)
             yield from reaction(record, scope=self._key, emoji=emoji, author=author, uid=uid)
-        count = one.get("count")
-        if isinstance(count, int) and count > len(users):
-            reason = f"{count - len(users)} reactions {emoji[:64]}: the export does not say whose"
-            yield Skipped(position=record.position, reason=reason)
+        yield from unnamed_reactions(record.position, one.get("count"), len(users), emoji)
 
     def _mid(self, own_id: str) -> MessageId:
         return of_id(self._key, own_id)

@@ -23,11 +23,11 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final, cast
 
 import msgspec
-from blake3 import blake3
 
 from mlog.errors import InvalidInput, UserError
 from mlog.formats.beside import Beside, folder_of
-from mlog.formats.identity import Occurrences, again, of_id, of_line
+from mlog.formats.identity import Occurrences, of_id, of_line
+from mlog.formats.json_chats import dicts, document, mapping, opened, word
 from mlog.formats.json_stream import JsonStream
 from mlog.formats.long_dates import long_date_ms
 from mlog.formats.record import Chat, File, Item, Provenance, Record, Skipped
@@ -41,7 +41,6 @@ from mlog.log.ids import MessageId
 __all__ = ["GoogleChatImporter", "GoogleChatTreeImporter"]
 
 _FOLDER: Final = re.compile(r"(?:^|/)(?:DM|Space)[ _](?P<id>[^/]+)/$")
-_DAY_MS: Final = 86_400_000
 _NAMELESS_GROUP: Final = "Group Chat"
 """What Takeout calls every group whose members gave it no name."""
 
@@ -68,10 +67,7 @@ class GoogleChatImporter:
             InvalidInput: No JSON object, or broken from some byte on.
             LimitExceeded: One message is too large.
         """
-        stream = JsonStream(source)
-        event, _ = stream.next()
-        if event != "start_map":
-            raise InvalidInput("not an export of Google Chat: no JSON object", source=source.name, position=0)
+        stream = document(source, "Google Chat")
         reader: _Reader | None = None
         while (token := stream.next())[0] != "end_map":
             event, _ = stream.next()
@@ -114,9 +110,8 @@ class GoogleChatTreeImporter:
             name = path.rpartition("/")[2]
             position = 0
             try:
-                file_hash = _hash_of(tree, path)
-                with tree.open(path) as stream:
-                    source = Source(stream, name, hints=hints, tree=tree, path=path)
+                with opened(tree, path, hints) as source:
+                    file_hash = source.hash_ahead()
                     for item in GoogleChatImporter().parse(source):
                         if isinstance(item, Skipped):
                             yield msgspec.structs.replace(item, file=path)
@@ -141,18 +136,18 @@ class _Reader:
         self._beside = Beside(source.tree, folder)
         info = _info(source.tree, self._beside.find("group_info.json"))
         self._names: dict[str, str] = {}
-        for member in _dicts(info.get("members")):
-            if _word(member.get("email")):
-                self._names[_word(member.get("email"))] = _word(member.get("name"))
-        fields = cast(dict[str, Any], first) if isinstance(first, dict) else {}
-        group, slash, _ = _word(fields.get("message_id")).partition("/")
+        for member in dicts(info.get("members")):
+            if word(member.get("email")):
+                self._names[word(member.get("email"))] = word(member.get("name"))
+        fields = mapping(first)
+        group, slash, _ = word(fields.get("message_id")).partition("/")
         named = _FOLDER.search(folder)
         if not slash:
             group = named["id"] if named is not None else ""
         group = group or of_line("", Kind.MESSAGE, "", repr(fields)).hex()
-        title = _word(info.get("name"))
+        title = word(info.get("name"))
         if title in ("", _NAMELESS_GROUP):
-            names = [_word(one.get("name")) or _word(one.get("email")) for one in _dicts(info.get("members"))]
+            names = [word(one.get("name")) or word(one.get("email")) for one in dicts(info.get("members"))]
             title = ", ".join(filter(None, names)) or title or f"Google Chat {group}"
         self._key = f"google-chat:{group}"
         self._occurrences = Occurrences()
@@ -167,19 +162,19 @@ class _Reader:
             return
         fields = cast(dict[str, Any], message)
         time_ms = yield from self._time(fields.get("created_date"))
-        creator = _dict(fields.get("creator"))
-        email = _word(creator.get("email"))
-        author = _word(creator.get("name")) or email
-        erased = _word(fields.get("message_state")).upper() == "DELETED" or "deletion_metadata" in fields
+        creator = mapping(fields.get("creator"))
+        email = word(creator.get("email"))
+        author = word(creator.get("name")) or email
+        erased = word(fields.get("message_state")).upper() == "DELETED" or "deletion_metadata" in fields
         text = _text(fields)
-        own_id = _word(fields.get("message_id"))
+        own_id = word(fields.get("message_id"))
         if own_id:
             mid = self._mid(own_id)
         else:
             first = of_line(f"{time_ms}s", Kind.MESSAGE, email or author, text)
-            mid = again(first, self._occurrences.nth(first, time_ms // _DAY_MS))
+            mid = self._occurrences.identity(first, time_ms)
         before, to = self._answered(fields, own_id, mid)
-        versions = [] if erased else _dicts(fields.get("previous_message_versions"))
+        versions = [] if erased else dicts(fields.get("previous_message_versions"))
         updated = fields.get("updated_date")
         record = Record(
             kind=Kind.MESSAGE,
@@ -198,7 +193,7 @@ class _Reader:
             for version in [*versions[1:], fields]:
                 written = version.get("updated_date") or version.get("created_date")
                 yield from self._edit(record, before + _text(version), written)
-        for reaction in _dicts(fields.get("reactions")):
+        for reaction in dicts(fields.get("reactions")):
             yield from self._reactions(reaction, record)
 
     def _edit(self, record: Record, text: str, written: Any) -> Iterator[Item]:
@@ -211,11 +206,11 @@ class _Reader:
         self, fields: dict[str, Any], own_id: str, mid: MessageId
     ) -> tuple[str, tuple[MessageId, ...]]:
         """What a message quotes that is not known by an id, and the messages that it answers."""
-        quoted = _dict(fields.get("quoted_message_metadata") or fields.get("quotes_message_metadata"))
-        quoted_id = _word(quoted.get("message_id"))
+        quoted = mapping(fields.get("quoted_message_metadata") or fields.get("quotes_message_metadata"))
+        quoted_id = word(quoted.get("message_id"))
         if quoted_id:
             return "", (self._mid(quoted_id),) if self._mid(quoted_id) != mid else ()
-        said = _word(quoted.get("text"))
+        said = word(quoted.get("text"))
         before = "".join(f"> {line}\n" for line in said.split("\n")) if said else ""
         parts = own_id.split("/")
         if len(parts) == 3 and parts[1] != parts[2]:
@@ -223,20 +218,20 @@ class _Reader:
         return before, ()
 
     def _files(self, fields: dict[str, Any]) -> Iterator[File]:
-        for one in _dicts(fields.get("attached_files")):
-            exported = _word(one.get("export_name"))
-            name = _word(one.get("original_name")) or exported
+        for one in dicts(fields.get("attached_files")):
+            exported = word(one.get("export_name"))
+            name = word(one.get("original_name")) or exported
             if name:
                 yield self._beside.file(name, self._beside.find(exported) if exported else "")
 
     def _reactions(self, reaction: dict[str, Any], record: Record) -> Iterator[Item]:
-        emoji = _dict(reaction.get("emoji"))
-        sign = _word(emoji.get("unicode")) or _word(_dict(emoji.get("custom_emoji")).get("shortcode"))
+        emoji = mapping(reaction.get("emoji"))
+        sign = word(emoji.get("unicode")) or word(mapping(emoji.get("custom_emoji")).get("shortcode"))
         emails = reaction.get("reactor_emails")
         if not 0 < len(sign.encode()) <= EMOJI_SIZE_MAX_BYTES or not isinstance(emails, list):
             yield Skipped(position=record.position, reason="a reaction without its emoji or its people")
             return
-        for email in dict.fromkeys(map(_word, cast(list[Any], emails))):
+        for email in dict.fromkeys(map(word, cast(list[Any], emails))):
             yield from fitted(
                 Record(
                     kind=Kind.REACTION,
@@ -252,22 +247,14 @@ class _Reader:
 
     def _time(self, written: Any) -> Generator[Item, None, int]:
         """Milliseconds since 1970 as the generator's value; a date that is not understood is reported."""
-        time_ms = long_date_ms(_word(written), self._zone)
+        time_ms = long_date_ms(word(written), self._zone)
         if time_ms is None:
-            reason = f"date {_word(written)[:80]!r} is not understood: the time is left open"
+            reason = f"date {word(written)[:80]!r} is not understood: the time is left open"
             yield Skipped(position=self._ordinal, reason=reason)
         return time_ms or 0
 
     def _mid(self, own_id: str) -> MessageId:
         return of_id(self._key, own_id)
-
-
-def _hash_of(tree: Tree, path: str) -> str:
-    hasher = blake3()
-    with tree.open(path) as stream:
-        while raw := stream.read(2**20):
-            hasher.update(raw)
-    return hasher.hexdigest()
 
 
 def _info(tree: Tree | None, path: str) -> dict[str, Any]:
@@ -277,17 +264,17 @@ def _info(tree: Tree | None, path: str) -> dict[str, Any]:
     try:
         with tree.open(path) as stream:
             json = JsonStream(Source(stream, path))
-            return _dict(json.build(*json.next()))
+            return mapping(json.build(*json.next()))
     except (InvalidInput, UserError):
         return {}
 
 
 def _text(fields: dict[str, Any]) -> str:
-    text = _word(fields.get("text"))
+    text = word(fields.get("text"))
     if text:
         return text
     lines: list[str] = []
-    for annotation in _dicts(fields.get("annotations")):
+    for annotation in dicts(fields.get("annotations")):
         for name, value in annotation.items():
             if name.endswith("_metadata") and name != "format_metadata":
                 what = name.removesuffix("_metadata").replace("_", " ")
@@ -304,19 +291,3 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for one in cast(list[Any], value):
             yield from _strings(one)
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    if not isinstance(value, list):
-        return []
-    return [one for one in cast(list[Any], value) if isinstance(one, dict)]

@@ -26,7 +26,7 @@ from blake3 import blake3
 from mlog.errors import InvalidInput, UserError
 from mlog.formats.beside import Beside, folder_of
 from mlog.formats.google_voice_html import Page, Person, Said
-from mlog.formats.identity import Occurrences, again, of_line
+from mlog.formats.identity import Occurrences, of_line
 from mlog.formats.record import Chat, Item, Provenance, Record, Skipped
 from mlog.formats.source import Hints, Source
 from mlog.formats.texts import clip, decode_head, fitted
@@ -42,7 +42,6 @@ _PAGE_NAME: Final = re.compile(
 )
 _NUMBER: Final = re.compile(r"\+?\d{3,20}")
 _GROUP: Final = "Group Conversation"
-_DAY_MS: Final = 86_400_000
 
 
 class GoogleVoiceImporter:
@@ -152,7 +151,7 @@ class _Reader:
         yield from fitted(
             Record(
                 kind=kind,
-                mid=again(first, self._occurrences.nth(first, time_ms // _DAY_MS)),
+                mid=self._occurrences.identity(first, time_ms),
                 author=author,
                 text=text,
                 time_ms=time_ms,

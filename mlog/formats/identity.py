@@ -42,6 +42,8 @@ _ENTRIES_MAX: Final = 16_384
 
 _CACHE_KIB: Final = 2048
 
+_DAY_MS: Final = 86_400_000
+
 _FILTER_SIZE_BYTES: Final = 2**24 // 8
 """All values of three bytes: one key in 70 is looked for in vain among 1,000,000, all among 50,000,000."""
 
@@ -157,6 +159,10 @@ class Occurrences:
         nth = self._counts.get(first, day) or 0
         self._counts.put(first, nth + 1, day)
         return nth
+
+    def identity(self, first: MessageId, time_ms: int) -> MessageId:
+        """Count a line; its identity, by how many equal ones came before it on its day."""
+        return again(first, self.nth(first, time_ms // _DAY_MS))
 
 
 def _filter_bits(key: bytes) -> tuple[int, int]:

@@ -6,7 +6,7 @@ A line is read in two steps, because programs differ in the stamp much more than
 2. `_BODIES`: `<nick> text`, `* nick waves`, `-nick- text`, `-!- nick has joined #c` and so on.
 
 Known: irssi, WeeChat, ZNC, HexChat and XChat, mIRC, Supybot, Energymech, Eggdrop day marks, Textual's
-ISO stamps, and the styles of the irc-disentanglement corpus. A line that is none of them is an
+ISO stamps, The Lounge, and the styles of the irc-disentanglement corpus. A line that is none of them is an
 EVENT with its whole text. Text is kept exactly, but for the separator after the nick.
 """
 
@@ -84,7 +84,7 @@ _SPACED: Final = r"([^<>*\t]{1,64}?) +[\[(]\S{1,64}@\S{1,128}[\])]"
 _SAID: Final = re.compile(r"<([^>\t]{1,128})>(?:\t| |$)")
 _SAID_BARE: Final = re.compile(r"<([^>\s]{1,64})>[\t ]")
 _SAID_CORPUS: Final = re.compile(r"<([^>\t]{1,128})>(?:\t ?| |$)")
-_ACTION: Final = re.compile(r" *\*[\t ](\S{1,128})(?: |$)")
+_ACTION: Final = re.compile(r" *[*•][\t ](\S{1,128})(?: |$)")
 _ACTION_CORPUS: Final = re.compile(r" *\* (\S{1,128})(?:  ?|$)")
 _NOTICE: Final = re.compile(r"-([^\s:()!-][^\s:()]{0,63}?)(?:[:(]\S{1,128})?-(?:\t| |$)")
 _SYSTEM: Final = re.compile(r"(?:-!-|={2,3}|=!=|\*{3}|-->|<--|---?|—)(?:\t| +)")
@@ -98,11 +98,11 @@ _WEECHAT_NOTICE: Final = re.compile(r"Notice\(([^)\s]{1,64})\)(?: -> \S+)?: ")
 _RENAME: Final = re.compile(rf"({_NICK}) (?:is|are) now known as {_NICK}\s*$")
 _JOIN: Final = re.compile(
     rf"({_NICK}){_HOSTS} +(?:ha(?:s|ve) joined\b|joined [#&]|entered the room)|Joins: ({_NICK})"
-    rf"|{_SPACED} +has joined\b"
+    rf"|{_SPACED} +has joined\b|{_SPACED} joined\s*$"
 )
 _PART: Final = re.compile(
     rf"({_NICK}){_HOSTS} +(?:ha(?:s|ve) (?:left|quit)\b|left (?:[#&]|irc\b|the room)|quit \()"
-    rf"|(?:Parts|Quits): ({_NICK})|{_SPACED} +has (?:left|quit)\b"
+    rf"|(?:Parts|Quits): ({_NICK})|{_SPACED} +has (?:left|quit)\b|{_SPACED} (?:left\s*$|quit \()"
 )
 _STARRED: Final = re.compile(
     rf"(?:Joins|Parts|Quits): {_NICK}|Now talking (?:in|on) [#&]|Topic is '|Set by \S+ on |Disconnected\s*$"

@@ -28,8 +28,10 @@ from mlog.limits import EMOJI_SIZE_MAX_BYTES, KIB, TIME_MAX_MS
 from mlog.log.bodies import Kind
 
 __all__ = [
+    "Spool",
     "details",
     "dicts",
+    "document",
     "edit",
     "elements",
     "file_beside",
@@ -41,6 +43,7 @@ __all__ = [
     "reaction",
     "scaled_ms",
     "spooled",
+    "unnamed_reactions",
     "walk",
     "word",
 ]
@@ -147,7 +150,7 @@ def opened(tree: Tree, name: str, hints: Hints) -> Generator[Source]:
         stream.close()
 
 
-class _Spool:
+class Spool:
     """Rows on disk, to be read from either end: JSON, then its length."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -186,10 +189,10 @@ class _Spool:
 
 
 @contextmanager
-def spooled() -> Generator[_Spool]:
+def spooled() -> Generator[Spool]:
     """A temporary file for rows that wait; small ones stay in memory."""
     with tempfile.SpooledTemporaryFile(max_size=_SPOOL_SIZE_BYTES) as file:
-        yield _Spool(file)
+        yield Spool(file)
 
 
 def walk(
@@ -243,6 +246,21 @@ def walk(
         raise broken
 
 
+def document(source: Source, program: str) -> JsonStream:
+    """A document that is one object, after its start.
+
+    Args:
+        program: Whose export it should be, for the message.
+
+    Raises:
+        InvalidInput: It is no object.
+    """
+    stream = JsonStream(source)
+    if stream.next()[0] != "start_map":
+        raise InvalidInput(f"not an export of {program}: no JSON object", source=source.name, position=0)
+    return stream
+
+
 def elements(source: Source) -> Iterator[tuple[int, Any]]:
     """The values of a document that is one list, with their ordinals from 1.
 
@@ -260,16 +278,27 @@ def elements(source: Source) -> Iterator[tuple[int, Any]]:
 
 
 def reaction(
-    record: Record, *, scope: str, emoji: str, author: str, uid: str = "", time_ms: int = 0
+    record: Record,
+    *,
+    scope: str,
+    emoji: str,
+    author: str,
+    uid: str = "",
+    who: str = "",
+    time_ms: int = 0,
 ) -> Iterator[Item]:
-    """Somebody's emoji on a message; the same one again has the same identity."""
+    """Somebody's emoji on a message; the same one again has the same identity.
+
+    Args:
+        who: By which the identity knows the person; "" for `uid`, else `author`.
+    """
     if not 0 < len(emoji.encode()) <= EMOJI_SIZE_MAX_BYTES:
         yield Skipped(position=record.position, reason="a reaction that is no emoji")
         return
     yield from fitted(
         Record(
             kind=Kind.REACTION,
-            mid=of_id(scope, f"{record.mid.hex()} reaction {uid or author} {emoji}"),
+            mid=of_id(scope, f"{record.mid.hex()} reaction {who or uid or author} {emoji}"),
             author=author,
             text=emoji,
             time_ms=time_ms or record.time_ms,
@@ -278,6 +307,18 @@ def reaction(
             uid=uid,
         )
     )
+
+
+def unnamed_reactions(position: int, count: Any, named: int, emoji: str, file: str = "") -> Iterator[Skipped]:
+    """What is left of a count of reactions when those of people with names are told.
+
+    Args:
+        count: As the export has it; no number counts for nothing.
+        named: How many people it names.
+    """
+    if isinstance(count, int) and count > named:
+        reason = f"{count - named} reactions {emoji[:64]}: the export does not say whose"
+        yield Skipped(position=position, reason=reason, file=file)
 
 
 def edit(record: Record, *, scope: str, own_id: str, time_ms: int) -> Iterator[Item]:

@@ -26,7 +26,7 @@ from typing import Any, Final
 import msgspec
 
 from mlog.errors import InvalidInput, LimitExceeded, UserError
-from mlog.formats.json_chats import folder_of, mapping, opened, walk, word
+from mlog.formats.json_chats import document, folder_of, mapping, opened, walk, word
 from mlog.formats.json_stream import JsonStream
 from mlog.formats.matrix_events import Known, Room
 from mlog.formats.record import Chat, Item, Provenance, Skipped
@@ -79,9 +79,7 @@ class MatrixImporter:
         if first:
             yield from _events(source, first, Known())
             return
-        stream = JsonStream(source)
-        if stream.next()[0] != "start_map":
-            raise InvalidInput("not an export of Matrix: no JSON object", source=source.name, position=0)
+        stream = document(source, "Matrix")
         room: Room | None = None
         for head, ordinal, event in walk(stream, "messages", _HEAD, ready=lambda head: "room_name" in head):
             if room is None:

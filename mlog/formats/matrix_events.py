@@ -27,8 +27,8 @@ from typing import Any, Final
 
 import msgspec
 
-from mlog.formats.identity import Occurrences, again, of_id, of_line
-from mlog.formats.json_chats import details, dicts, mapping, reaction, scaled_ms, word
+from mlog.formats.identity import Occurrences, of_id, of_line
+from mlog.formats.json_chats import details, dicts, mapping, reaction, scaled_ms, unnamed_reactions, word
 from mlog.formats.matrix_ids import event_id
 from mlog.formats.record import File, Item, Record, Skipped
 from mlog.formats.texts import clip, fitted
@@ -52,7 +52,6 @@ _SENTENCES: Final = {
     "m.call.hangup": "ended the call",
     "m.call.reject": "declined the call",
 }
-_DAY_MS: Final = 86_400_000
 
 
 class Known:
@@ -163,10 +162,7 @@ class Room:
             changed = msgspec.structs.replace(base, mid=self._mid(edit_id), time_ms=time_ms)
             yield from self._edit(changed, newer, "", record.mid)
         for one in dicts(mapping(related.get("m.annotation")).get("chunk")):
-            count = one.get("count")
-            if isinstance(count, int) and count > 0:
-                reason = f"{count} reactions {word(one.get('key'))[:64]}: the export does not say whose"
-                yield Skipped(position=base.position, reason=reason)
+            yield from unnamed_reactions(base.position, one.get("count"), 0, word(one.get("key")))
 
     def _edit(
         self, base: Record, content: dict[str, Any], of: str, mid: MessageId | None = None
@@ -288,7 +284,7 @@ class Room:
     def _counted(self, event: dict[str, Any], sender: str, time_ms: int) -> MessageId:
         said = details(event.get("content"))
         first = of_line(str(time_ms), Kind.MESSAGE, sender, f"{word(event.get('type'))} {said}")
-        return again(first, self._occurrences.nth(first, time_ms // _DAY_MS))
+        return self._occurrences.identity(first, time_ms)
 
 
 def _text_of(event: dict[str, Any], files: tuple[File, ...]) -> str:

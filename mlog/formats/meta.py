@@ -25,10 +25,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from mlog.errors import InvalidInput, UserError
-from mlog.formats.identity import Occurrences, again, of_line
+from mlog.formats.identity import Occurrences, of_line
 from mlog.formats.json_chats import (
     details,
     dicts,
+    document,
     file_beside,
     folder_of,
     items_of,
@@ -39,7 +40,6 @@ from mlog.formats.json_chats import (
     walk,
     word,
 )
-from mlog.formats.json_stream import JsonStream
 from mlog.formats.record import Chat, File, Item, Provenance, Record, Skipped
 from mlog.formats.source import Hints, Source
 from mlog.formats.texts import clip, decode_head, fitted
@@ -172,9 +172,7 @@ class _Chat:
 
     def file(self, source: Source, origin: Provenance | None = None) -> Iterator[Item]:
         """The records of one file, oldest first; before those of the first file, the chat."""
-        stream = JsonStream(source)
-        if stream.next()[0] != "start_map":
-            raise InvalidInput("not a chat of Meta: no JSON object", source=source.name, position=0)
+        stream = document(source, "Messenger or Instagram")
         started = False
         folders = _ancestors(source.path)
         rows = walk(
@@ -212,7 +210,7 @@ class _Chat:
         first = of_line(str(time_ms), kind, author, typed)
         record = Record(
             kind=Kind.MESSAGE if erased else kind,
-            mid=again(first, self._occurrences.nth(first, time_ms // 86_400_000)),
+            mid=self._occurrences.identity(first, time_ms),
             author=author,
             text="" if erased else _text(row, typed),
             time_ms=time_ms,

@@ -28,7 +28,7 @@ from urllib.parse import unquote
 import msgspec
 
 from mlog.formats.beside import Beside, folder_of
-from mlog.formats.identity import Occurrences, again, of_id, of_line
+from mlog.formats.identity import Occurrences, of_id, of_line
 from mlog.formats.quotes import Said
 from mlog.formats.record import Chat, File, Item, Record, Skipped
 from mlog.formats.signal_html import is_page
@@ -44,7 +44,6 @@ __all__ = ["SignalImporter"]
 
 _NAMELESS: Final = frozenset(("", "data", "chat", "index", "stdin", "<stdin>"))
 _ENDING: Final = re.compile(r"(?i)(?: \(_id\d+\))?(?:\.data)?\.(?:json|jsonl|md|txt)$")
-_DAY_MS: Final = 86_400_000
 
 
 class SignalImporter:
@@ -148,7 +147,7 @@ class _Reader:
         yield from reactions_of(record, _pairs(fields.get("reactions")))
 
     def _mid(self, first: MessageId, time_ms: int) -> MessageId:
-        return again(first, self._occurrences.nth(first, time_ms // _DAY_MS))
+        return self._occurrences.identity(first, time_ms)
 
     def _files(self, attachments: Any) -> Iterator[File]:
         for one in _dicts(attachments):

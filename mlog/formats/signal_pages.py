@@ -26,7 +26,7 @@ import msgspec
 from mlog.errors import InvalidInput, LimitExceeded, UserError
 from mlog.formats.beside import Beside, folder_of
 from mlog.formats.clock_words import month
-from mlog.formats.identity import Occurrences, again, of_id, of_line
+from mlog.formats.identity import Occurrences, of_id, of_line
 from mlog.formats.json_chats import iso_ms, opened
 from mlog.formats.quotes import Said as Quotable
 from mlog.formats.record import Chat, File, Item, Provenance, Record, Skipped
@@ -42,7 +42,6 @@ __all__ = ["SignalPagesImporter", "items_of_page"]
 _NAME: Final = re.compile(r"(?P<chat>.*?)(?:_(?P<number>\d{1,6}))?\.html?", re.DOTALL)
 _TIME: Final = re.compile(r"([^\W\d]{1,12}\.?) (\d\d?), (\d{4}) (\d\d:\d\d:\d\d)")
 _OWN: Final = "Me"
-_DAY_MS: Final = 86_400_000
 
 
 class SignalPagesImporter:
@@ -151,7 +150,7 @@ class _Reader:
         author = _OWN if said.kind == "outgoing" else said.name if group else self._title
         author = "" if kind is Kind.EVENT else author
         same = of_line(f"{time_ms}s", kind, author, first.text)
-        mid = again(same, self._occurrences.nth(same, time_ms // _DAY_MS))
+        mid = self._occurrences.identity(same, time_ms)
         parent = self._said.find(said.quotation)
         quoted = "" if parent or not said.quotation else said.quotation
         before = [f"> {line}" for line in quoted.split("\n")] if quoted else []

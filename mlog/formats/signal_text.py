@@ -25,7 +25,7 @@ from urllib.parse import unquote
 from mlog.errors import LimitExceeded
 from mlog.formats.beside import Beside, folder_of
 from mlog.formats.clock_words import month
-from mlog.formats.identity import Occurrences, again, of_id, of_line
+from mlog.formats.identity import Occurrences, of_id, of_line
 from mlog.formats.record import File, Item, Record, Skipped
 from mlog.formats.source import Source
 from mlog.formats.texts import decode, fitted
@@ -48,7 +48,6 @@ _SENT: Final = re.compile(r"sent file(?: \"(?P<name>[^\n]{1,255})\"| of type (?P
 _NAMED_EMOJI: Final = re.compile(r" \((?P<all>[^\n]{1,4096})\)$")
 _BRACKETS: Final = re.compile(r"[^()]*(?:\([^()]*\)[^()]*)*")
 _DELETED: Final = "(This message was deleted)"
-_DAY_MS: Final = 86_400_000
 
 
 def is_signal_text(text: str, name: str) -> bool:
@@ -197,7 +196,7 @@ class TextReader:
         first = of_line(f"{time_ms}{exact}", kind, author, text)
         record = Record(
             kind=kind,
-            mid=again(first, self._occurrences.nth(first, time_ms // _DAY_MS)),
+            mid=self._occurrences.identity(first, time_ms),
             author=author,
             text="" if erased else text if shown is None else shown,
             time_ms=time_ms,

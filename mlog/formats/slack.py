@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from mlog.errors import InvalidInput, UserError
-from mlog.formats.identity import Occurrences, again, of_id, of_line
+from mlog.formats.identity import Occurrences, of_id, of_line
 from mlog.formats.json_chats import (
     details,
     dicts,
@@ -36,6 +36,7 @@ from mlog.formats.json_chats import (
     opened,
     reaction,
     scaled_ms,
+    unnamed_reactions,
     word,
 )
 from mlog.formats.record import Chat, File, Item, Provenance, Record, Skipped
@@ -49,7 +50,13 @@ from mlog.log.ids import MessageId
 __all__ = ["SlackImporter"]
 
 _LISTS: Final = ("channels.json", "groups.json", "dms.json", "mpims.json")
-_DAY: Final = re.compile(r"(.*/)?([^/]+)/\d{4}-\d{2}-\d{2}\.json")
+_DAY: Final = re.compile(r"(?:.*/)?\d{4}-\d{2}-\d{2}\.json")
+_GONE: Final = {
+    "tombstone": "[file: deleted]",
+    "hidden_by_limit": "[file: hidden by Slack, as the workspace's plan has it]",
+}
+"""Files of which the export has nothing but that there was one."""
+
 _ANGLED: Final = re.compile(r"<([^<>|]*)(?:\|([^<>]*))?>")
 
 _KINDS: Final = {
@@ -70,7 +77,7 @@ class SlackImporter:
     def claim(self, tree: Tree) -> Sequence[str]:
         """The lists of people and channels, and the days of every channel."""
         days = [name for name in tree.names if _DAY.fullmatch(name)]
-        roots = {folder_of(folder_of(name)[:-1]) for name in days}
+        roots = {_root(name) for name in days}
         lists = [
             name
             for name in tree.names
@@ -80,7 +87,7 @@ class SlackImporter:
         unlisted: dict[str, bool] = {}
         claimed = list(lists)
         for day in days:
-            root = folder_of(folder_of(day)[:-1])
+            root = _root(day)
             if root not in listed:
                 if root not in unlisted:
                     unlisted[root] = _says_slack(tree, day)
@@ -106,11 +113,17 @@ class SlackImporter:
         for path in sorted(path for path in claimed if _DAY.fullmatch(path)):
             if chat is None or folder_of(path) != folder:
                 folder = folder_of(path)
-                called = folder[:-1].rpartition("/")[2]
+                called = (folder[:-1] or tree.name).rpartition("/")[2]  # A channel's folder by itself.
                 known = channels.get((folder_of(folder[:-1]), called), {"id": "", "name": called})
                 chat = _Channel(tree, called, known, people, names)
                 yield chat.chat
             yield from chat.day(path, hints)
+
+
+def _root(day: str) -> str:
+    """The folder of the whole export, by a file of one day; "/" where a channel is all there is."""
+    channel = folder_of(day)
+    return folder_of(channel[:-1]) if channel else "/"
 
 
 def _says_slack(tree: Tree, day: str) -> bool:
@@ -206,7 +219,7 @@ class _Channel:
             mid = self._mid(ts)
         else:
             first = of_line(f"{time_ms}s", kind, author, text)
-            mid = again(first, self._occurrences.nth(first, time_ms // 86_400_000))
+            mid = self._occurrences.identity(first, time_ms)
         thread = word(row.get("thread_ts"))
         erased = subtype == "tombstone"
         record = Record(
@@ -236,11 +249,8 @@ class _Channel:
                     author=self._people.get(user, user),
                     uid=f"slack:{user}",
                 )
-            count = one.get("count")
-            missing = count - len(users) if isinstance(count, int) else 0 if users else 1
-            if missing > 0:
-                reason = f"{missing} reactions {emoji[:64]}: the export does not say whose"
-                yield Skipped(position=ordinal, reason=reason, file=path)
+            count = one.get("count", 0 if users else 1)
+            yield from unnamed_reactions(ordinal, count, len(users), emoji, path)
 
     def _author(self, row: dict[str, Any]) -> tuple[str, str]:
         """Name and id."""
@@ -259,6 +269,8 @@ class _Channel:
         if not listed and isinstance(row.get("file"), dict) and word(row.get("subtype")) == "file_share":
             listed = [mapping(row["file"])]
         for one in listed:
+            if word(one.get("mode")) in _GONE:
+                continue
             own_id = word(one.get("id"))
             name = word(one.get("name")) or word(one.get("title")) or own_id or "file"
             found = file_beside(
@@ -277,6 +289,7 @@ class _Channel:
             lines = ["".join(self._blocks(row.get("blocks"), 0)).strip("\n")]
         for one in dicts(row.get("attachments")):
             lines.extend(self._attachment(one))
+        lines += [_GONE.get(word(one.get("mode")), "") for one in dicts(row.get("files"))]
         return "\n".join(filter(None, lines))
 
     def _attachment(self, one: dict[str, Any]) -> Iterator[str]:

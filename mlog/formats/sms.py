@@ -25,7 +25,7 @@ from xml.parsers import expat
 
 from mlog.errors import InvalidInput, LimitExceeded
 from mlog.formats.beside import file_type
-from mlog.formats.identity import Occurrences, again, of_line
+from mlog.formats.identity import Occurrences, of_line
 from mlog.formats.record import File, Item, Record, Skipped
 from mlog.formats.regroup import Regrouped
 from mlog.formats.source import Source
@@ -36,7 +36,6 @@ from mlog.log.bodies import Kind
 __all__ = ["SmsImporter"]
 
 _CHUNK_SIZE_BYTES: Final = 64 * KIB
-_DAY_MS: Final = 86_400_000
 _SECONDS_MAX: Final = 10**11
 """A date below this is in seconds: as milliseconds it would be before 1973."""
 
@@ -291,7 +290,7 @@ class _Reader:
         first = of_line(f"{time_ms}ms", kind, f"{key} {'Me' if author == 'Me' else sender}", text)
         record = Record(
             kind=kind,
-            mid=again(first, self._occurrences.nth(first, time_ms // _DAY_MS)),
+            mid=self._occurrences.identity(first, time_ms),
             author=author,
             text=text,
             time_ms=time_ms,

@@ -22,21 +22,32 @@ People are known by from_id: "telegram:user4815".
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterator
 from datetime import tzinfo
-from typing import IO, Any, Final, cast
+from typing import Any, Final, cast
 
-import msgspec
-
-from mlog.errors import InvalidInput, StoreError
-from mlog.formats.identity import Occurrences, again, of_id, of_line
-from mlog.formats.json_chats import details, dicts, file_beside, folder_of, iso_ms, scaled_ms, word
+from mlog.errors import InvalidInput
+from mlog.formats.identity import Occurrences, of_id, of_line
+from mlog.formats.json_chats import (
+    Spool,
+    details,
+    dicts,
+    document,
+    edit,
+    file_beside,
+    folder_of,
+    iso_ms,
+    reaction,
+    scaled_ms,
+    spooled,
+    unnamed_reactions,
+    word,
+)
 from mlog.formats.json_stream import JsonStream
 from mlog.formats.record import Chat, File, Item, Record, Skipped
 from mlog.formats.source import Source
 from mlog.formats.texts import clip, decode_head, fitted
-from mlog.limits import EMOJI_SIZE_MAX_BYTES, KIB, TITLE_SIZE_MAX_BYTES
+from mlog.limits import TITLE_SIZE_MAX_BYTES
 from mlog.log.bodies import Kind
 from mlog.log.ids import MessageId
 
@@ -80,8 +91,6 @@ _SILENT_FIELDS: Final = frozenset(
 )
 """Fields of a message that are read elsewhere, or that say nothing to a reader."""
 
-_SPOOL_SIZE_BYTES: Final = 256 * KIB
-
 
 class TelegramImporter:
     """Reads result.json of Telegram Desktop."""
@@ -114,10 +123,7 @@ class TelegramImporter:
             LimitExceeded: One message is too large.
             StoreError: There is no room for temporary data.
         """
-        stream = JsonStream(source)
-        event, _ = stream.next()
-        if event != "start_map":
-            raise InvalidInput("not an export of Telegram: no JSON object", source=source.name, position=0)
+        stream = document(source, "Telegram")
         yield from _Reader(stream, source).chat(top=True)
         stream.end()
 
@@ -134,35 +140,33 @@ class _Reader:
         """The object whose start was just read: a chat, or at the top what holds chats."""
         head: dict[str, Any] = {}
         broken: InvalidInput | None = None
-        with tempfile.SpooledTemporaryFile(max_size=_SPOOL_SIZE_BYTES) as spool:
+        with spooled() as waiting:
             try:
-                yield from self._fields(head, spool, top=top)
+                yield from self._fields(head, waiting, top=top)
             except InvalidInput as error:
                 broken = error  # What came before the break is kept.
-            if spool.tell():
-                spool.seek(0)
+            if waiting:
                 chat = _Chat(head, self._source)
                 yield chat.chat
-                for line in spool:
-                    ordinal, message = msgspec.json.decode(line)
+                for ordinal, message in waiting.rows(backwards=False):
                     yield from chat.items(message, ordinal)
         if broken is not None:
             raise broken
 
-    def _fields(self, head: dict[str, Any], spool: IO[bytes], *, top: bool) -> Iterator[Item]:
+    def _fields(self, head: dict[str, Any], waiting: Spool, *, top: bool) -> Iterator[Item]:
         chat: _Chat | None = None
         while (token := self._stream.next())[0] != "end_map":
             field = str(token[1])
             event, value = self._stream.next()
             if field == "messages" and event == "start_array":
                 for message in self._messages():
-                    if chat is None and not spool.tell() and _complete(head):
+                    if chat is None and not waiting and _complete(head):
                         chat = _Chat(head, self._source)
                         yield chat.chat
                     if chat is not None:
                         yield from chat.items(message, self._ordinal)
                     else:  # The chat's name and id come after its messages: those wait.
-                        _spool(spool, self._ordinal, message)
+                        waiting.append(self._ordinal, message)
             elif field in ("chats", "left_chats") and event == "start_map" and top:
                 yield from self._container()
             elif event in ("start_map", "start_array"):
@@ -225,7 +229,7 @@ class _Chat:
         else:
             said = text if service else _text_of(fields, ())  # The same with and without the files.
             first = of_line(f"{time_ms}s", kind, author, said)
-            mid = again(first, self._occurrences.nth(first, time_ms // 86_400_000))
+            mid = self._occurrences.identity(first, time_ms)
         answered = word(fields.get("message_id" if service else "reply_to_message_id"))
         to: tuple[MessageId, ...] = ()
         peer = word(fields.get("reply_to_peer_id"))
@@ -247,44 +251,25 @@ class _Chat:
         yield from fitted(record)
         edited_ms = _time_ms(fields, "edited", self._zone)
         if edited_ms and own_id and not service:
-            yield from fitted(
-                msgspec.structs.replace(
-                    record,
-                    kind=Kind.EDIT,
-                    mid=self._mid(own_id, f"edit {edited_ms}"),
-                    time_ms=edited_ms,
-                    to=(mid,),
-                    files=(),
-                )
-            )
-        for reaction in dicts(fields.get("reactions")):
-            yield from self._reactions(reaction, record)
+            yield from edit(record, scope=self._key, own_id=own_id, time_ms=edited_ms)
+        for one in dicts(fields.get("reactions")):
+            yield from self._reactions(one, record)
 
-    def _reactions(self, reaction: dict[str, Any], record: Record) -> Iterator[Item]:
-        emoji = word(reaction.get("emoji"))
-        if not 0 < len(emoji.encode()) <= EMOJI_SIZE_MAX_BYTES:
-            yield Skipped(position=record.position, reason="a reaction that is no emoji")
-            return
-        named = [one for one in dicts(reaction.get("recent")) if one.get("from") or one.get("from_id")]
-        for one in named:
-            author = word(one.get("from")) or word(one.get("from_id"))
-            who = word(one.get("from_id")) or author
-            yield from fitted(
-                Record(
-                    kind=Kind.REACTION,
-                    mid=of_id(self._key, f"{record.mid.hex()} reaction {who} {emoji}"),
-                    author=author,
-                    text=emoji,
-                    time_ms=_time_ms(one, "date", self._zone) or record.time_ms,
-                    position=record.position,
-                    to=(record.mid,),
-                    uid=_uid(word(one.get("from_id"))),
-                )
+    def _reactions(self, one: dict[str, Any], record: Record) -> Iterator[Item]:
+        emoji = word(one.get("emoji"))
+        named = [who for who in dicts(one.get("recent")) if who.get("from") or who.get("from_id")]
+        for who in named:
+            user = word(who.get("from_id"))
+            yield from reaction(
+                record,
+                scope=self._key,
+                emoji=emoji,
+                author=word(who.get("from")) or user,
+                uid=_uid(user),
+                who=user,
+                time_ms=_time_ms(who, "date", self._zone),
             )
-        count = reaction.get("count")
-        if isinstance(count, int) and count > len(named):
-            reason = f"{count - len(named)} reactions {emoji}: the export does not say whose"
-            yield Skipped(position=record.position, reason=reason)
+        yield from unnamed_reactions(record.position, one.get("count"), len(named), emoji)
 
     def _files(self, fields: dict[str, Any]) -> Iterator[tuple[str, File]]:
         """What was sent, by its field; its preview stands in where the export leaves the file itself out."""
@@ -314,8 +299,8 @@ class _Chat:
             folders = (folder_of(self._source.path),)
             yield "thumbnail", file_beside(thumbnail, tree=self._source.tree, folders=folders)
 
-    def _mid(self, own_id: str, what: str = "") -> MessageId:
-        return of_id(self._key, f"{own_id} {what}" if what else own_id)
+    def _mid(self, own_id: str) -> MessageId:
+        return of_id(self._key, own_id)
 
 
 def _uid(user: str) -> str:
@@ -324,15 +309,6 @@ def _uid(user: str) -> str:
 
 def _complete(head: dict[str, Any]) -> bool:
     return "id" in head and "type" in head and ("name" in head or head["type"] == "saved_messages")
-
-
-def _spool(spool: IO[bytes], ordinal: int, message: Any) -> None:
-    try:
-        spool.write(msgspec.json.encode((ordinal, message)) + b"\n")
-    except OSError as error:
-        raise StoreError(
-            f"temporary file: {error.strerror}. Free some space in the temporary folder."
-        ) from None
 
 
 def _time_ms(fields: dict[str, Any], name: str, zone: tzinfo | None) -> int:

@@ -283,7 +283,7 @@ class ZipArchive:
         found: dict[str, zipfile.ZipInfo] = {}
         total = 0
         for info in infos:
-            if info.is_dir():
+            if info.filename and info.is_dir():  # The library fails at an empty name.
                 continue
             shown = _zip_name(info)
             if any(is_hidden(part) for part in shown.replace("\\", "/").split("/") if part not in ("", "..")):

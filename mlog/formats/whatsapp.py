@@ -32,7 +32,7 @@ from mlog.errors import LimitExceeded, StoreError
 from mlog.formats.beside import Beside, folder_of
 from mlog.formats.clock_words import MARKS, without_marks
 from mlog.formats.date_order import ORDERS, DateOrder
-from mlog.formats.identity import Occurrences, again, of_line
+from mlog.formats.identity import Occurrences, of_line
 from mlog.formats.record import Chat, File, Item, Record, Skipped
 from mlog.formats.source import Source
 from mlog.formats.texts import clip, decode, decode_head, fitted
@@ -258,7 +258,7 @@ class _Reader:
         yield from fitted(
             Record(
                 kind=kind,
-                mid=again(first, self._occurrences.nth(first, time_ms // _DAY_MS)),
+                mid=self._occurrences.identity(first, time_ms),
                 author=author,
                 text=text if shown is None else shown,
                 time_ms=time_ms,

@@ -6,6 +6,7 @@
 | -     | 31/12/24, 15:04 - Ann: text                     | Android                |
 | :     | 31/12/14 15:04:05: Ann: text                    | iOS before 2016        |
 | , [ ] | [15:04, 31/12/2024] Ann: text                   | copied from the screen |
+| , -   | 15:04, 31/12/2024 - Ann: text                   | Android in Vietnamese  |
 
 Digits of any script, separators "/", "." and "-", words of a.m. and p.m. before or after the time
 (mlog/formats/clock_words.py), and invisible marks anywhere in the stamp. The first stamp of a file
@@ -37,6 +38,7 @@ _STYLES: Final = tuple(
         rf"(?P<mark>{_M}){_DATE}{_BEFORE}{_TIME}{_AFTER}{_S}[-–]{_S}",
         rf"(?P<mark>{_M}){_DATE}{_BEFORE}{_TIME}{_AFTER}:{_S}",
         rf"(?P<mark>{_M})\[{_M}{_TIME}{_AFTER},{_S}{_M}{_DATE}(?P<before>)\]{_S}?",
+        rf"(?P<mark>{_M}){_TIME}{_AFTER},{_S}{_M}{_DATE}(?P<before>){_S}[-–]{_S}",
     )
 )
 
@@ -122,7 +124,7 @@ class StampReader:
         if word not in self._halves:
             if len(self._halves) > 1000:  # A file of nothing but new words would fill the memory.
                 self._halves.clear()
-            self._halves[word] = half_of_day(without_marks(word).strip(" \t\u00a0\u2009\u202f,.-–"))
+            self._halves[word] = half_of_day(without_marks(word).strip(" \t\u00a0\u2009\u202f,.-–،、，"))
         return self._halves[word]
 
 

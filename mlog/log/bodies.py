@@ -37,6 +37,8 @@ __all__ = [
     "Member",
     "Private",
     "Reaction",
+    "Read",
+    "ReadChain",
     "Revoke",
     "Text",
     "Title",
@@ -72,6 +74,7 @@ class Kind(IntEnum):
     EDIT = 32
     REACTION = 33
     ERASURE = 34
+    READ = 35
     CHUNK = 48
     ALIAS = 64
     PRIVATE = 65
@@ -159,6 +162,27 @@ class Erasure(_Claimed, frozen=True, kw_only=True, omit_defaults=True):
     """ERASURE: the body of the message `of` is to be forgotten."""
 
     of: _Hex16
+
+
+class ReadChain(msgspec.Struct, frozen=True, kw_only=True):
+    """One chain and the highest number in it that was read.
+
+    Attributes:
+        chain: Its name, 8 bytes in hexadecimal (mlog/log/reading.py).
+    """
+
+    chain: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
+    seq: _Count
+
+
+class Read(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """READ: the author's person has read these chains so far, on the device that says so.
+
+    Attributes:
+        chains: Those that have been read further since this device said so last.
+    """
+
+    chains: Annotated[tuple[ReadChain, ...], msgspec.Meta(max_length=limits.READ_CHAINS_MAX)]
 
 
 class Title(_Claimed, frozen=True, kw_only=True, omit_defaults=True):
@@ -379,6 +403,7 @@ Body: TypeAlias = (
     | Contact
     | Chunk
     | Private
+    | Read
 )
 
 _TYPES: Final[dict[Kind, type[Body]]] = {
@@ -395,6 +420,7 @@ _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.REACTION: Reaction,
     Kind.ERASURE: Erasure,
     Kind.ALIAS: Alias,
+    Kind.READ: Read,
     **dict.fromkeys(SPOKEN, Text),
 }
 _DECODERS: Final = {int(kind): msgspec.json.Decoder(type_) for kind, type_ in _TYPES.items()}

@@ -52,6 +52,7 @@ __all__ = [
     "seal_body",
     "seal_entry",
     "sign_entry",
+    "stated_size",
     "to_tail",
     "unseal",
     "unseal_blind",
@@ -65,6 +66,7 @@ NO_ENTRY: Final = EntryId(bytes(ENTRY_ID_SIZE))
 _OUTER: Final = Struct(">B16sH16s16s32sIH")
 _OUTER_BODY_AAD: Final = 51
 """The body is bound to everything before its own hash: version, topic, week, salt, epoch tag."""
+_BODY_SIZE_AT: Final = 83
 _HEADER: Final = Struct(">BB32s8sQ32sQIB")
 _IMPORTED: Final = 1
 _HEADER_SIZE_MAX: Final = _HEADER.size + MESSAGE_ID_SIZE + limits.PARENTS_MAX * ENTRY_ID_SIZE
@@ -214,6 +216,11 @@ def parse_outer(outer: bytes) -> Outer:
     if outer[:1] != _VERSION_1:
         raise InvalidInput(f"entry of version {outer[0] if outer else 'none'}")
     return parse_any(outer)
+
+
+def stated_size(outer: bytes) -> int:
+    """The size of an entry's sealed body, of outer bytes that were parsed before."""
+    return int.from_bytes(outer[_BODY_SIZE_AT : _BODY_SIZE_AT + 4], "big")
 
 
 def parse_any(outer: bytes) -> Outer:

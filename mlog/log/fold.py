@@ -31,7 +31,7 @@ from mlog.log import bodies, crypto
 from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.crypto import LogKeys
 from mlog.log.cuts import Cuts
-from mlog.log.entry import NO_ENTRY, Header
+from mlog.log.entry import NO_ENTRY, Header, stated_size
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.private_cache import forget_private
 from mlog.log.store import (
@@ -72,6 +72,12 @@ __all__ = [
 _CHANGING: Final = frozenset({Kind.EDIT, Kind.ERASURE, Kind.MANIFEST})
 _ERASED_WITH: Final = frozenset({Kind.EDIT, Kind.MANIFEST})
 """What is erased together with the message that it names."""
+_ERASED_AT_ONCE: Final = 32
+"""Bodies that are read together to be erased: of the longest 8 MiB."""
+_LIGHT_ROWS: Final = 8
+_READ_COST_BYTES: Final = 8192
+_ERASED_COST_BYTES: Final = 512
+"""What a unit of RECEIVED_SLICE_COST reads: rows without texts, and of texts; and what it erases of these."""
 _CHUNKS: Final = frozenset({Kind.CHUNK})
 _ERASURES: Final = frozenset({Kind.ERASURE})
 LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE, Kind.PRIVATE})
@@ -151,12 +157,14 @@ class Fold:
         opened: Sequence[Opened],
         raised: Sequence[Place] = (),
         first: Set[MessageId] = frozenset(),
+        budget: int | None = None,
     ) -> None:
         """Work out what changes in the view by new entries, and by others whose place changed.
 
         Args:
             raised: Those others.
             first: Messages that only the new entries say, each once.
+            budget: Leave what costs more for `settle_messages`; unit as RECEIVED_SLICE_COST. None: all now.
         """
         self.met.update(o.row.kind for o in opened)
         self.met.update(FIRST for o in opened if not o.row.seq)
@@ -180,9 +188,9 @@ class Fold:
             first = native - self._store.retold(state.n, native)
             if len(native) < len(mids):
                 first |= self._store.said_once(state.n, mids - native)
-        self._fold_chunks(state, opened)
+        self._fold_chunks(state, opened, budget)
         mids |= self._fold_edits(state, {n: mid for n, mid in edits.items() if mid not in mids})
-        self._fold_messages(state, mids, first)
+        self._fold_messages(state, mids, first, budget)
         kinds = {o.row.kind for o in opened} | {place.kind for place in raised}
         if Kind.TITLE in kinds:
             self._store.set_title(state.n, latest_title(self._store, state.n))
@@ -204,7 +212,7 @@ class Fold:
         mids = {row.message for row in rows if row.kind in SPOKEN}
         named = self._store.references([row.n for row in rows if row.kind in _CHANGING])
         mids.update(mid for targets in named.values() for mid in targets)
-        self._fold_messages(state, mids, frozenset())
+        self._fold_messages(state, mids, frozenset(), limits.STORE_ROWS_MAX)
         kinds = {row.kind for row in rows}
         if Kind.TITLE in kinds:
             self._store.set_title(state.n, latest_title(self._store, state.n))
@@ -274,7 +282,23 @@ class Fold:
         left = [(n, rank) for n, rank in least.items() if n in places]
         store.change_unsettled(log, Task.RANK, left, [n for n in tasks if n not in places])
         if raised:
-            self.fold(state, [], raised)
+            self.fold(state, [], raised, budget=budget)
+
+    def settle_messages(self, state: LogState, budget: int) -> None:
+        """Work out messages that were left for later, and erase what is left of others."""
+        store = self._store
+        tasks = [n for n, _ in store.unsettled(state.n, Task.FOLD, budget)]
+        if tasks:
+            store.change_unsettled(state.n, Task.FOLD, (), tasks)
+            found = store.hits(tasks)
+            mids = {hit.message for hit in found if hit.kind in SPOKEN}
+            named = store.references([hit.n for hit in found if hit.kind in _CHANGING])
+            mids.update(mid for targets in named.values() for mid in targets)
+            budget -= self._fold_messages(state, mids, frozenset(), budget, any_way=True)
+        tasks = [n for n, _ in store.unsettled(state.n, Task.ERASE, budget)] if budget > 0 else []
+        if tasks:
+            store.change_unsettled(state.n, Task.ERASE, (), tasks)
+            self._erase(state, tasks, budget)
 
     def _fold_edits(self, state: LogState, edits: Mapping[int, MessageId]) -> set[MessageId]:
         """Take edits that came, or whose place rose, without looking at all others of the same messages.
@@ -292,7 +316,7 @@ class Fold:
         out = cuts.quarantined(rows.values())
         edits = {n: mid for n, mid in edits.items() if n not in out}
         targets = set(edits.values())
-        said = store.by_mid(state.n, targets)
+        said = store.by_mid(state.n, targets, bodies=False)
         erasers = store.changers(state.n, targets, frozenset({Kind.ERASURE}))
         chains = {row.chain for of in (*said.values(), rows.values()) for row in of}
         authors = self._authors(state.n, chains.union(*erasers.values()))
@@ -319,27 +343,29 @@ class Fold:
             store.set_edit(n, edit)
         return left
 
-    def _fold_chunks(self, state: LogState, opened: Sequence[Opened]) -> None:
+    def _fold_chunks(self, state: LogState, opened: Sequence[Opened], budget: int | None) -> None:
         """Erase chunks of erased groups; apart from messages, since a group may have thousands of them."""
         groups = {references_of(o.body)[0] for o in opened if isinstance(o.body, bodies.Chunk)}
         erased = set(self._store.changers(state.n, groups, _ERASURES)) if groups else set[MessageId]()
         erased.update(references_of(o.body)[0] for o in opened if isinstance(o.body, bodies.Erasure))
-        self._erase_chunks(state, erased)
+        self._erase_chunks(state, erased, budget)
 
-    def _erase_chunks(self, state: LogState, groups: Set[MessageId]) -> None:
+    def _erase_chunks(self, state: LogState, groups: Set[MessageId], budget: int | None = None) -> None:
         """Erase the chunks of these groups that an author of theirs erased."""
         references = self._store.references_to(state.n, groups, _CHUNKS) if groups else []
         if not references:
             return
         erasers = self.erasers_of(state.n, groups)
-        for start in range(0, len(references), limits.SCAN_ROWS_MAX):
-            part = {r.n: r.target for r in references[start : start + limits.SCAN_ROWS_MAX]}
-            rows = self._store.rows(part)
-            authors = self._authors(state.n, {row.chain for row in rows.values()})
-            for n, group in part.items():
-                who = erasers.get(group, ())
-                if rows[n].state != BodyState.ERASED and (None in who or authors.get(rows[n].chain) in who):
-                    self._erase_body(rows[n])
+        targets = {reference.n: reference.target for reference in references}
+        rows = self._store.rows(targets, bodies=False)
+        authors = self._authors(state.n, {row.chain for row in rows.values()})
+        erased = [
+            n
+            for n, group in targets.items()
+            if rows[n].state != BodyState.ERASED
+            and (None in (who := erasers.get(group, ())) or authors.get(rows[n].chain) in who)
+        ]
+        self._erase(state, erased, budget)
 
     def erasers_of(self, log: int, groups: Set[MessageId]) -> dict[MessageId, set[DeviceId | None]]:
         """Who erased these groups of chunks; among them None where whoever wrote them does not matter."""
@@ -357,17 +383,33 @@ class Fold:
                 found.setdefault(reference.target, set()).add(author)
         return found
 
-    def _fold_messages(self, state: LogState, mids: Set[MessageId], first: Set[MessageId]) -> None:
-        changes = changes_of(self._store, state.n, mids)
+    def _fold_messages(
+        self,
+        state: LogState,
+        mids: Set[MessageId],
+        first: Set[MessageId],
+        budget: int | None = None,
+        *,
+        any_way: bool = False,
+    ) -> int:
+        """Work out messages; gives what it cost. Arguments as of `fold`.
+
+        Args:
+            any_way: At least one, whatever it costs.
+        """
+        store = self._store
+        changes = changes_of(store, state.n, mids, bodies=False)
         # What one entry says and none changes reads as it is: most of an import.
         mids = (mids - first) | changes.keys()
-        said = self._store.by_mid(state.n, mids)
+        said = store.by_mid(state.n, mids, bodies=False)
         named = (*said.values(), *changes.values())
-        authors = self._authors(state.n, {row.chain for rows in named for row in rows})
         out = self._cuts(state.n).quarantined(row for rows in named for row in rows)
         erasures = [row for rows in changes.values() for row in rows if row.kind == Kind.ERASURE]
         anyones = self._erasers(state.n, erasures)
-        for mid in mids:
+        cost, chosen = 0, dict[MessageId, tuple[list[EntryRow], list[EntryRow]]]()
+        texts: set[int] = set()
+        later: list[tuple[int, int]] = []
+        for mid in sorted(mids):
             rows, changing = said.get(mid, []), changes.get(mid, [])
             if (
                 len(rows) <= 1
@@ -376,18 +418,59 @@ class Fold:
                 and not any(r.hidden or r.edit or r.state == BodyState.ERASED for r in rows)
             ):
                 continue
+            # Only here it counts what they say.
+            compared = rows if len(rows) > 1 or any(row.kind == Kind.ERASURE for row in changing) else []
+            weight = 1 + (len(rows) + len(changing)) // _LIGHT_ROWS
+            weight += sum(stated_size(row.outer) for row in compared) // _READ_COST_BYTES
+            n = _found_by(rows, changing)
+            if budget is not None and n is not None and cost + weight > budget and (chosen or not any_way):
+                later.append((n, 0))
+                continue
+            cost += weight
+            chosen[mid] = rows, changing
+            texts.update(row.n for row in compared)
+        if later:
+            store.change_unsettled(state.n, Task.FOLD, later, ())
+        read = store.bodies(texts)
+        authors = self._authors(state.n, {row.chain for of in chosen.values() for rows in of for row in rows})
+        pending = bool(store.unsettled(state.n, Task.ERASE, 1))
+        erased, kept = list[int](), list[int]()
+        for rows, changing in chosen.values():
+            for row in rows:
+                row.body = read.get(row.n)
             folded = fold_message(rows, changing, authors, out, anyones)
-            for row in (*rows, *changing):
-                if row.n in folded.erased and row.state != BodyState.ERASED:
-                    self._erase_body(row)
+            present = [row for row in (*rows, *changing) if row.state != BodyState.ERASED]
+            erased += [row.n for row in present if row.n in folded.erased]
+            kept += [row.n for row in present if row.n not in folded.erased] if pending else []
             for row in rows:
                 if row.state == BodyState.ERASED and row.n not in folded.erased and row.kind in SPOKEN:
                     self._want_again(row)
                 if row.hidden != (row.n in folded.hidden):
-                    self._store.set_hidden(row.n, not row.hidden)
+                    store.set_hidden(row.n, not row.hidden)
                 edit = folded.edits.get(row.n, 0)
                 if row.edit != edit:
-                    self._store.set_edit(row.n, edit)
+                    store.set_edit(row.n, edit)
+        if kept:
+            # An erasure that counts no more takes nothing away later.
+            store.change_unsettled(state.n, Task.ERASE, (), kept)
+        return cost + self._erase(state, erased, None if budget is None else budget - cost)
+
+    def _erase(self, state: LogState, ns: Sequence[int], budget: int | None) -> int:
+        """Empty bodies, or leave them to be emptied later where that costs more; gives what it cost."""
+        cost, left = 0, list(ns)
+        while left and (budget is None or cost < budget):
+            part, left = left[:_ERASED_AT_ONCE], left[_ERASED_AT_ONCE:]
+            rows = self._store.rows(part)
+            for at, n in enumerate(part):
+                if budget is not None and cost >= budget:
+                    left = part[at:] + left
+                    break
+                if n in rows and rows[n].state != BodyState.ERASED:
+                    self._erase_body(rows[n])
+                    cost += 2 + len(rows[n].body or b"") // _ERASED_COST_BYTES
+        if left:
+            self._store.change_unsettled(state.n, Task.ERASE, [(n, 0) for n in left], ())
+        return cost
 
     def _erase_body(self, row: EntryRow) -> None:
         text = text_of(readable_body(row.kind, row.body))
@@ -495,10 +578,12 @@ def fold_message(
     return Folded(erased, hidden | {row.n for row in said} - shown, edits)
 
 
-def changes_of(store: Store, log: int, mids: Collection[MessageId]) -> dict[MessageId, list[EntryRow]]:
+def changes_of(
+    store: Store, log: int, mids: Collection[MessageId], *, bodies: bool = True
+) -> dict[MessageId, list[EntryRow]]:
     """The entries that change these messages."""
     references = store.references_to(log, mids, _CHANGING)
-    rows = store.rows({reference.n for reference in references})
+    rows = store.rows({reference.n for reference in references}, bodies=bodies)
     changes: dict[MessageId, list[EntryRow]] = {}
     for reference in references:
         changes.setdefault(reference.target, []).append(rows[reference.n])
@@ -567,6 +652,13 @@ def _said(row: EntryRow) -> object:
     """What tells two claims of one message apart; None if the text is not here, or was erased before."""
     body = readable_body(row.kind, row.body)
     return (body.by, body.text) if isinstance(body, bodies.Text) and not body.erased else None
+
+
+def _found_by(rows: Sequence[EntryRow], changing: Sequence[EntryRow]) -> int | None:
+    """An entry that names a message now and later: what an erasure empties forgets what it named."""
+    spoken = next((row.n for row in rows if row.kind in SPOKEN), None)
+    erasure = next((row.n for row in changing if row.kind == Kind.ERASURE), None)
+    return spoken or erasure or (changing[0].n if changing else None)
 
 
 def _was_erased(row: EntryRow) -> bool:

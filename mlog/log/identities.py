@@ -9,8 +9,9 @@ sees it. Nothing is put together that the owner did not. docs/protocol.md, 6.5.
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -18,7 +19,7 @@ import msgspec
 from mlog.log.bodies import Alias
 from mlog.log.store import Position
 
-__all__ = ["FAMILIES", "NATIVE_FORMAT", "Identity", "WhoIsWho", "folded_name", "identity_of"]
+__all__ = ["FAMILIES", "NATIVE_FORMAT", "Identity", "WhoIsWho", "folded_name", "identity_from", "identity_of"]
 
 NATIVE_FORMAT: Final = "mlog"
 """Of people who write in mlog."""
@@ -35,6 +36,22 @@ FAMILIES: Final = {
 
 _SCHEMES: Final = ("tel:", "mailto:")
 """Before numbers and addresses: what follows is what people know."""
+
+_NUMBER: Final = ("tel:", re.compile(r"\+?\d{3,20}"))
+_ADDRESS: Final = ("mailto:", re.compile(r"[^@\s]+@[^@\s]+"))
+_UIDS: Final = {
+    "sms": _NUMBER,
+    "whatsapp": _NUMBER,
+    "signal": _NUMBER,
+    "google-voice": _NUMBER,
+    "mail": _ADDRESS,
+    "google-chat": _ADDRESS,
+    "telegram": ("telegram:", re.compile(r"[a-z]*\d+")),
+    "slack": ("slack:", re.compile(r"[A-Z][A-Z0-9]{5,}")),
+    "discord": ("discord:", re.compile(r"\d{10,}")),
+    "matrix": ("matrix:", re.compile(r"@[^\s:]+:\S+")),
+}
+"""By program: how its uids begin, and what they look like behind that."""
 
 
 class Identity(msgspec.Struct, frozen=True, order=True):
@@ -66,6 +83,22 @@ def identity_of(format_name: str, uid: str, name: str) -> Identity:
     """The identity that a claim names."""
     family = FAMILIES.get(format_name, format_name)
     return Identity(family, uid, "") if uid else Identity(family, "", name)
+
+
+def identity_from(text: str, programs: Collection[str]) -> Identity | None:
+    """The identity that a text of the form of `str(Identity)` names; None if it has another form.
+
+    What uids of a program look like decides whether it is one or a name.
+
+    Args:
+        programs: Their names.
+    """
+    program, colon, known = text.partition(":")
+    if not colon or not known or program not in programs:
+        return None
+    scheme, form = _UIDS.get(program, ("", None))
+    is_uid = form is not None and form.fullmatch(known) is not None
+    return identity_of(program, f"{scheme}{known}" if is_uid else "", known)
 
 
 def folded_name(name: str) -> str:

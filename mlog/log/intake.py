@@ -15,6 +15,8 @@ What would take long is left for later in small parts (`Task`), and is done by t
 OPEN    entries behind `n` are tried again, since an epoch was learned.
 PLACE   `n` is authentic, and not placed yet.
 RANK    `n` names an entry that is placed behind it: its rank must be at least `value`.
+FOLD    the message that `n` says or changes is worked out: many of its texts had to be read.
+ERASE   the body of `n` is erased: there were many, or long ones, whose words leave the search index too.
 CUT     entries of chain row `n` from number SEQ_MAX - `value` on are folded anew: whether they count changed.
 
 docs/protocol.md, 4.4 and 4.5.
@@ -68,6 +70,10 @@ _WALK_SIZE: Final = limits.MIB
 """Of entries that are here and not read so many are read from the disk at once: first few, since they may be
 of the longest, then as many as make a MiB if they go on like that."""
 _RECOUNTED_ROWS: Final = 200
+_PLACING: Final = (Task.OPEN, Task.PLACE, Task.RANK, Task.CUT)
+"""What messages are worked out of comes first."""
+_FOLDED_COST: Final = 400
+"""What is spent on messages, about 20 ms, where entries are read too; unit of RECEIVED_SLICE_COST."""
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -132,10 +138,11 @@ class Intake:
     def settle(self, state: LogState, now_ms: int) -> bool:
         """Do a part of what was left for later; whether there is more."""
         store = self.store
-        if not any(store.unsettled(state.n, task, 1) for task in Task):
-            return False
         with store.transaction():
-            self._settle(state, limits.STORE_ROWS_MAX, now_ms)
+            if any(store.unsettled(state.n, task, 1) for task in _PLACING):
+                self._settle(state, limits.STORE_ROWS_MAX, now_ms)
+            else:
+                self.fold.settle_messages(state, limits.STORE_ROWS_MAX)
         return any(store.unsettled(state.n, task, 1) for task in Task)
 
     def _settle(self, state: LogState, budget: int, now_ms: int) -> None:
@@ -635,7 +642,7 @@ class _Batch:
         state = self._state
         if state is None or not opened:
             return
-        self._intake.fold.fold(state, opened)
+        self._intake.fold.fold(state, opened, budget=_FOLDED_COST)
         learned = False
         for o in opened:
             if isinstance(o.body, bodies.Key) and o.row.kind == Kind.KEY:

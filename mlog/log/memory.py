@@ -239,18 +239,24 @@ class MemoryStore(PeerMemory):
                 found[id_] = [self._place(n) for n in ns]
         return found
 
-    def rows(self, ns: Collection[int]) -> dict[int, EntryRow]:
-        return {n: self._row(n) for n in ns if n in self._t.entries}
+    def rows(self, ns: Collection[int], *, bodies: bool = True) -> dict[int, EntryRow]:
+        return {n: self._row(n, bodies=bodies) for n in ns if n in self._t.entries}
+
+    def bodies(self, ns: Collection[int]) -> dict[int, bytes]:
+        found = {n: self._t.entries[n].body for n in ns if n in self._t.entries}
+        return {n: body for n, body in found.items() if body is not None}
 
     def at(self, chain: int, seq: int) -> EntryRow | None:
         n = self._t.by_chain.get(chain, {}).get(seq)
         return None if n is None else self._row(n)
 
-    def by_mid(self, log: int, mids: Collection[MessageId]) -> dict[MessageId, list[EntryRow]]:
+    def by_mid(
+        self, log: int, mids: Collection[MessageId], *, bodies: bool = True
+    ) -> dict[MessageId, list[EntryRow]]:
         found: dict[MessageId, list[EntryRow]] = {}
         for mid in mids:
             ns = sorted(self._t.by_mid.get(mid, ()))
-            rows = [self._row(n) for n in ns if self._t.entries[n].log == log]
+            rows = [self._row(n, bodies=bodies) for n in ns if self._t.entries[n].log == log]
             if rows:
                 found[mid] = rows
         return found
@@ -545,9 +551,12 @@ class MemoryStore(PeerMemory):
             if row.log == log:
                 self._put(self._t.stale, (log, row.week), None)
 
-    def _row(self, n: int) -> EntryRow:
+    def _row(self, n: int, *, bodies: bool = True) -> EntryRow:
         # A copy, as from a database: nobody changes a stored row behind the store's back.
-        return msgspec.structs.replace(self._t.entries[n])
+        row = msgspec.structs.replace(self._t.entries[n])
+        if not bodies:
+            row.body = None
+        return row
 
     def _place(self, n: int) -> Place:
         row = self._t.entries[n]

@@ -127,7 +127,18 @@ class Chains:
         after = [(c.row.n, next_seq) for c in rows if c.row.seq > h.seq]
         # Where an entry was lost here, nothing but its place tells what came next.
         found = [*children, *(self._store.places_at(after).values() if after else ())]
-        return any(place.seq == next_seq and self._names_before(place, a) for place in found)
+        near = [place for place in found if place.seq == next_seq]
+        own = self._rows_of(h, {place.chain for place in near})
+        return any(place.chain in own and self._names_before(place, a) for place in near)
+
+    def _rows_of(self, header: Header, chains: Collection[int]) -> set[int]:
+        """Those of these chain rows that are branches of the chain that an entry belongs to.
+
+        Thousands of other chains may name an entry, and to open what they say would take seconds.
+        """
+        key = header.device, header.incarnation
+        rows = self._store.chain_rows(chains) if chains else []
+        return {row.n for row in rows if (row.device, row.incarnation) == key}
 
     def _names_before(self, place: Place, a: Arrival) -> bool:
         """Whether the entry at a place is the next in the chain after another one."""
@@ -157,7 +168,9 @@ class Chains:
             if h.seq > first.row.seq + 1:
                 return first, False
         before = self._chain_before(h)
-        near = [before, *(child.chain for child in children if child.seq == h.seq + 1), first.row.n]
+        after = [child.chain for child in children if child.seq == h.seq + 1]
+        own = self._rows_of(h, after)
+        near = [before, *(number for number in after if number in own), first.row.n]
         for number in dict.fromkeys(near):
             chain = self._branch(h, number)
             if chain is not None and self._fits(a, number):

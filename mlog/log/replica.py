@@ -532,7 +532,8 @@ class Replica:
     def settle(self, log: int, now_ms: int) -> bool:
         """Do a part of the work that was left for later, about 50 ms; whether there is more.
 
-        Until there is none, entries that came before those that they name may stand before them.
+        Until there is none, entries that came before those that they name may stand before them, and
+        what was erased may still be here.
         """
         # Mostly nothing is left, and to know that takes no lock and no commit.
         if self._blind(log) is not None or not any(self.store.unsettled(log, task, 1) for task in Task):

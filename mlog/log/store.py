@@ -84,6 +84,8 @@ class Task(IntEnum):
     PLACE = 2
     RANK = 3
     CUT = 4
+    FOLD = 5
+    ERASE = 6
 
 
 class LogRow(msgspec.Struct, frozen=True, gc=False):
@@ -445,9 +447,21 @@ class Store(PeerStore, Protocol):
         ...
 
     def find(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, EntryRow]: ...
-    def rows(self, ns: Collection[int]) -> dict[int, EntryRow]: ...
+    def rows(self, ns: Collection[int], *, bodies: bool = True) -> dict[int, EntryRow]:
+        """By number; without bodies it costs the same however long these are."""
+        ...
+
     def at(self, chain: int, seq: int) -> EntryRow | None: ...
-    def by_mid(self, log: int, mids: Collection[MessageId]) -> dict[MessageId, list[EntryRow]]: ...
+    def bodies(self, ns: Collection[int]) -> dict[int, bytes]:
+        """The bodies of these entries that are here, opened or sealed."""
+        ...
+
+    def by_mid(
+        self, log: int, mids: Collection[MessageId], *, bodies: bool = True
+    ) -> dict[MessageId, list[EntryRow]]:
+        """The entries that say these messages, by number; bodies as for `rows`."""
+        ...
+
     def by_prefix(self, log: int | None, prefix: bytes, mask: int, limit: int) -> list[EntryRow]:
         """Entries whose id or mid starts with these bytes; of the last one only the bits in mask.
 

@@ -207,7 +207,10 @@ class View:
 
     def name_of(self, row: EntryRow) -> str:
         """What people call the person whose device wrote an entry."""
-        device = self.device_of(row)
+        return self.person_of(self.device_of(row))
+
+    def person_of(self, device: DeviceId) -> str:
+        """What people call the person whose device this is."""
         return self._names.get(device, device.hex()[:8])
 
     def device_of(self, row: EntryRow) -> DeviceId:

@@ -60,7 +60,7 @@ class Follower:
             if row is None:
                 continue
             both.append(row.n)
-            standing = yield from stand(link.store, row, link.now_ms)
+            standing = yield from stand(link.replica, row, link.now_ms)
             scoped = scopes.get(index, wire.Scoped(index, 0, bodies=True))
             scope = standing.meet(scoped.first_week, bodies=scoped.bodies)
             theirs = part[wire.TAG_SIZE :][: wire.ROOT_SIZE], part[wire.TAG_SIZE + wire.ROOT_SIZE :]
@@ -116,7 +116,7 @@ class Follower:
         row = link.shared().get(question.tag)
         if row is None:
             raise ProtocolViolation("a question about a log that is not shared")
-        standing = yield from stand(link.store, row, link.now_ms)
+        standing = yield from stand(link.replica, row, link.now_ms)
         digests = [d for d in standing.digests if d.week >= question.first_week]
         marks = encode_marks(marks_of(mark_key(link.binding, question.attempt), digests))
         link.send(wire.Weeks(question.tag, question.attempt, sum(d.entries for d in digests), marks))

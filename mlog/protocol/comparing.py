@@ -222,7 +222,7 @@ class Leader:
                 self._due.add(row.n)
                 continue
             self._settles.pop(row.n, None)
-            standing = yield from stand(link.store, row, link.now_ms)
+            standing = yield from stand(link.replica, row, link.now_ms)
             compared = self._logs.setdefault(row.n, _Compared(row.n, tag, standing, standing.scope))
             compared.standing = standing
             scope = compared.scope = standing.meet(compared.scope.first_week, bodies=compared.scope.bodies)

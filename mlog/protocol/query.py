@@ -29,7 +29,7 @@ _ROWS_AT_ONCE: Final = 32
 def serve_query(link: Link, row: LogRow, query: wire.Query) -> Generator[None, None, wire.Page]:
     """One page: at most `limit` entries, and about BUNDLE_SIZE_MAX_BYTES."""
     while True:
-        standing = yield from stand(link.store, row, link.now_ms)
+        standing = yield from stand(link.replica, row, link.now_ms)
         with link.store.reading():
             # Another process may have written since: digests and entries are to be of one moment.
             read = None if link.store.stale_weeks(row.n) else _read(link.store, row, query, standing.digests)

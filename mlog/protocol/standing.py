@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 from mlog.log.ids import Topic
 from mlog.log.merkle import segment_digest
 from mlog.log.receipts import Statement
+from mlog.log.replica import Replica
 from mlog.log.scope import Scope, bodies_root, entries_root, scope_of
-from mlog.log.store import Digest, LogRow, Store
+from mlog.log.store import Digest, LogRow
 from mlog.protocol import wire
 
 __all__ = ["SLICE_LOGS", "Standing", "stand"]
@@ -69,9 +70,12 @@ class Standing(NamedTuple):
         return Scope(max(self.scope.first_week, first_week), self.scope.bodies and bodies)
 
 
-def stand(store: Store, row: LogRow, now_ms: int) -> Generator[None, None, Standing]:
-    """Work out a standing; digests are made again where entries came, in slices."""
+def stand(replica: Replica, row: LogRow, now_ms: int) -> Generator[None, None, Standing]:
+    """Work out a standing; in slices, what was left for later is done first, and digests are made again."""
+    store = replica.store
     while True:
+        while replica.settle(row.n, now_ms):
+            yield
         with store.reading():
             stale = store.stale_weeks(row.n)
             if not stale:

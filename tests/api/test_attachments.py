@@ -14,6 +14,7 @@ from mlog.api import attachments
 from mlog.api.attachments import safe_name, state_of
 from mlog.api.home import Home
 from mlog.api.import_target import ChatReport, Target
+from mlog.api.matching import Run
 from mlog.errors import LimitExceeded, StoreError, UserError
 from mlog.formats import Chat, File, Provenance, Record, Skipped
 from mlog.log.bodies import Kind
@@ -203,6 +204,7 @@ def _import(
         lambda _: None,
         (None, "", set()),
         skipped.append,
+        Run(home.replica),
         dry_run=False,
     )
     for record in records:

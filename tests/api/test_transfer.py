@@ -259,6 +259,48 @@ def test_a_dry_run_of_a_folder_writes_nothing(opened: Home, tmp_path: Path) -> N
     assert opened.conversations() == []
 
 
+def _mail(number: int) -> str:
+    return (
+        f"From: ann@example.org\nMessage-ID: <{number}@x>\nDate: Mon, 4 May 2020 09:00:00 +0000\n"
+        f"MIME-Version: 1.0\nList-Id: <tea.example.org>\nSubject: tea\n\nsaid {number}\n"
+    )
+
+
+def test_a_folder_of_many_files_of_one_chat_takes_few_chains(opened: Home, tmp_path: Path) -> None:
+    # Each write reads all chains of its log, and a peer with more than 512 is compared in another way.
+    tree = _tree(tmp_path / "mail", {f"{number:03}.eml": _mail(number) for number in range(260)})
+    report = opened.import_tree(tree, Hints())
+    [chat] = report.chats
+    assert (chat.new, chat.known) == (260, 0)
+    assert [m.text.split()[-1] for m in opened.messages(chat.n)] == [str(number) for number in range(260)]
+    assert len(opened.store.chains(chat.n)) == 3
+    [again] = opened.import_tree(tree, Hints()).chats
+    assert (again.new, again.known) == (0, 260)
+    assert opened.verify() == []
+
+
+def test_files_are_found_beside_the_file_of_the_folder_that_names_them(opened: Home, tmp_path: Path) -> None:
+    head = {"kind": "conversation", "format": "mlog", "format_version": 1, "key": "x:1", "title": "one"}
+    line = {
+        "kind": "message",
+        "author": "ann",
+        "time_ms": 1,
+        "text": "look",
+        "files": [{"name": "a", "path": "a"}],
+    }
+    chats = {
+        f"{name}/chat.jsonl": f"{json.dumps(head)}\n{json.dumps(line | {'id': name * 16})}\n"
+        for name in ("aa", "bb")
+    }
+    files: dict[str, bytes | str] = {"aa/a": b"of aa", "bb/a": f"{json.dumps(head)}\n"}
+    report = opened.import_tree(_tree(tmp_path / "both", chats | files), Hints())
+    assert report.skipped == []
+    kept = [
+        opened.save(attached, tmp_path / attached.mid.hex()).read_bytes() for attached in opened.attachments()
+    ]
+    assert kept == [b"of aa", f"{json.dumps(head)}\n".encode()]
+
+
 class _Turns:
     """A format whose chats come in turns, from several files."""
 

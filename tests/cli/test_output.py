@@ -19,6 +19,7 @@ from mlog.cli.app import COMMANDS
 from mlog.cli.output import Console, Progress
 from mlog.protocol.events import Notice
 from tests.api.acquainted import accept, sync
+from tests.api.others import exchange, share
 from tests.api.peers import Peer, carry
 from tests.api.serving import join, served
 from tests.cli.conftest import Run, Stream
@@ -90,6 +91,20 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
         Peer(opened, "phone", 1)
     keep("status", "--calendar")
     keep("why", first)
+    for command in ("pin", "unpin", "mute", "unmute"):
+        keep(command, "y")
+    keep("label", "y", "summer")
+    keep("draft", "y", "Who brings")
+    keep("settings")
+    with mlog.open(home) as opened, mlog.open(tmp_path / "other") as other:
+        there = share(opened, other, opened.conversation("y").n)
+        told = opened.send(opened.conversation("y").n, "to somebody else").hex()
+        other.send(there, "from somebody else")
+        exchange(opened, other)
+        other.notes.mark_read(there)
+        exchange(opened, other)
+    keep("show", told)
+    keep("read", "y")
     keep("--home", tmp_path / "third", "trust", "export", tmp_path / "third.trust")
     keep("trust", "import", tmp_path / "third.trust")
     keep("trust", "list")

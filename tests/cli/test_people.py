@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,36 @@ def test_a_merge_never_takes_in_a_third_person_who_has_the_name(run, tmp_path: P
     assert refused.code == 1
     assert "you call somebody else 'ann' already" in refused.err
     assert "mlog people alias NAME irc:ann" in refused.err
+
+
+def test_the_report_of_an_import_says_what_to_do_and_doing_it_folds(run, tmp_path: Path):
+    (tmp_path / "WhatsApp Chat with Ann Lee.txt").write_text(
+        "[02/01/20, 10:00:00] Ann: tent\n[03/01/20, 10:00:00] Ben: tent too\n"
+        "[13/01/20, 10:00:00] Ann Lee: which tent would you like?\n"
+    )
+    (tmp_path / "#camp.log").write_text(IRC + "2020-01-13T10:00:00 <ann> which tent would you like?\n")
+    run("import", tmp_path / "#camp.log")
+    import_ = ("import", "--into", "#camp", tmp_path / "WhatsApp Chat with Ann Lee.txt")
+    shown = run(*import_, "--dry-run").out
+    assert "2 of them from another program" in shown
+    assert "1 perhaps the same as messages that are here, would be kept beside them:" in shown
+    assert "by 'whatsapp:Ann Lee', here by irc:ann" in shown.replace(
+        "whatsapp:Ann Lee,", "'whatsapp:Ann Lee',"
+    )
+    [advised] = [line.partition("mlog people ")[2] for line in shown.splitlines() if "mlog people" in line]
+    assert run("people", *shlex.split(advised.partition(" (at ")[0])).code == 0
+    [counts, total] = run("--json", *import_).records
+    assert (counts["new"], counts["same"], counts["unsure"], counts["unsure_at"]) == (0, 3, 0, [])
+    assert (total["same"], total["unsure"]) == (3, 0)
+
+
+def test_what_is_kept_beside_is_listed_for_programs(run, tmp_path: Path):
+    (tmp_path / "#other.log").write_text("2020-01-02T12:00:00 <ann> shall we take the tent?\n")
+    (tmp_path / "#later.log").write_text("2020-01-02T14:00:00 <ann> shall we take the tent?\n")
+    run("import", tmp_path / "#other.log")
+    plain = run("import", "--into", "#other", "--dry-run", tmp_path / "#later.log")
+    assert "stand here 2:00 hours earlier; if the file is of another time zone: --zone (at 1)" in plain.out
+    [counts, _] = run("--json", "import", "--into", "#other", tmp_path / "#later.log").records
+    assert counts["unsure_at"] == [
+        {"position": 1, "reason": "zone", "author": "irc:ann", "author_here": "irc:ann", "minutes": 120}
+    ]

@@ -46,7 +46,7 @@ def test_status_without_another_device_says_that_all_is_in_one_place(run, tea):
     result = run("status")
     assert result.code == 0
     assert "one place only" in result.err
-    assert "mlog trust" in result.err
+    assert "mlog pair" in result.err
 
 
 def test_status_says_what_to_do_about_a_device_that_was_never_met(run, tea):

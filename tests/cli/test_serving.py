@@ -112,7 +112,7 @@ def test_an_address_where_nobody_answers_exits_3(run, report):
 def test_without_a_known_device_a_person_is_told_what_to_do(run):
     result = run("sync")
     assert result.code == 1
-    assert "mlog trust" in result.err
+    assert "mlog pair" in result.err
 
 
 # -- serve -----------------------------------------------------------------------------------
@@ -260,9 +260,23 @@ def test_arguments_are_quoted_for_systemd():
     assert quote_for_systemd('50% of $HOME "x" \\') == '"50%% of $$HOME \\"x\\" \\\\"'
 
 
-def _plan(platform: str) -> Plan:
+def _plan(platform: str, **environment: str) -> Plan:
     home = Path("/data/my logs & more")
-    return plan_for(platform, {}, Path("/people/ann"), home, 501, python="/opt/a python")
+    return plan_for(platform, environment, Path("/people/ann"), home, 501, python="/opt/a python")
+
+
+@posix
+def test_the_service_finds_the_passphrase_where_the_command_does():
+    import plistlib
+
+    file = "/safe/my $100% phrase"
+    unit = _plan("linux", MLOG_PASSPHRASE_FILE=file).content.decode()
+    assert 'Environment="MLOG_PASSPHRASE_FILE=/safe/my $100%% phrase"\n' in unit
+    agent = plistlib.loads(_plan("darwin", MLOG_PASSPHRASE_FILE=file).content)
+    assert agent["EnvironmentVariables"] == {"MLOG_PASSPHRASE_FILE": file}
+    assert _plan("win32", MLOG_PASSPHRASE_FILE=file).install[0] == ("setx", "MLOG_PASSPHRASE_FILE", file)
+    for platform in ("linux", "darwin", "win32"):
+        assert "PASSPHRASE" not in _plan(platform).content.decode() + str(_plan(platform).install)
 
 
 def test_on_macos_it_is_a_launch_agent():

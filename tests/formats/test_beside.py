@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlog.formats.beside import Beside, file_type, folder_of
-from tests.formats.memory_tree import MemoryTree
+from tests.formats.trees import MemoryTree
 
 _TREE = MemoryTree(
     {"a/x.jpg": b"123", "a/File-1_b_2.png": b"", "a/caf\u00e9.pdf": b"", "a/m/y.ogg": b"", "b/z": b""}

@@ -67,3 +67,30 @@ def test_dates_that_are_the_same_in_both_orders_need_no_hint():
 )
 def test_days_that_do_not_exist_are_none(numbers: tuple[str, str, str]):
     assert day_of(*numbers) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "day"),
+    [
+        (("1403", "1", "1"), date(2024, 3, 20)),
+        (("1403", "12", "30"), date(2025, 3, 20)),
+        (("1357", "11", "22"), date(1979, 2, 11)),
+        (("1402", "12", "30"), None),
+        (("1402", "13", "1"), None),
+        (("1402", "7", "31"), None),
+        (("1402", "0", "1"), None),
+    ],
+)
+def test_years_of_the_persian_calendar_are_converted(written: tuple[str, str, str], day: date | None):
+    assert day_of(*written) == (None if day is None else day.toordinal())
+
+
+def test_every_day_of_the_persian_calendar_follows_the_one_before():
+    days = [
+        day_of(str(year), str(month), str(day))
+        for year in range(1343, 1473)
+        for month in range(1, 13)
+        for day in range(1, 32)
+    ]
+    known = [day for day in days if day is not None]
+    assert known == list(range(known[0], known[-1] + 1))

@@ -17,7 +17,7 @@ from mlog.formats.google_chat import GoogleChatImporter, GoogleChatTreeImporter
 from mlog.formats.identity import of_id
 from mlog.log.bodies import Kind
 from mlog.log.ids import MessageId
-from tests.formats.memory_tree import MemoryTree
+from tests.formats.trees import MemoryTree
 
 _ANN = {"name": "Ann", "email": "ann@example.org", "user_type": "Human"}
 

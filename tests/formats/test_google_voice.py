@@ -17,7 +17,7 @@ from mlog.formats import TREE_IMPORTERS, Chat, Hints, Item, Provenance, Record, 
 from mlog.formats.google_voice import GoogleVoiceImporter, GoogleVoiceTreeImporter
 from mlog.limits import HTML_FILE_SIZE_MAX_BYTES
 from mlog.log.bodies import Kind
-from tests.formats.memory_tree import MemoryTree
+from tests.formats.trees import MemoryTree
 
 _ME = '<a class="tel" href="tel:+17325550000"><abbr class="fn" title="">Me</abbr></a>'
 _ANN = '<a class="tel" href="tel:+17325550101"><span class="fn">Ann\nLee</span></a>'

@@ -62,6 +62,19 @@ STYLES = {
             (Kind.EVENT, "", "mode/#x [+o ann]  by ChanServ"),
         ],
     ),
+    "Textual and The Lounge": (
+        (
+            "[2024-01-31T09:14:05+0100] <ann> hi\n[2024-01-31T09:14:06+0100] • ann waves\n"
+            "[2024-01-31T08:14:07.123Z] *** ben (b@example.org) joined\n"
+            "[2024-01-31T08:14:08.123Z] *** ben (b@example.org) quit (bye)\n"
+        ),
+        [
+            (Kind.MESSAGE, "ann", "hi"),
+            (Kind.ACTION, "ann", "waves"),
+            (Kind.JOIN, "ben", "ben (b@example.org) joined"),
+            (Kind.PART, "ben", "ben (b@example.org) quit (bye)"),
+        ],
+    ),
     "corpus": (
         (
             "tea 2018-05-29 [21:20:37] <ann>\t  two spaces \ntea 2018-05-29 [21:20:38] <ben> one \n"

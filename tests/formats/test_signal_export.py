@@ -18,7 +18,7 @@ from mlog.errors import InvalidInput
 from mlog.formats import Chat, Hints, Item, Record, Skipped, Source, detect
 from mlog.formats.signal_export import SignalImporter
 from mlog.log.bodies import Kind
-from tests.formats.memory_tree import MemoryTree
+from tests.formats.trees import MemoryTree
 
 
 def items_of(raw: str | bytes, name: str = "data.json", **more: Any) -> list[Item]:

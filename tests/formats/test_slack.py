@@ -16,6 +16,7 @@ from mlog.formats.identity import of_id
 from mlog.formats.slack import SlackImporter
 from mlog.log.bodies import Kind
 
+from .hostile import broken, read_all, values
 from .trees import MemoryTree
 
 USERS = [
@@ -55,6 +56,25 @@ def test_message_has_name_id_time_and_identity():
         position=1,
         uid="slack:U1",
     )
+
+
+def test_a_folder_of_one_channel_is_read_by_itself_and_no_other_file_with_a_day_as_its_name():
+    tree = MemoryTree({"2020-01-02.json": json.dumps([row("1577934245.000200")]).encode()}, name="tea")
+    items = read(tree)
+    assert items[0] == Chat(key="slack:#tea", title="#tea")
+    assert [item.author for item in items if isinstance(item, Record)] == ["U1"]
+    assert SlackImporter().claim(MemoryTree({"2020-01-02.json": b"[1]"})) == ()
+
+
+def test_files_that_are_gone_are_lines_and_no_attachments():
+    files = [
+        {"id": "F1", "mode": "tombstone"},
+        {"id": "F2", "mode": "hidden_by_limit"},
+        {"id": "F3", "name": "a"},
+    ]
+    [record] = records([row("1577934245.000200", text="", files=files)])
+    assert record.files == (File(name="a"),)
+    assert record.text == "[file: deleted]\n[file: hidden by Slack, as the workspace's plan has it]"
 
 
 @pytest.mark.parametrize(
@@ -164,62 +184,19 @@ def test_broken_files_are_reported_and_the_rest_is_read():
     assert {item.file for item in items if isinstance(item, Skipped)} == {"users.json", "tea/2020-01-02.json"}
 
 
-_json = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(1 - 2**63, 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=6),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    *(
-                        "user",
-                        "text",
-                        "ts",
-                        "type",
-                        "subtype",
-                        "reactions",
-                        "users",
-                        "count",
-                        "name",
-                        "files",
-                        "id",
-                    ),
-                    *(
-                        "size",
-                        "edited",
-                        "thread_ts",
-                        "attachments",
-                        "blocks",
-                        "elements",
-                        "profile",
-                        "members",
-                    ),
-                ]
-            ),
-            inner,
-            max_size=6,
-        )
-    ),
-    max_leaves=30,
+_json = values(
+    "user text ts type subtype reactions users count name files id size edited thread_ts "
+    "attachments blocks elements profile members"
 )
 
 
 @given(_json, _json, _json, st.integers(0, 300), st.binary(max_size=3))
 def test_any_json_and_any_damage_gives_items(users: Any, channels: Any, rows: Any, at: int, damage: bytes):
     tree = tree_of({"tea/2020-01-02.json": [rows, row("1.0")]}, users=users, channels=channels)
-    for item in read(tree):
-        if isinstance(item, Record):
-            (item.text + item.author).encode()
-    for name, data in tree.files.items():
-        tree.files[name] = data[:at] + damage + data[at + 1 :]
-    read(tree)
-    for name, data in tree.files.items():
-        tree.files[name] = data[:at]
-    read(tree)
+    read_all(read(tree))
+    damaged = {name: list(broken(data, at, damage)) for name, data in tree.files.items()}
+    for kind in range(2):
+        read_all(read(MemoryTree({name: versions[kind] for name, versions in damaged.items()})))
 
 
 @pytest.mark.corpus

@@ -154,6 +154,15 @@ def test_a_link_and_a_name_twice_in_an_archive_are_left_out(tmp_path: Path) -> N
     tree.close()
 
 
+def test_a_file_without_a_name_is_left_out(tmp_path: Path) -> None:
+    path = _zip(tmp_path / "a.zip", {"x": b"1", "chat": b"hi"})
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"\0\0\0x", b"\0\0\0\0"))
+    with closing(ZipArchive(path)) as tree:
+        assert list(tree.names) == ["chat"]
+        assert [reason for _, reason in tree.left_out] == ["its name leads out of the archive"]
+
+
 def test_only_zip_archives_are_trees(tmp_path: Path) -> None:
     plain = tmp_path / "chat.zip"
     plain.write_bytes(b"hello")

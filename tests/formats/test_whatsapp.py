@@ -19,7 +19,7 @@ from mlog.formats import Chat, Hints, Item, Record, Skipped, Source, detect
 from mlog.formats.whatsapp import WhatsAppImporter
 from mlog.limits import MESSAGE_LINES_SIZE_MAX_BYTES
 from mlog.log.bodies import Kind
-from tests.formats.memory_tree import MemoryTree
+from tests.formats.trees import MemoryTree
 
 
 def items_of(
@@ -68,6 +68,8 @@ def moment(record: Record) -> str:
         ("31.12.2023 15:04 -", "2023-12-31 15:04:00"),
         ("2023-12-31 15 h 04 -", "2023-12-31 15:04:00"),
         ("31/12/23 15:04:05:", "2023-12-31 15:04:05"),
+        ("15:04, 31/12/2023 -", "2023-12-31 15:04:00"),
+        ("۱۴۰۲/۱۰/۱۰،\u200f ۱۵:۰۴ -", "2023-12-31 15:04:00"),
     ],
 )
 def test_stamps_of_all_regions_are_read(stamp: str, told: str):

@@ -10,9 +10,8 @@ from typing import BinaryIO
 class MemoryTree:
     """A folder whose files are given."""
 
-    name = "export"
-
-    def __init__(self, files: Mapping[str, bytes]) -> None:
+    def __init__(self, files: Mapping[str, bytes], name: str = "export") -> None:
+        self.name = name
         self.files = dict(files)
         self.names = sorted(files)
 

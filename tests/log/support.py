@@ -257,6 +257,11 @@ def any_body(kind: Kind) -> st.SearchStrategy[Body]:
                 index=st.integers(0, 2**32 - 1),
                 data=st.binary(min_size=1, max_size=64),
             )
+        case Kind.READ:
+            chains = st.builds(
+                bodies.ReadChain, chain=st.binary(min_size=8, max_size=8).map(bytes.hex), seq=counts
+            )
+            return st.builds(bodies.Read, chains=st.lists(chains, max_size=3).map(tuple))
         case Kind.PRIVATE:
             return st.builds(bodies.Private, change=st.binary(min_size=1, max_size=64))
         case Kind.ADMIT:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlog.adapters.sqlite import SqliteStore
+from mlog.log import intake
 from mlog.log.entry import Sealed
 from mlog.log.ids import EntryId
 from mlog.log.memory import MemoryStore
@@ -134,7 +135,7 @@ def parcels(draw: st.DrawFn, max_steps: int = 12) -> Parcels:
     return Parcels(history, entries, ways)
 
 
-def check_any_way(drawn: Parcels, *stores: Store) -> None:
+def check_any_way(drawn: Parcels, *stores: Store) -> dict[str, object]:
     seen: list[dict[str, object]] = []
     for way, store in zip(drawn.ways, stores, strict=True):
         with store.transaction():
@@ -146,6 +147,7 @@ def check_any_way(drawn: Parcels, *stores: Store) -> None:
         assert list(verify_search(replica, thorough=True)) == []
         seen.append(facts(replica))
     assert seen[0] == seen[1]
+    return seen[0]
 
 
 @given(parcels())
@@ -158,6 +160,14 @@ def test_any_cut_into_parts_and_batches_gives_the_same_replica(drawn: Parcels):
 @given(parcels(max_steps=20))
 def test_any_cut_into_parts_and_batches_gives_the_same_replica_5000_times(drawn: Parcels):
     check_any_way(drawn, MemoryStore(), MemoryStore())
+
+
+@given(parcels())
+def test_what_is_left_for_later_gives_the_same_replica(drawn: Parcels):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intake, "_FOLDED_COST", 0)
+        later = check_any_way(drawn, MemoryStore(), MemoryStore())
+    assert check_any_way(drawn, MemoryStore(), MemoryStore()) == later
 
 
 @settings(max_examples=25)

@@ -508,6 +508,17 @@ def test_arrivals_and_weeks_are_walked_in_their_orders(store: Store, limit: int)
     assert by_id == ns(sorted(of_week, key=lambda r: r.id))
 
 
+def test_rows_are_read_without_their_bodies_and_bodies_without_their_rows(store: Store):
+    absent = row(3, body=None, state=BodyState.NOT_FETCHED)
+    sealed = row(2, chain=0, kind=0, seq=0, time_ms=0, rank=0, body=b"\xffsealed", state=BodyState.SEALED)
+    put(store, row(1, mid=mid_of(1), body=b'{"text":"x"}'), sealed, absent)
+    light = row(1, mid=mid_of(1), body=None)
+    assert store.rows([1, 3, 4], bodies=False) == {1: light, 3: absent}
+    assert store.by_mid(1, [mid_of(1)], bodies=False) == {mid_of(1): [light]}
+    assert store.bodies([1, 2, 3, 4]) == {1: b'{"text":"x"}', 2: b"\xffsealed"}
+    assert store.rows([1])[1].body == b'{"text":"x"}'
+
+
 def test_by_mid_finds_native_and_imported_entries(store: Store):
     native = MessageId(id_of(1)[:16])
     put(

@@ -25,7 +25,9 @@ from mlog.protocol.beacon import (
     PairKeys,
     beacon_tags,
     decode_txt,
+    decode_waiting,
     encode_txt,
+    encode_waiting,
     hour_of,
     pair_keys,
     random_instance,
@@ -369,3 +371,10 @@ def test_the_vectors_are_what_the_code_makes_and_recognises() -> None:
 def test_a_record_that_the_vectors_call_invalid(case: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         decode_txt({key.encode(): bytes.fromhex(value) for key, value in case["txt"].items()})
+
+
+def test_a_device_that_waits_to_be_paired_says_what_the_vector_says() -> None:
+    addresses = tuple(_VECTORS["addresses"])
+    expected = {key.encode(): bytes.fromhex(value) for key, value in _VECTORS["waits_to_be_paired"].items()}
+    assert encode_waiting(addresses) == expected
+    assert decode_waiting(expected) == addresses

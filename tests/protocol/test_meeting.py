@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from mlog.protocol.events import (
     Closed,
     Decide,
     Effect,
+    Event,
     Leave,
     Meet,
     Opened,
@@ -268,6 +270,54 @@ def test_a_node_that_dials_does_not_answer_a_try():
     two.handle(two.a, Opened(session=9))
     sent, _ = answers(two.a.node.handle(Received(9, first_message(KEY)), two.now_ms))
     assert sent == []
+
+
+class Relay(Two):
+    """What goes between the two passes through somebody who has not the code.
+
+    Args:
+        change: What becomes of each message; it keeps what it sees.
+    """
+
+    def __init__(self, change: Callable[[int, bytes], bytes] = lambda _, data: data):
+        super().__init__()
+        self.seen: list[bytes] = []
+        self._change = change
+
+    def _post(self, end: End, event: Event, delay_ms: int, number: int) -> None:
+        if isinstance(event, Received):
+            self.seen.append(event.data)
+            event = Received(event.session, self._change(len(self.seen) - 1, event.data))
+        super()._post(end, event, delay_ms, number)
+
+
+def test_a_relay_that_passes_all_on_learns_no_name_and_no_key():
+    relay = Relay()
+    relay.open()
+    relay.join()
+    relay.handle(relay.a, Decide(yes=True))
+    relay.run()
+    assert [type(last(end)) for end in relay.ends] == [Paired, Paired]
+    seen = b"".join(relay.seen)
+    for end in relay.ends:
+        keys = end.replica.device_keys
+        for known in (keys.id, keys.noise_public, keys.hpke_public[:32], b"desk", b"Ann"):
+            assert known not in seen
+
+
+@pytest.mark.parametrize("at", range(7))
+def test_a_relay_that_changes_one_bit_of_one_message_has_nobody_paired(at: int):
+    def flip(number: int, data: bytes) -> bytes:
+        return data[:-1] + bytes([data[-1] ^ 1]) if number == at else data
+
+    relay = Relay(flip)
+    relay.open()
+    relay.join()
+    relay.handle(relay.a, Decide(yes=True))
+    relay.run()
+    # Of the last message, the yes that says that all is stored, only the other end lacks the knowledge.
+    assert relay.known() == [int(at == 6), 0]
+    assert isinstance(last(relay.b), Ended)
 
 
 # -- ends ------------------------------------------------------------------------------------

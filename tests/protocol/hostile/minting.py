@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -245,6 +246,23 @@ class Mint:
         return [
             self._make(chain, kind, b'{"text":"%d%s"}' % (n, words.encode()), signed=signed[n], **fields)
             for n in range(count)
+        ]
+
+    def run(
+        self, kind: int, said: Sequence[bytes], *, mids: Sequence[bytes] = (), **fields: Any
+    ) -> list[Sealed]:
+        """A chain of entries with these bodies, and a signature at its end and at each bundle's."""
+        chain = _Chain(self._own[0].id, self._own[0], Incarnation(self._rng.randbytes(8)))
+        return [
+            self._make(
+                chain,
+                kind,
+                body,
+                signed=n + 1 == len(said) or (n + 1) % limits.BUNDLE_ENTRIES_MAX == 0,
+                mid=mids[n][:16] if mids else None,
+                **fields,
+            )
+            for n, body in enumerate(said)
         ]
 
     def _any(self, chain: _Chain) -> Sealed:

@@ -19,7 +19,7 @@ from mlog.log.memory import MemoryStore
 from mlog.log.peers import SyncState
 from mlog.log.replica import Replica
 from mlog.log.scope import Scope, bodies_root, entries_root
-from mlog.log.store import LogKind
+from mlog.log.store import BodyState, LogKind
 from mlog.log.verify import Finding, verify_log
 from mlog.log.words import searchable
 from mlog.protocol import vector, wire
@@ -155,7 +155,7 @@ def receipts_roots() -> bytes:
 
 def stand_of(victim: Victim, log: int) -> Standing:
     row = next(row for row in victim.store.logs() if row.n == log)
-    steps = stand(victim.store, row, victim.now_ms)
+    steps = stand(victim.replica, row, victim.now_ms)
     while True:
         try:
             next(steps)
@@ -575,6 +575,56 @@ def test_hundreds_of_the_longest_entries_that_one_late_signature_vouches_for_are
     assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
 
 
+def test_erasures_of_the_longest_texts_are_done_in_slices(victim: Victim):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    words = " ".join(f"word{n}" for n in range(20_000))
+    chain = mint.chain(40, every=1, words=words)
+    for at in range(0, 40, 4):
+        far.send(3, chain[at : at + 4])
+    erasures = mint.run(Kind.ERASURE, [bodies.encode(bodies.Erasure(of=s.id[:16].hex())) for s in chain])
+    victim.worst = 0.0
+    ticks = victim.events["Tick"]
+    # The last of these has the one signature.
+    far.send(3, erasures)
+    assert victim.events["Tick"] - ticks >= 10
+    found = victim.store.find(3, [said.id for said in chain]).values()
+    assert {row.state for row in found} == {BodyState.ERASED}
+    assert not victim.store.search("word7", 3, 10)
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+    # Nothing is compared before that is done.
+    assert not victim.replica.settle(3, victim.now_ms)
+    assert not [event for event in verify_log(victim.replica, 3) if isinstance(event, Finding)]
+
+
+def test_an_erasure_of_thousands_of_edits_is_done_in_slices(victim: Victim):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    said = mint.entry(Kind.MESSAGE, b'{"text":"at first"}')
+    of = said.id[:16].hex()
+    edits = mint.run(Kind.EDIT, [bodies.encode(bodies.Edit(of=of, text=f"edit {n}")) for n in range(3000)])
+    far.send(3, [said, *edits])
+    victim.worst = 0.0
+    ticks = victim.events["Tick"]
+    far.send(3, [mint.entry(Kind.ERASURE, bodies.encode(bodies.Erasure(of=of)))])
+    assert victim.events["Tick"] - ticks >= 5
+    found = victim.store.rows([*range(1, victim.store.next_n())]).values()
+    assert {row.state for row in found if row.kind == Kind.EDIT} == {BodyState.ERASED}
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+
+
+def test_claims_of_the_longest_messages_are_compared_with_them_in_slices(victim: Victim):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    chain = mint.chain(80, every=1, words="w" * 120_000)
+    for at in range(0, 80, 4):
+        far.send(3, chain[at : at + 4])
+    claims = mint.run(Kind.MESSAGE, [b'{"text":"%d"}' % n for n in range(80)], mids=[s.id for s in chain])
+    victim.worst = 0.0
+    ticks = victim.events["Tick"]
+    far.send(3, claims)
+    assert victim.events["Tick"] - ticks >= 3
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+    assert not [event for event in verify_log(victim.replica, 3) if isinstance(event, Finding)]
+
+
 def test_hundreds_of_entries_at_one_place_of_a_chain_are_read_in_good_time(victim: Victim):
     far, mint = attacker(victim), mint_of(victim, 3)
     incarnation = mint.chain(1)
@@ -590,6 +640,29 @@ def test_hundreds_of_entries_at_one_place_of_a_chain_are_read_in_good_time(victi
     (fork,) = victim.store.forks(3)
     assert [fork.one, fork.other] == sorted(sealed.id for sealed in forks)[:2]
     assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+
+
+def test_many_chains_that_name_a_late_entry_are_not_opened_to_place_it(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    late = mint.chain(3)
+    # As if each came right after it, in a chain of its own.
+    elsewhere, named = EntryId(bytes([7]) * 32), {late[1].id}
+    others = [mint.entry(Kind.MESSAGE, b'{"text":"%d"}' % n, 2, elsewhere, parents=named) for n in range(300)]
+    far.send(3, others)
+    opened: list[bytes] = []
+    open_header = entry.open_header
+
+    def noted(keys: LogKeys, outer: bytes) -> tuple[entry.Header, EpochKeys]:
+        opened.append(outer)
+        return open_header(keys, outer)
+
+    monkeypatch.setattr(entry, "open_header", noted)
+    for at in (1, 2, 0):
+        far.send(3, [late[at]])
+    assert not victim.store.scan_unopened(3, 0, 1)
+    assert len(opened) < 20
 
 
 def test_nobody_gives_another_epoch_0(victim: Victim):
