@@ -47,7 +47,7 @@ Answers: TypeAlias = Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], N
 _PATH_SIZE_MAX_BYTES: Final = 100
 """Of a Unix socket: 104 on macOS, 108 on Linux, each with a zero byte at the end."""
 
-_FOLLOWS: Final = frozenset({"follow", "pair"})
+_FOLLOWS: Final = ("follow", "pair")
 """The requests that end when their asker is gone."""
 
 

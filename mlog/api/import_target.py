@@ -91,7 +91,6 @@ class Target:
         skip: Takes what could not be kept.
 
     Attributes:
-        pending, pending_size: What waits for its batch.
         names_files: Attachments wait to be read.
     """
 
@@ -152,12 +151,12 @@ class Target:
         Args:
             beside: The file of the tree that names the attachments that follow, if it is another one.
         """
+        if self._matcher is not None:
+            self._put_all(self._matcher.come_from((provenance.format, self._chat.key)))
         self._from = provenance
         if beside is not None:
             assert not self.names_files, "they are found beside the file before"
             self._beside = beside
-        if self._matcher is not None:
-            self._put_all(self._matcher.come_from((provenance.format, self._chat.key)))
         if provenance not in self._sources and len(self._sources) >= limits.IMPORT_SOURCES_MAX:
             self._begin_chain()
         self._src = self._sources.setdefault(provenance, len(self._sources))
@@ -176,7 +175,6 @@ class Target:
         if self._matcher is not None:
             self._put_all(self._matcher.rest())
         self._write_batch()
-        self.names_files = False
 
     def _put_all(self, decided: Iterable[Matched]) -> None:
         counts = self._counts
@@ -211,6 +209,8 @@ class Target:
         batch, self._batch = self._batch, []
         large = self._pending_size >= limits.IMPORT_BATCH_SIZE_BYTES
         self._pending = self._pending_size = 0
+        # Of what waits to be compared something may name files too.
+        self.names_files = self.names_files and self._matcher is not None and self._matcher.waiting > 0
         if not batch:
             return
         if self._dry_run:
@@ -229,7 +229,8 @@ class Target:
         self.flush()
         if self._counts.created and self._chat.titled:
             titles = {row.n: row.title for row in self._replica.store.logs()}
-            if not titles[self._counts.n]:
+            # A conversation that the disk had no room for is not there.
+            if titles.get(self._counts.n) == "":
                 now = self._now_ms()
                 title = bodies.Title(title=self._counts.title)
                 self._replica.write(self._counts.n, [Draft(Kind.TITLE, title, now)], now)

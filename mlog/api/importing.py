@@ -203,9 +203,9 @@ class _Taker:
         self._dry_run = dry_run
         self._used = set[str]() if used is None else used
         self._targets: dict[str, Target] = {}
-        self._run = Run(replica)
         self._waiting: dict[Target, tuple[int, int]] = {}
         self._rows = self._size = 0
+        self._run = Run(replica)
 
     def take(self, items: Iterator[Item], first: Provenance, beside: str = "", *, ends: bool = True) -> None:
         """All of them.

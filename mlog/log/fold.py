@@ -35,9 +35,11 @@ from mlog.log.entry import NO_ENTRY, Header, stated_size
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.private_cache import forget_private
 from mlog.log.store import (
+    FORGOTTEN,
     BodyState,
     DeviceRow,
     EntryRow,
+    Forgotten,
     LogKind,
     Place,
     Position,
@@ -132,6 +134,7 @@ class Fold:
 
     Attributes:
         met: Kinds of the entries that came, or whose place changed; the caller clears it.
+        left_out: Chain rows of entries that came and did not count; the caller clears it.
     """
 
     def __init__(
@@ -150,6 +153,7 @@ class Fold:
         self._cuts = cuts
         self._erasers = erasers
         self.met: set[int] = set()
+        self.left_out: set[int] = set()
 
     def fold(
         self,
@@ -171,6 +175,7 @@ class Fold:
         out = self._cuts(state.n).quarantined(o.row for o in opened)
         for n in out:
             self._store.set_hidden(n, True)
+        self.left_out.update(o.row.chain for o in opened if o.row.n in out)
         if out:
             # What they say was said by others, or is not said at all.
             opened, first = [o for o in opened if o.row.n not in out], frozenset()
@@ -359,17 +364,18 @@ class Fold:
         targets = {reference.n: reference.target for reference in references}
         rows = self._store.rows(targets, bodies=False)
         authors = self._authors(state.n, {row.chain for row in rows.values()})
-        erased: list[int] = []
-        for n, group in targets.items():
-            who = erasers.get(group, ())
-            if rows[n].state != BodyState.ERASED and (None in who or authors.get(rows[n].chain) in who):
-                erased.append(n)
+        erased = [
+            n
+            for n, group in targets.items()
+            if rows[n].state != BodyState.ERASED
+            and (None in (who := erasers.get(group, ())) or authors.get(rows[n].chain) in who)
+        ]
         self._erase(state, erased, budget)
 
     def erasers_of(self, log: int, groups: Set[MessageId]) -> dict[MessageId, set[DeviceId | None]]:
         """Who erased these groups of chunks; among them None where whoever wrote them does not matter."""
         references = self._store.references_to(log, groups, _ERASURES) if groups else []
-        rows = self._store.rows({reference.n for reference in references}, bodies=False)
+        rows = self._store.rows({reference.n for reference in references})
         out, anyones = self._cuts(log).quarantined(rows.values()), self._erasers(log, list(rows.values()))
         authors = self._authors(log, {row.chain for row in rows.values()})
         found: dict[MessageId, set[DeviceId | None]] = {}
@@ -432,13 +438,15 @@ class Fold:
             store.change_unsettled(state.n, Task.FOLD, later, ())
         read = store.bodies(texts)
         authors = self._authors(state.n, {row.chain for of in chosen.values() for rows in of for row in rows})
-        erased: list[int] = []
+        pending = bool(store.unsettled(state.n, Task.ERASE, 1))
+        erased, kept = list[int](), list[int]()
         for rows, changing in chosen.values():
             for row in rows:
                 row.body = read.get(row.n)
             folded = fold_message(rows, changing, authors, out, anyones)
             present = [row for row in (*rows, *changing) if row.state != BodyState.ERASED]
             erased += [row.n for row in present if row.n in folded.erased]
+            kept += [row.n for row in present if row.n not in folded.erased] if pending else []
             for row in rows:
                 if row.state == BodyState.ERASED and row.n not in folded.erased and row.kind in SPOKEN:
                     self._want_again(row)
@@ -447,6 +455,9 @@ class Fold:
                 edit = folded.edits.get(row.n, 0)
                 if row.edit != edit:
                     store.set_edit(row.n, edit)
+        if kept:
+            # An erasure that counts no more takes nothing away later.
+            store.change_unsettled(state.n, Task.ERASE, (), kept)
         return cost + self._erase(state, erased, None if budget is None else budget - cost)
 
     def _erase(self, state: LogState, ns: Sequence[int], budget: int | None) -> int:
@@ -459,21 +470,42 @@ class Fold:
                 if budget is not None and cost >= budget:
                     left = part[at:] + left
                     break
-                if n in rows:
+                if n in rows and rows[n].state != BodyState.ERASED:
                     self._erase_body(rows[n])
                     cost += 2 + len(rows[n].body or b"") // _ERASED_COST_BYTES
         if left:
             self._store.change_unsettled(state.n, Task.ERASE, [(n, 0) for n in left], ())
         return cost
 
-    def _erase_body(self, row: EntryRow) -> None:
+    def expire(self, state: LogState, rows: Sequence[EntryRow]) -> int:
+        """Forget bodies whose time is over, with edits and files of messages; how many that were.
+
+        See mlog/log/expiry.py.
+        """
+        said = {row.message: row for row in rows if row.kind in SPOKEN}
+        changes = changes_of(self._store, state.n, said.keys()) if said else {}
+        found = (*rows, *(change for changing in changes.values() for change in changing))
+        authors = self._authors(state.n, {row.chain for row in found})
+        gone = {row.n: row for row in rows}
+        for mid, changing in changes.items():
+            for change in changing:
+                own = authors.get(change.chain) == authors.get(said[mid].chain)
+                if own and change.kind in _ERASED_WITH and change.state not in FORGOTTEN:
+                    gone[change.n] = change
+        named = self._store.references([n for n, row in gone.items() if row.kind == Kind.EDIT])
+        for row in gone.values():
+            self._erase_body(row, BodyState.EXPIRED)
+        self._fold_messages(state, {mid for mids in named.values() for mid in mids}, frozenset())
+        return len(gone)
+
+    def _erase_body(self, row: EntryRow, state: Forgotten = BodyState.ERASED) -> None:
         text = text_of(readable_body(row.kind, row.body))
         devices = {chain.n: chain.device for chain in self._store.chain_rows([row.chain])}
         if not self.is_whole(row, devices):
             # The index takes away what it is told: other words than it holds would harm it.
             self._store.distrust_words()
             text = None
-        self._store.erase_body(row.n, searchable(text) if text else None)
+        self._store.erase_body(row.n, searchable(text) if text else None, state)
 
     def _want_again(self, row: EntryRow) -> None:
         """What erased a text counts no more: others may still have it."""

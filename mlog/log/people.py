@@ -87,7 +87,7 @@ class People:
         self._subjects: dict[Topic, DeviceId] = {}
         self._revoked: dict[DeviceId, Person] = {}
         self._contacts: dict[Topic, Contact] | None = None
-        self._private: tuple[int | None] | None = None
+        self._private: int | None = None
         self._roots: dict[int, Root] = {}
         self._epochs: dict[int, EpochKeys] = {}
         self._cuts: dict[int, Cuts] = {}
@@ -219,8 +219,11 @@ class People:
                 root = self._root(row) if row.kind == LogKind.PRIVATE and row.secret else None
                 if root is not None and person is not None and root.founder == person.founder:
                     found.append((root.row.time_ms, row.topic, row.n))
-            self._private = (min(found)[2] if found else None,)
-        return self._private[0]
+            if not found:
+                # Its first entry may be on its way; nobody says so when it comes.
+                return None
+            self._private = min(found)[2]
+        return self._private
 
     def contacts(self) -> Mapping[Topic, Contact]:
         """The persons whom this one accepted."""

@@ -1,4 +1,4 @@
-"""What the private state says: names, labels, pins, mute, read positions, drafts and settings.
+"""What the private state says: labels, pins, mute, read positions, drafts and settings.
 
 The document is one flat map (mlog/log/private_document.py). What could be set twice while two
 devices are apart has a key of its own for each label, device or conversation, so nothing that one
@@ -8,7 +8,6 @@ of them sets is lost:
     label/TOPIC/NAME             true
     read/TOPIC/DEVICE            how far this device has read each chain; of all devices the most counts
     draft/TOPIC/DEVICE           a text; writing one takes those away that its writer knew
-    name/DEVICE                  what I call the person for whom this device stands
     setting/NAME                 true or false
 
 TOPIC and DEVICE are in hexadecimal. Other keys, and values of another type, are kept and not read.
@@ -36,7 +35,6 @@ __all__ = [
     "draft_key",
     "label_key",
     "mute_key",
-    "name_key",
     "pin_key",
     "read_key",
     "read_values",
@@ -69,7 +67,6 @@ class PrivateState(msgspec.Struct, kw_only=True):
     """All that I noted, as my devices agree on it."""
 
     conversations: dict[Topic, ConversationState] = {}
-    names: dict[DeviceId, str] = {}
     settings: dict[str, bool] = {}
 
     def of(self, topic: bytes) -> ConversationState:
@@ -90,8 +87,6 @@ def read_values(values: Mapping[str, Value]) -> PrivateState:
         try:
             if area == "setting" and isinstance(value, bool):
                 state.settings[rest] = value
-            elif area == "name" and isinstance(value, str):
-                state.names[DeviceId(_hex(rest, 32))] = value
             else:
                 _note(state, area, Topic(_hex(subject, 16)), more, value)
         except InvalidInput:
@@ -158,10 +153,6 @@ def read_key(topic: bytes, device: bytes) -> str:
 
 def draft_key(topic: bytes, device: bytes) -> str:
     return f"draft/{topic.hex()}/{device.hex()}"
-
-
-def name_key(device: bytes) -> str:
-    return f"name/{device.hex()}"
 
 
 def setting_key(name: str) -> str:

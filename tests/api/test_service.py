@@ -494,6 +494,9 @@ _SENSELESS: list[tuple[dict[str, Any], str]] = [
     ({"do": "fetch", "conversation": "Garden"}, "'ids' are"),
     ({"do": "fetch", "conversation": "Garden", "ids": ["0" * 64], "timeout_s": 0}, "'timeout_s'"),
     ({"do": "sync", "target": 7}, "'target' is a text"),
+    ({"do": "pair", "type": 3}, "this is no pairing"),
+    ({"do": "pair", "secret": "one two"}, "a code has 6 words"),
+    ({"do": "decide", "yes": "of course"}, "'yes' is true or false"),
 ]
 
 

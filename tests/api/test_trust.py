@@ -337,7 +337,7 @@ def test_a_forgotten_device_is_trusted_again_by_its_file(older: Home, younger: H
     assert devices.forget_device(older, other.device.hex()[:6]).device == other.device
     assert older.store.peers() == []
     assert [device.peer for device in devices.devices(older)] == [False, False]
-    with pytest.raises(UserError, match="trust import"):
+    with pytest.raises(UserError, match="mlog pair"):
         devices.forget_device(older, other.name)
     trust.import_trust(older, _file(younger))
     assert [device.peer for device in devices.devices(older)] == [False, True]

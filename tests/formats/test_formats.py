@@ -16,6 +16,8 @@ from mlog.errors import InvalidInput, UserError
 from mlog.formats import EXPORTERS, IMPORTERS, Chat, Record, Skipped, Source, detect, exporter, importer
 from mlog.limits import SNIFF_SIZE_BYTES
 
+from .signal_page import message, page, reacted
+
 SAMPLES = {
     "mlog": (
         b'{"kind":"conversation","format":"mlog","format_version":1,"key":"k","title":"t"}\n'
@@ -158,18 +160,43 @@ def _mailbox(count: int) -> Iterator[bytes]:
         )
 
 
+def _room(count: int) -> Iterator[bytes]:
+    yield b'{"room_name":"t","exported_by":"a","messages":['
+    for number in range(count):
+        yield (
+            b'%s{"type":"m.room.message","sender":"@a:b","room_id":"!r:b","event_id":"$%d","origin_server_ts":1,'
+            b'"content":{"msgtype":"m.text","body":"this is %d"}}' % (b"," * (number > 0), number, number)
+        )
+    yield b"]}"
+
+
+def _page(count: int) -> Iterator[bytes]:
+    before, after = page("|").split(b"|")
+    one = message("the same words", reactions=[reacted("👍", "Ben")]).encode()
+    yield before
+    for _ in range(count):
+        yield one
+    yield after
+
+
 @pytest.mark.parametrize(
-    ("name", "parts", "count"),
-    [("irc", _log, 17_000), ("telegram", _telegram, 5_000), ("mbox", _mailbox, 200)],
+    ("name", "parts", "count", "each"),
+    [
+        ("irc", _log, 17_000, 1),
+        ("telegram", _telegram, 5_000, 1),
+        ("mbox", _mailbox, 200, 1),
+        ("matrix", _room, 2_000, 1),
+        ("signal", _page, 1_000, 2),
+    ],
 )
-def test_memory_does_not_grow_with_the_length_of_the_file(name: str, parts, count: int):
+def test_memory_does_not_grow_with_the_length_of_the_file(name: str, parts, count: int, each: int):
     def peak(length: int) -> int:
         source = Source(_Generated(parts(length)), "x")
         tracemalloc.start()
         records = sum(isinstance(item, Record) for item in importer(name).parse(source))
         measured = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert records == length
+        assert records == length * each
         return measured
 
     peak(10)

@@ -16,6 +16,7 @@ from mlog.formats.identity import of_id
 from mlog.formats.slack import SlackImporter
 from mlog.log.bodies import Kind
 
+from .hostile import broken, read_all, values
 from .trees import MemoryTree
 
 USERS = [
@@ -183,62 +184,19 @@ def test_broken_files_are_reported_and_the_rest_is_read():
     assert {item.file for item in items if isinstance(item, Skipped)} == {"users.json", "tea/2020-01-02.json"}
 
 
-_json = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(1 - 2**63, 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=6),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    *(
-                        "user",
-                        "text",
-                        "ts",
-                        "type",
-                        "subtype",
-                        "reactions",
-                        "users",
-                        "count",
-                        "name",
-                        "files",
-                        "id",
-                    ),
-                    *(
-                        "size",
-                        "edited",
-                        "thread_ts",
-                        "attachments",
-                        "blocks",
-                        "elements",
-                        "profile",
-                        "members",
-                    ),
-                ]
-            ),
-            inner,
-            max_size=6,
-        )
-    ),
-    max_leaves=30,
+_json = values(
+    "user text ts type subtype reactions users count name files id size edited thread_ts "
+    "attachments blocks elements profile members"
 )
 
 
 @given(_json, _json, _json, st.integers(0, 300), st.binary(max_size=3))
 def test_any_json_and_any_damage_gives_items(users: Any, channels: Any, rows: Any, at: int, damage: bytes):
     tree = tree_of({"tea/2020-01-02.json": [rows, row("1.0")]}, users=users, channels=channels)
-    for item in read(tree):
-        if isinstance(item, Record):
-            (item.text + item.author).encode()
-    for name, data in tree.files.items():
-        tree.files[name] = data[:at] + damage + data[at + 1 :]
-    read(tree)
-    for name, data in tree.files.items():
-        tree.files[name] = data[:at]
-    read(tree)
+    read_all(read(tree))
+    damaged = {name: list(broken(data, at, damage)) for name, data in tree.files.items()}
+    for kind in range(2):
+        read_all(read(MemoryTree({name: versions[kind] for name, versions in damaged.items()})))
 
 
 @pytest.mark.corpus

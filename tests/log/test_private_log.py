@@ -19,7 +19,7 @@ from mlog.log.private_cache import load_private
 from mlog.log.private_change import Op, Value
 from mlog.log.private_document import actor_of
 from mlog.log.private_log import PrivateLog
-from mlog.log.private_state import label_key, name_key, pin_key
+from mlog.log.private_state import label_key, pin_key
 from mlog.log.replica import Replica
 from mlog.log.store import LogKind
 from tests.log.persons import copy, findings_in, home, meet, replica_of, sealed_of, trust
@@ -133,7 +133,7 @@ def test_a_chain_that_was_forked_is_left_and_what_is_noted_counts() -> None:
 
 def test_without_a_private_log_nothing_can_be_noted_and_nothing_is() -> None:
     lone = replica_of(0)
-    assert PrivateLog(lone).state().names == {}
+    assert PrivateLog(lone).state().conversations == {}
     with pytest.raises(UserError, match="mlog sync"):
         PrivateLog(lone).note({"pin": True}, _NOW)
 
@@ -282,10 +282,3 @@ def test_automerge_is_loaded_to_note_something_and_not_to_read() -> None:
         "assert 'automerge' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
-
-
-def test_names_of_people_are_noted_too() -> None:
-    desk, laptop = _together()
-    _note(desk, **{name_key(laptop.device_id): "me on the road"})
-    meet(desk, laptop)
-    assert PrivateLog(laptop).state().names == {laptop.device_id: "me on the road"}

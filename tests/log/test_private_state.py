@@ -36,7 +36,6 @@ def test_all_that_can_be_noted_is_read() -> None:
             keys.draft_key(_TOPIC, _PHONE): "rain",
             keys.read_key(_TOPIC, _DESK): encode_marks({_ONE: 4, _TWO: 1}),
             keys.read_key(_TOPIC, _PHONE): encode_marks({_ONE: 2, _TWO: 8}),
-            keys.name_key(_PHONE): "Ben",
             keys.setting_key("read-receipts"): False,
         }
     )
@@ -46,7 +45,6 @@ def test_all_that_can_be_noted_is_read() -> None:
     assert known.drafts == {_DESK: "tent", _PHONE: "rain"}
     assert known.read == {_ONE: 4, _TWO: 8}
     assert known.read_on == {_DESK: {_ONE: 4, _TWO: 1}, _PHONE: {_ONE: 2, _TWO: 8}}
-    assert state.names == {_PHONE: "Ben"}
     assert not state.setting("read-receipts")
 
 
