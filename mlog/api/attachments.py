@@ -24,7 +24,7 @@ from mlog import limits
 from mlog.errors import InvalidInput, LimitExceeded, StoreError, UserError
 from mlog.log import bodies, crypto
 from mlog.log.bodies import Kind
-from mlog.log.ids import EntryId, MessageId
+from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.replica import Draft, Replica
 from mlog.log.store import BodyState, EntryRow, TimelineQuery
 from mlog.log.view import Attached
@@ -195,10 +195,16 @@ def is_forgotten(replica: Replica, log: int, target: MessageId) -> bool:
     return me in replica.authors(log, chains).values() if chains else False
 
 
-def _own(replica: Replica, log: int, target: MessageId, kind: Kind) -> Iterator[EntryRow]:
-    """The entries of a kind that name something and are this person's, a few at a time."""
+def _own(
+    replica: Replica, log: int, target: MessageId, kind: Kind, author: DeviceId | None = None
+) -> Iterator[EntryRow]:
+    """The entries of a kind that name something and are one person's, a few at a time.
+
+    Args:
+        author: A device of that person; None for this one.
+    """
     ns = [r.n for r in replica.store.references_to(log, [target], frozenset({kind}))]
-    me = replica.people.stand_in(replica.device_id)
+    me = replica.people.stand_in(author or replica.device_id)
     for start in range(0, len(ns), _BATCH_CHUNKS):
         rows = replica.store.rows(ns[start : start + _BATCH_CHUNKS])
         authors = replica.authors(log, {row.chain for row in rows.values()})
@@ -301,10 +307,16 @@ def _open(path: Path) -> BinaryIO:
         raise UserError(f"cannot be read: {error.strerror or error}") from None
 
 
-def forgetting(replica: Replica, log: int, mid: MessageId) -> list[bodies.Erasure]:
-    """The erasures beside that of a message: of groups that no manifest of another message names."""
+def forgetting(
+    replica: Replica, log: int, mid: MessageId, author: DeviceId | None = None
+) -> list[bodies.Erasure]:
+    """The erasures beside that of a message: of groups that no manifest of another message names.
+
+    Args:
+        author: A device of the person who said the message; None for this one.
+    """
     groups: dict[str, None] = {}
-    for row in _own(replica, log, mid, Kind.MANIFEST):
+    for row in _own(replica, log, mid, Kind.MANIFEST, author):
         body = _decoded(row)
         if isinstance(body, bodies.Manifest) and body.group and body.of == mid.hex():
             groups[body.group] = None

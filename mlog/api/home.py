@@ -36,9 +36,11 @@ from mlog.api.nodes import Entry, opened_entry
 from mlog.api.opening import load_or_make_keys, require_database, require_own_keys
 from mlog.errors import LimitExceeded, StoreError, UserError
 from mlog.log import bodies, view
+from mlog.log.authority import Role
 from mlog.log.bodies import SPOKEN, Kind, kind_name
 from mlog.log.ids import EntryId, Incarnation, MessageId
 from mlog.log.replica import Draft, Replica
+from mlog.log.ruling import require_writable
 from mlog.log.store import (
     EntryRow,
     GapRow,
@@ -284,6 +286,7 @@ class Home:
             UserError: Nothing to send, or a file cannot be read.
             LimitExceeded: Longer than TEXT_SIZE_MAX_BYTES, or too large or too many files.
         """
+        require_writable(self.replica, log)
         text = _checked_text(text) if text.strip() or not attach else ""
         body = bodies.Text(text=text, to=(reply_to.hex(),) if reply_to is not None else ())
         if attach:
@@ -316,16 +319,19 @@ class Home:
         return self._write(message.log, Kind.REACTION, body)
 
     def erase(self, message: Message) -> EntryId:
-        """Forget text and files of a message of one's own, here and in time wherever it was sent.
+        """Forget text and files of a message of one's own, or as an admin of anybody's, here and in time
+        wherever it was sent.
 
         They are overwritten in the file when this returns; its place in the log stays. A file that another
         message has too stays with that one.
         """
         from mlog.api import attachments
 
-        self._require_own(message, "erase")
+        require_writable(self.replica, message.log)
+        if message.erased or not self._is_admin_of_others(message.log):
+            self._require_own(message, "erase")
         with self.replica.transaction():
-            groups = attachments.forgetting(self.replica, message.log, message.mid)
+            groups = attachments.forgetting(self.replica, message.log, message.mid, message.author.device)
             erasures = [bodies.Erasure(of=message.mid.hex()), *groups]
             now = self.now_ms()
             drafts = [Draft(Kind.ERASURE, erasure, now) for erasure in erasures]
@@ -341,8 +347,14 @@ class Home:
         return self._write(log, Kind.TITLE, bodies.Title(title=_checked_title(title)))
 
     def _write(self, log: int, kind: Kind, body: bodies.Body) -> EntryId:
+        require_writable(self.replica, log)
         now = self.now_ms()
         return self.replica.write(log, [Draft(kind, body, now)], now)[0].id
+
+    def _is_admin_of_others(self, log: int) -> bool:
+        """Whether this person may erase what others said in a conversation."""
+        people = self.replica.people
+        return people.membership(log) is not None and people.role(log) == Role.ADMIN
 
     def _require_own(self, message: Message, verb: str) -> None:
         if message.erased:

@@ -58,6 +58,11 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     "People": {
         "invite": "pairing",
         "accept": "pairing",
+        "contacts": "contacts",
+        "members": "members",
+        "add": "members",
+        "remove": "members",
+        "leave": "members",
     },
     "Your devices": {
         "pair": "pairing",

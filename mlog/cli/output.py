@@ -48,6 +48,8 @@ a field that goes away or changes its meaning makes a new version.
     check         name ok detail advice
     trust_file    file
     trusted       device name person outcome addresses
+    contact       person name called devices safety since
+    member        topic conversation name role here contact devices
     device        device name here peer member confirmed revoked by addresses added seen in_sync
                   conversations
     renamed       device name before

@@ -20,17 +20,27 @@ if TYPE_CHECKING:
 __all__ = ["edit", "erase", "new", "react", "send", "title"]
 
 
-@verb("new", "mlog new 'Summer trip'")
+@verb(
+    "new",
+    """mlog new 'Summer trip'
+    mlog new 'Summer trip' --with ann --with bob""",
+)
 @click.argument("title", type=TEXT)
-def new(console: Console, title: str) -> None:
-    """Start a conversation.
+@click.option("--with", "persons", type=TEXT, multiple=True, metavar="PERSON", help="A contact to talk with.")
+def new(console: Console, title: str, persons: tuple[str, ...]) -> None:
+    """Start a conversation, by yourself or with contacts.
 
     Prints the number under which it stays known, also when it is given another title.
     """
     from mlog.cli.lines import Lines
 
     with console.open_home() as home:
-        conversation = home.new(title)
+        if persons:
+            from mlog.api.members import new_with
+
+            conversation = new_with(home, title, persons)
+        else:
+            conversation = home.new(title)
         if console.json:
             console.record("conversation", Lines(home, console).conversation(conversation, None))
         else:
@@ -102,6 +112,7 @@ def react(console: Console, entry: str, emoji: str, remove: bool) -> None:
 def erase(console: Console, entry: str, yes: bool) -> None:
     """Forget the text of a message of yours, for good.
 
+    An admin of a conversation may do that with anybody's.
     The text is overwritten in the file; its place in the log stays, and everything still verifies.
     Asks first.
     """

@@ -19,6 +19,7 @@ from mlog.cli import output
 from mlog.cli.app import COMMANDS
 from mlog.cli.output import Console, Progress
 from mlog.protocol.events import Notice
+from tests.api.acquainted import accept, sync
 from tests.api.others import exchange, share
 from tests.api.peers import Peer, carry
 from tests.api.serving import join, served
@@ -69,6 +70,18 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
     keep("search", "hello")
     keep("show", first)
     keep("show", str(keep("search", "sails")[0]["id"]))
+    bob = tmp_path / "bob"
+    with mlog.open(bob, person="bob"):
+        pass
+    accept(home, bob)
+    sync(home, bob)
+    keep("contacts")
+    keep("new", "z", "--with", "bob")
+    keep("members", "z", "bob", "admin")
+    keep("leave", "z", "--yes")
+    keep("new", "w")
+    keep("add", "w", "bob")
+    keep("remove", "w", "bob", "--yes")
     twin = shutil.copytree(home, tmp_path / "twin")
     keep("send", "y", "at home")
     with mlog.open(home) as opened, mlog.open(twin) as copy:
