@@ -31,6 +31,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "react": "writing",
         "erase": "writing",
         "title": "writing",
+        "expire": "writing",
     },
     "Read": {
         "log": "reading",

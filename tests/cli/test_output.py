@@ -97,6 +97,8 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
     keep("label", "y", "summer")
     keep("draft", "y", "Who brings")
     keep("settings")
+    keep("expire", "y", "30d")
+    keep("expire", "y")
     with mlog.open(home) as opened, mlog.open(tmp_path / "other") as other:
         there = share(opened, other, opened.conversation("y").n)
         told = opened.send(opened.conversation("y").n, "to somebody else").hex()
