@@ -23,6 +23,7 @@ from mlog.log.store import (
     DeviceRow,
     EntryRow,
     EpochRow,
+    Forgotten,
     Hit,
     LogKind,
     LogRow,
@@ -308,12 +309,12 @@ class SqliteStore(ChainTables, PeerTables):
     def set_edit(self, n: int, edit: int) -> None:
         self._run("UPDATE entries SET edit = ? WHERE n = ?", (edit or None, n))
 
-    def erase_body(self, n: int, words: str | None) -> None:
+    def erase_body(self, n: int, words: str | None, state: Forgotten = BodyState.ERASED) -> None:
         if words is not None:
             self._run("INSERT INTO search (search, rowid, words) VALUES ('delete', ?, ?)", (n, words))
         self._run("DELETE FROM bodies WHERE n = ?", (n,))
         self._run("DELETE FROM links WHERE n = ?", (n,))
-        self._run("UPDATE entries SET state = ? WHERE n = ?", (BodyState.ERASED, n))
+        self._run("UPDATE entries SET state = ? WHERE n = ?", (state, n))
         self._run("INSERT OR IGNORE INTO stale SELECT log, week FROM entries WHERE n = ?", (n,))
         self.set_meta("scrub", b"due")
 
@@ -365,13 +366,15 @@ class SqliteStore(ChainTables, PeerTables):
             raise StoreError(f"{self.path}: {DAMAGED}")
 
     def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
-        newest_first = self._rows(
-            "WHERE e.log = (SELECT log FROM chains WHERE n = ?) AND e.kind = ? "
-            f"{'AND e.kind < 16 ' if kind < _CONTROL_MAX else ''}AND e.chain = ? "
-            f"ORDER BY e.seq DESC LIMIT {limits.STORE_ROWS_MAX}",
+        # Chosen and put in order without their bodies, which are 2 KB each.
+        rows = self._rows(
+            "WHERE e.n IN (SELECT n FROM entries "
+            "WHERE log = (SELECT log FROM chains WHERE n = ?) AND kind = ? "
+            f"{'AND kind < 16 ' if kind < _CONTROL_MAX else ''}AND chain = ? "
+            f"ORDER BY seq DESC LIMIT {limits.STORE_ROWS_MAX})",
             (chain, kind, chain),
         )
-        return newest_first[::-1]
+        return sorted(rows, key=lambda row: row.seq)
 
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         return self._rows(

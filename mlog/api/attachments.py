@@ -26,7 +26,7 @@ from mlog.log import bodies, crypto
 from mlog.log.bodies import Kind
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.replica import Draft, Replica
-from mlog.log.store import BodyState, EntryRow, TimelineQuery
+from mlog.log.store import FORGOTTEN, BodyState, EntryRow, TimelineQuery
 from mlog.log.view import Attached
 
 if TYPE_CHECKING:
@@ -379,7 +379,7 @@ def state_of(home: Home, attached: Attached) -> str:
     if not attached.has_content:
         return "name only"
     states = home.store.states(attached.log, set(attached.chunks))
-    if BodyState.ERASED in states.values():
+    if not FORGOTTEN.isdisjoint(states.values()):
         return "erased"
     whole = len(states) == len(set(attached.chunks)) and set(states.values()) <= {BodyState.OPENED}
     return "here" if whole else "not here yet"
@@ -409,7 +409,7 @@ def read(home: Home, attached: Attached) -> Iterator[bytes]:
             size += len(body.data)
             yield body.data
             continue
-        if row is not None and row.state == BodyState.ERASED:
+        if row is not None and row.state in FORGOTTEN:
             raise UserError(f"{attached.name} was erased.")
         raise UserError(
             f"{attached.name} is not here yet: part {index + 1:,} of {len(attached.chunks):,} is missing. "

@@ -15,6 +15,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -34,10 +35,11 @@ from mlog.adapters.overwrite import forget_file
 from mlog.adapters.sqlite import SqliteStore
 from mlog.api.nodes import Entry, opened_entry
 from mlog.api.opening import load_or_make_keys, require_database, require_own_keys
-from mlog.errors import LimitExceeded, StoreError, UserError
+from mlog.errors import Busy, LimitExceeded, StoreError, UserError
 from mlog.log import bodies, view
 from mlog.log.authority import Role
 from mlog.log.bodies import SPOKEN, Kind, kind_name
+from mlog.log.expiry import settings_of
 from mlog.log.ids import EntryId, Incarnation, MessageId
 from mlog.log.replica import Draft, Replica
 from mlog.log.ruling import require_writable
@@ -147,6 +149,9 @@ class Home:
             if not self.store.logs():
                 self._found_person(person or _login_name(), device or platform.node() or "desktop")
             self.view = View(self.replica, Names(self.replica))
+            # Who reads only is not to be kept waiting, nor stopped by a full disk.
+            with suppress(Busy, StoreError):
+                self.expire()
         except BaseException:
             self.store.close()
             raise
@@ -336,11 +341,50 @@ class Home:
             now = self.now_ms()
             drafts = [Draft(Kind.ERASURE, erasure, now) for erasure in erasures]
             id_ = self.replica.write(message.log, drafts, now)[0].id
+        self._forget_copies()
+        return id_
+
+    def _forget_copies(self) -> None:
+        """Overwrite what was forgotten, wherever this home keeps it."""
         self.finish_erasures()
         snapshot = self.path / config.SNAPSHOT_NAME
         with disk_errors(snapshot):
             forget_file(snapshot)
-        return id_
+
+    def expire_after(self, log: int, after_ms: int) -> EntryId:
+        """Let what is said in a conversation from now on disappear after a time; 0 lets it stay.
+
+        Raises:
+            UserError: Shorter than EXPIRE_MIN_MS.
+        """
+        if after_ms and after_ms < limits.EXPIRE_MIN_MS:
+            raise UserError(
+                f"messages stay for at least {limits.EXPIRE_MIN_MS // 60_000} min: clocks differ by as much."
+            )
+        return self._write(log, Kind.EXPIRE, bodies.Expire(after_ms=after_ms))
+
+    def expiry_ms(self, log: int) -> int:
+        """After how long disappears what is said now; 0 for never."""
+        settings = settings_of(self.store, log)
+        return settings[-1].after_ms if settings else 0
+
+    def expire(self) -> int:
+        """Forget what was to disappear by now, in all conversations; how many bodies that were.
+
+        Looks at most every EXPIRE_LOOK_MS.
+        """
+        logs = self.store.logs_with(Kind.EXPIRE)
+        if not logs:
+            return 0
+        now, looked = self.now_ms(), self.store.cached("expiry") or b""
+        if 0 <= now - int.from_bytes(looked, "big") < limits.EXPIRE_LOOK_MS:
+            return 0
+        count = sum(self.replica.expire(log, now) for log in logs)
+        with self.store.transaction():
+            self.store.put_cached("expiry", now.to_bytes(8, "big"))
+        if count:
+            self._forget_copies()
+        return count
 
     def set_title(self, log: int, title: str) -> EntryId:
         """Call a conversation something else."""

@@ -31,6 +31,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "react": "writing",
         "erase": "writing",
         "title": "writing",
+        "expire": "writing",
     },
     "Read": {
         "log": "reading",
@@ -56,6 +57,8 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "people": "people",
     },
     "People": {
+        "invite": "pairing",
+        "accept": "pairing",
         "contacts": "contacts",
         "members": "members",
         "add": "members",

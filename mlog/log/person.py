@@ -271,8 +271,10 @@ def _record(store: Store, chains: Iterable[int]) -> tuple[Position, bodies.Devic
     """The latest readable record in the chains of one device, and where it stands."""
     latest: tuple[Position, bodies.Device] | None = None
     for chain in chains:
-        for row in store.chain_kind(chain, Kind.DEVICE):
-            body = readable_body(row.kind, row.body)
-            if isinstance(body, bodies.Device) and (latest is None or latest[0] < row.position):
-                latest = row.position, body
+        for row in reversed(store.chain_kind(chain, Kind.DEVICE)):
+            # Thousands may stand before it, which are not read for that.
+            if latest is None or latest[0] < row.position:
+                body = readable_body(row.kind, row.body)
+                if isinstance(body, bodies.Device):
+                    latest = row.position, body
     return latest

@@ -21,6 +21,7 @@ from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
 from mlog.log.entry import NO_ENTRY, Header, Sealed
 from mlog.log.epochs import key_body, stated_epochs
+from mlog.log.expiry import due
 from mlog.log.fold import RULINGS, Draft, Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
 from mlog.log.intake import Intake, Taken, extend_runs
@@ -550,6 +551,7 @@ class Replica:
             before = people.standing() if state.kind == LogKind.PERSON else None
             ends = people.ends(log)
             self._fold.met.clear()
+            self._fold.left_out.clear()
             yield state
             met = frozenset(self._fold.met)
             people.forget_epoch(log)
@@ -562,6 +564,8 @@ class Replica:
                 befriend(self, now_ms)
             elif state.kind == LogKind.CONVERSATION and Kind.MEMBER in met:
                 befriend(self, now_ms)
+            # A chain that began here may have been judged before what admits its device was known.
+            ends = {**dict.fromkeys(self._fold.left_out, -1), **ends}
             self.recount(log, ends, people.ends(log))
 
     def recount(self, log: int, before: Mapping[int, int], after: Mapping[int, int]) -> None:
@@ -579,6 +583,15 @@ class Replica:
     def erasers_of(self, log: int, groups: Set[MessageId]) -> Mapping[MessageId, Set[DeviceId | None]]:
         """Who erased these groups of chunks; as `Fold.erasers_of`."""
         return self._fold.erasers_of(log, groups)
+
+    def expire(self, log: int, now_ms: int) -> int:
+        """Forget what was to disappear by now; how many bodies that were. Durable on return."""
+        count = 0
+        with self.transaction():
+            state = self.log(log)
+            for rows in due(self.store, log, now_ms):
+                count += self._fold.expire(state, rows)
+        return count
 
     def refold(self, log: int) -> None:
         """Work out again what changes messages of a log, since who their authors are has changed."""

@@ -17,7 +17,7 @@ from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.replica import Replica
-from mlog.log.store import BodyState, EntryRow, Position, Reference
+from mlog.log.store import FORGOTTEN, BodyState, EntryRow, Position, Reference
 from mlog.log.stored import check_body, check_header
 
 __all__ = ["Attached", "Author", "Message", "Names", "Reacted", "Source", "View"]
@@ -260,11 +260,11 @@ class View:
             text="" if damage else text,
             to=_answers(body),
             edited=isinstance(edited, bodies.Edit),
-            erased=row.state == BodyState.ERASED or (isinstance(body, bodies.Text) and body.erased),
+            erased=row.state in FORGOTTEN or (isinstance(body, bodies.Text) and body.erased),
             absent=row.state == BodyState.NOT_FETCHED,
             damage=damage,
             reactions=reactions,
-            attachments=() if row.state == BodyState.ERASED else attached,
+            attachments=() if row.state in FORGOTTEN else attached,
             at=body.at if isinstance(body, bodies.Text) else 0,
             src=body.src if isinstance(body, bodies.Text) else 0,
             chain=row.chain,

@@ -150,6 +150,20 @@ FOUND = {
             Action("wait", 4, 869, 308, 30),
         ),
     ),
+    # A device's record came together with the entry that admits it, and was judged without that, for ever.
+    "a record that comes with its admission": Schedule(
+        1_000_418,
+        "newcomers",
+        5,
+        {4: "newcomer"},
+        (
+            Action("admit", 2, 667, 754, 90_000),
+            Action("meet", 4, 10, 653, 0),
+            Action("meet", 3, 228, 730, 90_000),
+            Action("meet", 3, 130, 595, 300),
+            Action("wait", 2, 774, 659, 2000),
+        ),
+    ),
     # Signatures that a liar damaged lay unopened, and were counted as refused from who sent good ones.
     "a bad signature that lay here before": Schedule(
         1_000_586,
