@@ -61,6 +61,7 @@ class FirstSync:
         self._done = 0
         self._states: dict[int, str] = {}
         self._rested = False
+        self._over = False
         self._changed = asyncio.Event()
 
     def heard(self, told: Happening) -> None:
@@ -71,6 +72,9 @@ class FirstSync:
         match told.what:
             case "connected":
                 self.connected = True
+            case "disconnected" if self._is_settled():
+                # The other end saw the same a little earlier, and left.
+                self._over = True
             case "disconnected":
                 self.connected = self._rested = False
                 self._coming.clear()
@@ -119,8 +123,8 @@ class FirstSync:
         """
         runtime, last, moved = self._service.runtime, Amount(0, 0), -1
         while True:
-            settled = self._is_settled()
-            if settled and moved == runtime.moved:
+            settled = self._over or self._is_settled()
+            if self._over or (settled and moved == runtime.moved):
                 self.differing = sum(state == "differing" for state in self._states.values())
                 return
             moved = runtime.moved
