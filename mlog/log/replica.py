@@ -649,7 +649,7 @@ class Replica:
     def missing(self, log: int, limit: int) -> list[Missing]:
         """What is not here, or is here and not read, each with its reason; worked out now."""
         row, keys = self._row_and_keys(log)
-        return absence.missing(self.store, row, keys, limit)
+        return absence.missing(self.store, row, keys, limit, self.people)
 
     def forked(self, log: int) -> frozenset[tuple[DeviceId, Incarnation]]:
         """The chains of which there are branches: numbers do not tell their entries apart."""
