@@ -314,7 +314,8 @@ class Exchange:
         sealed = grants.grant_for(link.replica, link.device, topics, link.binding)
         if sealed is not None:
             link.send(wire.Grant(sealed))
-            link.tell("granted")
+            if any(row.secret and row.topic not in topics for row in link.shared().values()):
+                link.tell("granted")
         return sealed is not None
 
     def _granted(self, message: wire.Grant) -> Job:
