@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlog import limits
+from mlog.api.trust import checked_address
 from mlog.errors import UserError
 from mlog.log import people
 from mlog.log.ids import DeviceId
@@ -16,7 +17,14 @@ from mlog.log.peers import PeerRow
 if TYPE_CHECKING:
     from mlog.api.home import Home
 
-__all__ = ["KnownDevice", "devices", "forget_device", "rename_device", "revoke_device"]
+__all__ = [
+    "KnownDevice",
+    "devices",
+    "forget_device",
+    "reach_device",
+    "rename_device",
+    "revoke_device",
+]
 
 
 class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +132,17 @@ def rename_device(home: Home, name: str, new: str) -> KnownDevice:
     chosen = _named([device for device in devices(home) if device.member], name)
     people.rename(home.replica, chosen.device, new, home.now_ms())
     return chosen
+
+
+def reach_device(home: Home, addresses: Sequence[str]) -> None:
+    """Tell one's other devices and the people one talks with where this device can be reached.
+
+    Raises:
+        UserError: An address is none, or there are too many.
+    """
+    if len(addresses) > limits.ADDRESSES_MAX:
+        raise UserError(f"at most {limits.ADDRESSES_MAX} addresses.")
+    people.reach(home.replica, [checked_address(address) for address in addresses], home.now_ms())
 
 
 def revoke_device(home: Home, name: str) -> KnownDevice:

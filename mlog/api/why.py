@@ -45,6 +45,7 @@ class Shown(StrEnum):
     ERASED = "shown as erased"
     EXPIRED = "expired: the conversation lets messages disappear"
     HIDDEN = "hidden: another entry stands for the same message"
+    NO_RIGHT = "not shown, and counts for nothing: its person was not in the conversation there"
     QUARANTINED = "not shown, and counts for nothing: its device was revoked, and this came after the cut"
     CONTROL = "not a message: it changes what is shown of others"
     NOTED = "not a message: it notes something for the devices of its person"
@@ -372,10 +373,16 @@ class _Entry:
         )
         return next((row.id for row in self._store.timeline(query)), b"")
 
+    def _is_revoked(self) -> bool:
+        """Whether it is behind the cut of a revoked device, and not only of a person who has no right."""
+        people, row = self._home.replica.people, self._row
+        chain = next(iter(self._store.chain_rows([row.chain])), None)
+        return chain is None or people.is_revoked(chain.device) or people.membership(row.log) is None
+
     def _shown(self) -> tuple[Shown, bytes]:
         row = self._row
         if self._home.replica.people.cuts(row.log).quarantined([row]):
-            return Shown.QUARANTINED, b""
+            return (Shown.QUARANTINED if self._is_revoked() else Shown.NO_RIGHT), b""
         if row.kind == Kind.PRIVATE:
             return (Shown.REFUSED if self._home.notes.refusal(row.id) else Shown.NOTED), b""
         if row.kind not in SPOKEN:

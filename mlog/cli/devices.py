@@ -31,18 +31,24 @@ _TAKES: Final = {"list": 0, "rename": 2, "revoke": 1}
     "devices",
     """mlog devices
     mlog devices rename phone 'old phone'
+    mlog devices reach desk.example:7367
     mlog devices revoke 'old phone'""",
 )
-@click.argument("action", type=click.Choice(["list", "rename", "revoke"]), default="list")
+@click.argument("action", type=click.Choice(["list", "rename", "revoke", "reach"]), default="list")
 @click.argument("what", type=TEXT, nargs=-1, metavar="[DEVICE] [NAME]")
 @click.option("--yes", is_flag=True, help="Revoke without asking.")
 def devices(console: Console, action: str, what: tuple[str, ...], yes: bool) -> None:
-    """List your devices, rename one, or revoke a lost one.
+    """List your devices, rename one, revoke a lost one, or say where this one is reached.
 
     A device that is revoked reads nothing that is written from then on, and what it writes counts for
     nothing. What it has already it keeps. It cannot be taken back; asks first.
+
+    'reach' takes the HOST:PORT at which others reach this device, such as that of a tunnel, and tells it
+    to your devices and to the people you talk with.
     """
-    if len(what) != _TAKES[action]:
+    if action == "reach" and not what:
+        raise click.UsageError("'reach' takes at least one HOST:PORT.")
+    if action != "reach" and len(what) != _TAKES[action]:
         needs = {"list": "nothing more", "rename": "a DEVICE and its new NAME", "revoke": "a DEVICE"}
         raise click.UsageError(f"'{action}' takes {needs[action]}.")
     with console.open_home() as home:
@@ -50,6 +56,11 @@ def devices(console: Console, action: str, what: tuple[str, ...], yes: bool) -> 
             list_devices(console, home)
         elif action == "rename":
             _rename(console, home, *what)
+        elif action == "reach":
+            from mlog.api.devices import reach_device
+
+            reach_device(home, what)
+            console.note(f"others are told to reach this device at {safe(', '.join(what))}")
         else:
             _revoke(console, home, what[0], yes=yes)
 

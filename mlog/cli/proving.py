@@ -492,6 +492,11 @@ def _shown(found: Explanation) -> Iterable[str]:
             )
         case Shown.HIDDEN:
             yield f"It is not shown: the entry{by} says the same message, and stands for both."
+        case Shown.NO_RIGHT:
+            yield (
+                "It is not shown, and counts for nothing: whoever wrote it was not in the conversation, or "
+                "was removed, and this is not among what was accepted by then."
+            )
         case Shown.QUARANTINED:
             yield (
                 "It is not shown, and counts for nothing: its device was revoked, and this is not among what "

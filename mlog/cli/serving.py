@@ -32,6 +32,7 @@ _WORDS: Final = {
     "stored": "entries came",
     "refused": "entries were refused",
     "granted": "given a conversation",
+    "accepted": "a further device of a contact may connect",
     "fault": "fault",
 }
 """What happens, in words; what is not among them is for programs only."""

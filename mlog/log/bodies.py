@@ -268,12 +268,14 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         person: What the person is called.
         noise: X25519 public key for sessions, 32 bytes.
         hpke: MLKEM768_X25519 public key, 1,216 bytes.
+        addresses: Where others can reach the device, as HOST:PORT, best first.
     """
 
     name: _Name
     person: _Name
     noise: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     hpke: Annotated[bytes, msgspec.Meta(min_length=1216, max_length=1216)]
+    addresses: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=limits.ADDRESSES_MAX)] = ()
 
 
 class Admit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

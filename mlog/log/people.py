@@ -42,6 +42,7 @@ __all__ = [
     "befriend",
     "follow",
     "private_log",
+    "reach",
     "rename",
     "revoke",
     "shared_logs",
@@ -659,12 +660,41 @@ def befriend(replica: Replica, now_ms: int) -> None:
             noise=member.noise,
             hpke=member.hpke,
             own=False,
-            addresses=peer.addresses if peer is not None else (),
+            addresses=_merged(member.addresses, peer),
             added_ms=peer.added_ms if peer is not None else now_ms,
             seen_ms=peer.seen_ms if peer is not None else 0,
         )
         if row != peer:
             store.put_peer(row)
+    own = people.current()
+    for member in own.members if own is not None else ():
+        peer = known.get(member.device)
+        if peer is not None and peer.own and (addresses := _merged(member.addresses, peer)) != peer.addresses:
+            store.put_peer(msgspec.structs.replace(peer, addresses=addresses))
+
+
+def _merged(said: Sequence[str], peer: PeerRow | None) -> tuple[str, ...]:
+    """Where to try a device: where it was met, then where it says that it is."""
+    met = peer.addresses if peer is not None else ()
+    return tuple(dict.fromkeys((*met, *said)))[: limits.PEER_ADDRESSES_MAX]
+
+
+def reach(replica: Replica, addresses: Sequence[str], now_ms: int) -> None:
+    """Tell all who may connect where this device can be reached."""
+    with replica.transaction():
+        before, person = replica.people.standing(), replica.people.current()
+        member = person.member(replica.device_id) if person is not None else None
+        assert person is not None
+        assert member is not None
+        record = bodies.Device(
+            name=member.name,
+            person=person.name,
+            noise=member.noise,
+            hpke=member.hpke,
+            addresses=tuple(addresses),
+        )
+        replica.write(person.log, [Draft(Kind.DEVICE, record, now_ms)], now_ms)
+        follow(replica, before, now_ms)
 
 
 def _join(replica: Replica, now_ms: int) -> bool:

@@ -37,6 +37,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
         noise, hpke: Its public keys, of its own record where that is here.
         by: The device that admitted it; None for the one that founded the log.
         confirmed: Its own record is in the person log: it says so too.
+        addresses: Where it can be reached, as that record says.
     """
 
     device: DeviceId
@@ -45,6 +46,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     hpke: bytes
     by: DeviceId | None
     confirmed: bool
+    addresses: tuple[str, ...] = ()
 
 
 class Revocation(NamedTuple):
@@ -258,7 +260,15 @@ def _rulings(
 
 
 def _member(device: DeviceId, by: DeviceId | None, record: bodies.Device, name: str) -> Member:
-    return Member(device=device, name=name, noise=record.noise, hpke=record.hpke, by=by, confirmed=True)
+    return Member(
+        device=device,
+        name=name,
+        noise=record.noise,
+        hpke=record.hpke,
+        by=by,
+        confirmed=True,
+        addresses=record.addresses,
+    )
 
 
 def _admitted(body: bodies.Admit, by: DeviceId, name: str) -> Member:

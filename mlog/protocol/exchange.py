@@ -314,7 +314,8 @@ class Exchange:
         sealed = grants.grant_for(link.replica, link.device, topics, link.binding)
         if sealed is not None:
             link.send(wire.Grant(sealed))
-            link.tell("granted")
+            if any(row.secret and row.topic not in topics for row in link.shared().values()):
+                link.tell("granted")
         return sealed is not None
 
     def _granted(self, message: wire.Grant) -> Job:
@@ -487,6 +488,7 @@ class Exchange:
         if row is None or self._compare_only:
             raise ProtocolViolation("entries of a log that is not shared")
         refused = stored = 0
+        known = {peer.device for peer in link.store.peers()} if row.kind == LogKind.PERSON else None
         epochs = 1 if row.kind == LogKind.BLIND else len(link.replica.log(row.n).keys.epochs)
         for part in _slices(message.entries, epochs):
             sealed, malformed = _unpack(row.topic, part)
@@ -503,6 +505,10 @@ class Exchange:
         link.send(wire.Ack(message.serial, refused))
         # Also where nothing was new here: the peer has got more since the roots were compared.
         self._touch(row.n, changed=stored > 0)
+        if known is not None:
+            for peer in link.store.peers():
+                if peer.device not in known and not peer.own:
+                    link.tell("accepted", row.n, detail=peer.name)
         if stored:
             self._asked_again.pop(row.n, None)
             self._keeper.note_heard(row.n)

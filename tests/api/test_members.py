@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlog.api import contacts, members
+from mlog.api.devices import reach_device
 from mlog.api.home import Home
 from mlog.api.why import Shown, explain
 from mlog.errors import UserError
@@ -100,7 +101,7 @@ def test_why_says_that_an_entry_is_of_who_is_no_member(three: list[Path]):
         home.replica.receive(log, other.replica.sealed_of(theirs, rows, bodies=True), home.now_ms())
         assert [m.text for m in home.messages(log)] == ["mine"]
         late = next(m for m in other.messages(theirs) if m.text == "late")
-        assert explain(home, late.id.hex()).shown == Shown.QUARANTINED
+        assert explain(home, late.id.hex()).shown == Shown.NO_RIGHT
 
 
 def test_names_that_i_choose_are_shown_and_told_to_nobody(tmp_path: Path):
@@ -179,3 +180,30 @@ def test_who_leaves_writes_no_more(tmp_path: Path):
     sync(ann, bob)
     with Home(ann) as home:
         assert [m.name for m in members.members(home, home.conversation("trip").n)] == ["ann"]
+
+
+def test_a_person_whose_log_has_several_epochs_syncs_to_the_end(tmp_path: Path):
+    ann, bob = people(tmp_path, "ann", "bob")
+    with Home(ann) as home:
+        person = home.replica.people.current()
+        assert person is not None
+        home.replica.begin_epoch(person.log, home.now_ms(), fresh=True)
+        home.replica.begin_epoch(person.log, home.now_ms(), fresh=True)
+    assert sync(ann, bob)
+    assert sync(bob, ann)
+    with Home(bob) as home:
+        [log] = [p.log for p in home.replica.people.persons() if p.name == "ann"]
+        assert home.store.scan_unopened(log, 0, 10) == []
+
+
+def test_contacts_are_told_where_a_device_is_reached(tmp_path: Path):
+    ann, bob = people(tmp_path, "ann", "bob")
+    with Home(ann) as home:
+        reach_device(home, ["ann.example:7367"])
+        with pytest.raises(UserError, match="no address"):
+            reach_device(home, ["nowhere"])
+    assert sync(ann, bob)
+    with Home(bob) as home:
+        [peer] = home.store.peers()
+    assert "ann.example:7367" in peer.addresses
+    assert peer.addresses[0].startswith("127.0.0.1:"), "where it was met comes first"

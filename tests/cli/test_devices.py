@@ -65,3 +65,9 @@ def test_wrong_usage_is_told(args: tuple[str, ...], run):
 def test_a_name_that_is_none_is_refused(run, phone: str):
     assert run("devices", "rename", phone, "  ").code == 1
     assert run("devices", "rename", "nobody", "x").code == 1
+
+
+def test_where_this_device_is_reached_is_told(run):
+    assert "told to reach" in run("devices", "reach", "desk.example:7367").err
+    assert run("devices", "reach").code == 2
+    assert run("devices", "reach", "nowhere").code == 1

@@ -14,7 +14,7 @@ from mlog.log.store import LogKind
 from mlog.protocol import wire
 from mlog.protocol.events import Committed
 from tests.log.conversing import conversation, has, log_of, membership_of, person, settle
-from tests.log.persons import home, person_of, texts_of, write
+from tests.log.persons import home, meet, person_of, texts_of, trust, write
 from tests.log.support import START_MS, text
 from tests.protocol.pair import End, Pair
 
@@ -119,3 +119,15 @@ def test_who_is_removed_loses_the_session_at_once_and_the_log_in_the_next():
     assert shown(pair.a, topic) == ["of him"]
     assert shown(pair.b, topic) == ["am I in?"]
     assert len(pair.a.closed) == 1
+
+
+def test_a_device_that_a_contact_pairs_is_accepted_and_told_of():
+    pair = contacts(home(0), home(1))
+    pair.connect()
+    rest(pair)
+    phone = home(2)
+    trust(pair.b.replica, 1, phone, 2)
+    meet(pair.b.replica, phone)
+    committed(pair, pair.b)
+    assert [notice.detail for notice in pair.a.told("accepted")] == ["person 1 (phone)"]
+    assert phone.device_id in {peer.device for peer in pair.a.store.peers()}
