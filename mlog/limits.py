@@ -243,6 +243,12 @@ PRIVATE_WAITING_MAX: Final = 256
 PRIVATE_REFUSED_MAX: Final = 1_000
 """Entries of the private log whose reason for not counting is kept; that they do not count is worked out."""
 
+EXPIRE_MIN_MS: Final = 60_000
+"""Shortest time after which messages may disappear: clocks of devices differ by as much."""
+
+EXPIRE_LOOK_MS: Final = 3_600_000
+"""How often a home looks for what is to disappear: a look goes through what stands behind the setting."""
+
 LABEL_SIZE_MAX_BYTES: Final = 64
 """Longest label of a conversation in UTF-8."""
 

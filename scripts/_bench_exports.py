@@ -368,7 +368,7 @@ def _rows_only(rows: Iterable[object]) -> Iterator[bytes]:
 
 
 def _attached(talk: Talk) -> Iterator[tuple[str, Iterable[bytes]]]:
-    """mlog's own export with its files: half of the bytes are attachments of 1 MiB."""
+    """mlog's own export with its files: 32 KiB of text for each attachment of 1 MiB."""
     draw = random.Random(SEED)  # noqa: S311
     names: list[str] = []
 
@@ -376,7 +376,7 @@ def _attached(talk: Talk) -> Iterator[tuple[str, Iterable[bytes]]]:
         size = 0
         for at, line in enumerate(_mlog(talk)):
             whole = json.loads(line)
-            if at and size > len(names) << 20:
+            if at and size > len(names) << 15:
                 names.append(f"files/{len(names)}.bin")
                 whole["files"] = [{"name": names[-1], "path": names[-1]}]
             size += len(line)
@@ -407,6 +407,6 @@ FORMATS: Final[dict[str, Maker]] = {
     "google-chat-export": Maker(_google_chats),
     "whatsapp-zip": Maker(lambda talk: iter([("_chat.txt", _whatsapp(talk))]), ".zip", _Zip),
     "slack-zip": Maker(_slack, ".zip", _Zip),
-    "attachments": Maker(_attached, talk_share=0.5),
+    "attachments": Maker(_attached, talk_share=1 / 33),
 }
 """Each format of mlog/formats, by its name; archives and attachments besides."""

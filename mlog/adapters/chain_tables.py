@@ -20,9 +20,9 @@ from mlog.log.store import AuthorRow, ChainRow, Digest, ForkRow, GapRow, Reason,
 __all__ = ["ChainTables"]
 
 _ID_SIZE: Final = 32
-_SEGMENT: Final = "SELECT e.id, e.state < 2 FROM entries AS e WHERE e.log = ? AND e.week = ?"
+_SEGMENT: Final = "SELECT e.id, e.state IN (0, 1, 4) FROM entries AS e WHERE e.log = ? AND e.week = ?"
 _SEGMENT_BUT_GAPS: Final = (
-    "SELECT e.id, e.state < 2 AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log "
+    "SELECT e.id, e.state IN (0, 1, 4) AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log "
     "AND m.id = e.id AND m.part = 'body') FROM entries AS e WHERE e.log = ? AND e.week = ? "
     "AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log AND m.id = e.id AND m.part = 'entry')"
 )
@@ -231,6 +231,11 @@ class ChainTables(Database):
             self._run("DELETE FROM meta WHERE name = ?", (f"cache {name}",))
         else:
             self.set_meta(f"cache {name}", value)
+
+    def logs_with(self, kind: int) -> set[int]:
+        # The index of what carries the logs has few rows for each of them.
+        sql = "SELECT DISTINCT log FROM entries WHERE kind = ? AND kind < 16 AND chain IS NOT NULL"
+        return {log for (log,) in self._all(sql, (kind,), "i")}
 
     def count_spoken(self, chain: int, after_seq: int) -> int:
         return self._one(

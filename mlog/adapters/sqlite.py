@@ -23,6 +23,7 @@ from mlog.log.store import (
     DeviceRow,
     EntryRow,
     EpochRow,
+    Forgotten,
     Hit,
     LogKind,
     LogRow,
@@ -308,12 +309,12 @@ class SqliteStore(ChainTables, PeerTables):
     def set_edit(self, n: int, edit: int) -> None:
         self._run("UPDATE entries SET edit = ? WHERE n = ?", (edit or None, n))
 
-    def erase_body(self, n: int, words: str | None) -> None:
+    def erase_body(self, n: int, words: str | None, state: Forgotten = BodyState.ERASED) -> None:
         if words is not None:
             self._run("INSERT INTO search (search, rowid, words) VALUES ('delete', ?, ?)", (n, words))
         self._run("DELETE FROM bodies WHERE n = ?", (n,))
         self._run("DELETE FROM links WHERE n = ?", (n,))
-        self._run("UPDATE entries SET state = ? WHERE n = ?", (BodyState.ERASED, n))
+        self._run("UPDATE entries SET state = ? WHERE n = ?", (state, n))
         self._run("INSERT OR IGNORE INTO stale SELECT log, week FROM entries WHERE n = ?", (n,))
         self.set_meta("scrub", b"due")
 

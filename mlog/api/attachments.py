@@ -24,9 +24,9 @@ from mlog import limits
 from mlog.errors import InvalidInput, LimitExceeded, StoreError, UserError
 from mlog.log import bodies, crypto
 from mlog.log.bodies import Kind
-from mlog.log.ids import EntryId, MessageId
+from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.replica import Draft, Replica
-from mlog.log.store import BodyState, EntryRow, TimelineQuery
+from mlog.log.store import FORGOTTEN, BodyState, EntryRow, TimelineQuery
 from mlog.log.view import Attached
 
 if TYPE_CHECKING:
@@ -195,10 +195,16 @@ def is_forgotten(replica: Replica, log: int, target: MessageId) -> bool:
     return me in replica.authors(log, chains).values() if chains else False
 
 
-def _own(replica: Replica, log: int, target: MessageId, kind: Kind) -> Iterator[EntryRow]:
-    """The entries of a kind that name something and are this person's, a few at a time."""
+def _own(
+    replica: Replica, log: int, target: MessageId, kind: Kind, author: DeviceId | None = None
+) -> Iterator[EntryRow]:
+    """The entries of a kind that name something and are one person's, a few at a time.
+
+    Args:
+        author: A device of that person; None for this one.
+    """
     ns = [r.n for r in replica.store.references_to(log, [target], frozenset({kind}))]
-    me = replica.people.stand_in(replica.device_id)
+    me = replica.people.stand_in(author or replica.device_id)
     for start in range(0, len(ns), _BATCH_CHUNKS):
         rows = replica.store.rows(ns[start : start + _BATCH_CHUNKS])
         authors = replica.authors(log, {row.chain for row in rows.values()})
@@ -301,10 +307,16 @@ def _open(path: Path) -> BinaryIO:
         raise UserError(f"cannot be read: {error.strerror or error}") from None
 
 
-def forgetting(replica: Replica, log: int, mid: MessageId) -> list[bodies.Erasure]:
-    """The erasures beside that of a message: of groups that no manifest of another message names."""
+def forgetting(
+    replica: Replica, log: int, mid: MessageId, author: DeviceId | None = None
+) -> list[bodies.Erasure]:
+    """The erasures beside that of a message: of groups that no manifest of another message names.
+
+    Args:
+        author: A device of the person who said the message; None for this one.
+    """
     groups: dict[str, None] = {}
-    for row in _own(replica, log, mid, Kind.MANIFEST):
+    for row in _own(replica, log, mid, Kind.MANIFEST, author):
         body = _decoded(row)
         if isinstance(body, bodies.Manifest) and body.group and body.of == mid.hex():
             groups[body.group] = None
@@ -367,7 +379,7 @@ def state_of(home: Home, attached: Attached) -> str:
     if not attached.has_content:
         return "name only"
     states = home.store.states(attached.log, set(attached.chunks))
-    if BodyState.ERASED in states.values():
+    if not FORGOTTEN.isdisjoint(states.values()):
         return "erased"
     whole = len(states) == len(set(attached.chunks)) and set(states.values()) <= {BodyState.OPENED}
     return "here" if whole else "not here yet"
@@ -397,7 +409,7 @@ def read(home: Home, attached: Attached) -> Iterator[bytes]:
             size += len(body.data)
             yield body.data
             continue
-        if row is not None and row.state == BodyState.ERASED:
+        if row is not None and row.state in FORGOTTEN:
             raise UserError(f"{attached.name} was erased.")
         raise UserError(
             f"{attached.name} is not here yet: part {index + 1:,} of {len(attached.chunks):,} is missing. "

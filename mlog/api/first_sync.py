@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mlog import limits
 from mlog.errors import PeerUnavailable
-from mlog.log.ids import DeviceId
+from mlog.log.ids import DeviceId, Topic
 from mlog.log.people import shared_logs
 from mlog.protocol.events import Notice
 
@@ -42,16 +42,20 @@ class Amount(NamedTuple):
 class FirstSync:
     """Follows what a service says of one device, from the moment of the pairing on.
 
+    Args:
+        met: Topic of the person log of another person, whose device it is; None for one of our own.
+
     Attributes:
         connected: There is a session with it now.
         differing: Logs that could not be made equal.
     """
 
-    def __init__(self, service: Service, device: DeviceId):
+    def __init__(self, service: Service, device: DeviceId, met: Topic | None = None):
         self.connected = device in service.runtime.connected()
         self.differing = 0
         self._service = service
         self._device = device
+        self._met = met
         self._coming: defaultdict[int, int] = defaultdict(int)
         self._going: defaultdict[int, int] = defaultdict(int)
         self._done = 0
@@ -140,15 +144,19 @@ class FirstSync:
         )
 
     def _is_settled(self) -> bool:
-        """Both are one person, and each of its logs was compared to the end."""
+        """Each log that both have to know was compared to the end."""
+        logs = self._common() if self.connected and self._rested else ()
+        return bool(logs) and all(self._states.get(log) in _SETTLED for log in logs)
+
+    def _common(self) -> Sequence[int]:
+        """Logs that both have to know; none before it is clear which ones these are."""
         replica = self._service.home.replica
         person = replica.people.current()
-        if not (self.connected and self._rested) or person is None:
-            return False
+        if person is None:
+            return ()
+        if self._met is not None:
+            theirs = [row.n for row in self._service.home.store.logs() if row.topic == self._met]
+            return [person.log, *theirs] if theirs else ()
         other = person.member(self._device)
-        states: Mapping[int, str] = self._states
-        return (
-            other is not None
-            and other.confirmed
-            and all(states.get(state.n) in _SETTLED for state in shared_logs(replica))
-        )
+        one_person = other is not None and other.confirmed
+        return [state.n for state in shared_logs(replica)] if one_person else ()

@@ -15,6 +15,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -34,11 +35,14 @@ from mlog.adapters.overwrite import forget_file
 from mlog.adapters.sqlite import SqliteStore
 from mlog.api.nodes import Entry, opened_entry
 from mlog.api.opening import load_or_make_keys, require_database, require_own_keys
-from mlog.errors import LimitExceeded, StoreError, UserError
+from mlog.errors import Busy, LimitExceeded, StoreError, UserError
 from mlog.log import bodies, view
+from mlog.log.authority import Role
 from mlog.log.bodies import SPOKEN, Kind, kind_name
+from mlog.log.expiry import settings_of
 from mlog.log.ids import EntryId, Incarnation, MessageId
 from mlog.log.replica import Draft, Replica
+from mlog.log.ruling import require_writable
 from mlog.log.store import (
     EntryRow,
     GapRow,
@@ -145,6 +149,9 @@ class Home:
             if not self.store.logs():
                 self._found_person(person or _login_name(), device or platform.node() or "desktop")
             self.view = View(self.replica, Names(self.replica))
+            # Who reads only is not to be kept waiting, nor stopped by a full disk.
+            with suppress(Busy, StoreError):
+                self.expire()
         except BaseException:
             self.store.close()
             raise
@@ -284,6 +291,7 @@ class Home:
             UserError: Nothing to send, or a file cannot be read.
             LimitExceeded: Longer than TEXT_SIZE_MAX_BYTES, or too large or too many files.
         """
+        require_writable(self.replica, log)
         text = _checked_text(text) if text.strip() or not attach else ""
         body = bodies.Text(text=text, to=(reply_to.hex(),) if reply_to is not None else ())
         if attach:
@@ -316,33 +324,81 @@ class Home:
         return self._write(message.log, Kind.REACTION, body)
 
     def erase(self, message: Message) -> EntryId:
-        """Forget text and files of a message of one's own, here and in time wherever it was sent.
+        """Forget text and files of a message of one's own, or as an admin of anybody's, here and in time
+        wherever it was sent.
 
         They are overwritten in the file when this returns; its place in the log stays. A file that another
         message has too stays with that one.
         """
         from mlog.api import attachments
 
-        self._require_own(message, "erase")
+        require_writable(self.replica, message.log)
+        if message.erased or not self._is_admin_of_others(message.log):
+            self._require_own(message, "erase")
         with self.replica.transaction():
-            groups = attachments.forgetting(self.replica, message.log, message.mid)
+            groups = attachments.forgetting(self.replica, message.log, message.mid, message.author.device)
             erasures = [bodies.Erasure(of=message.mid.hex()), *groups]
             now = self.now_ms()
             drafts = [Draft(Kind.ERASURE, erasure, now) for erasure in erasures]
             id_ = self.replica.write(message.log, drafts, now)[0].id
+        self._forget_copies()
+        return id_
+
+    def _forget_copies(self) -> None:
+        """Overwrite what was forgotten, wherever this home keeps it."""
         self.finish_erasures()
         snapshot = self.path / config.SNAPSHOT_NAME
         with disk_errors(snapshot):
             forget_file(snapshot)
-        return id_
+
+    def expire_after(self, log: int, after_ms: int) -> EntryId:
+        """Let what is said in a conversation from now on disappear after a time; 0 lets it stay.
+
+        Raises:
+            UserError: Shorter than EXPIRE_MIN_MS.
+        """
+        if after_ms and after_ms < limits.EXPIRE_MIN_MS:
+            raise UserError(
+                f"messages stay for at least {limits.EXPIRE_MIN_MS // 60_000} min: clocks differ by as much."
+            )
+        return self._write(log, Kind.EXPIRE, bodies.Expire(after_ms=after_ms))
+
+    def expiry_ms(self, log: int) -> int:
+        """After how long disappears what is said now; 0 for never."""
+        settings = settings_of(self.store, log)
+        return settings[-1].after_ms if settings else 0
+
+    def expire(self) -> int:
+        """Forget what was to disappear by now, in all conversations; how many bodies that were.
+
+        Looks at most every EXPIRE_LOOK_MS.
+        """
+        logs = self.store.logs_with(Kind.EXPIRE)
+        if not logs:
+            return 0
+        now, looked = self.now_ms(), self.store.cached("expiry") or b""
+        if 0 <= now - int.from_bytes(looked, "big") < limits.EXPIRE_LOOK_MS:
+            return 0
+        count = sum(self.replica.expire(log, now) for log in logs)
+        with self.store.transaction():
+            self.store.put_cached("expiry", now.to_bytes(8, "big"))
+        if count:
+            self._forget_copies()
+        return count
 
     def set_title(self, log: int, title: str) -> EntryId:
         """Call a conversation something else."""
         return self._write(log, Kind.TITLE, bodies.Title(title=_checked_title(title)))
 
     def _write(self, log: int, kind: Kind, body: bodies.Body) -> EntryId:
+        require_writable(self.replica, log)
         now = self.now_ms()
         return self.replica.write(log, [Draft(kind, body, now)], now)[0].id
+
+    def _is_admin_of_others(self, log: int) -> bool:
+        """Whether this person may erase what others said in a conversation."""
+        people = self.replica.people
+        return people.membership(log) is not None and people.role(log) == Role.ADMIN
 
     def _require_own(self, message: Message, verb: str) -> None:
         if message.erased:

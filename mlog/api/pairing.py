@@ -28,6 +28,17 @@ from mlog.adapters.keystore import SystemEntropy
 from mlog.adapters.local_socket import Claim
 from mlog.adapters.websocket import join_address, split_address
 from mlog.api.first_sync import FirstSync
+from mlog.api.pairing_steps import (
+    Complete,
+    Offered,
+    Paired,
+    Progress,
+    Reaching,
+    Searching,
+    Shown,
+    Step,
+    Wish,
+)
 from mlog.api.trust import checked_address
 from mlog.errors import Busy, InvalidInput, PeerUnavailable, UserError
 from mlog.log import trusting
@@ -43,20 +54,7 @@ if TYPE_CHECKING:
     from mlog.api.home import Home
     from mlog.api.service import Happening, Service
 
-__all__ = [
-    "Complete",
-    "Offered",
-    "Paired",
-    "Progress",
-    "Reaching",
-    "Searching",
-    "Shown",
-    "Step",
-    "Wish",
-    "pair",
-    "read_secret",
-    "steps",
-]
+__all__ = ["OnMet", "pair", "read_secret", "steps"]
 
 _SEARCH_S: Final = 10.0
 """How long a device that waits is looked for in the local network."""
@@ -65,121 +63,12 @@ _LINK_ADDRESSES_MAX: Final = 4
 """Addresses that go into a link: a QR code with more does not fit a small terminal."""
 
 _FIREWALL: Final = (
-    "See that both are in one network, and that 'mlog pair' still runs there; a firewall or a guest network "
+    "See that both are in one network, and that the code is still shown there; a firewall or a guest network "
     "may be in the way: 'mlog doctor' on both says more."
 )
 
-
-class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person wants.
-
-    Attributes:
-        type: A device of one's own, or another person.
-        secret: Code or link of the other device; "" shows one here.
-        peer: Where the other device is, as HOST:PORT; "" looks for it.
-        addresses: Where others reach this one, besides what it finds itself, best first.
-    """
-
-    type: LinkType = LinkType.DEVICE
-    secret: str = ""
-    peer: str = ""
-    addresses: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        return "Wish(...)"
-
-    def __rich_repr__(self) -> list[tuple[str, object]]:
-        return []
-
-
-# -- steps -----------------------------------------------------------------------------------
-
-
-class _Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="step"):
-    """Something that happened."""
-
-
-class Offered(_Step, frozen=True, kw_only=True, tag="offered"):
-    """The code is good from now on.
-
-    Attributes:
-        code, link: Either is typed, or scanned, on the other device.
-        addresses: Where that finds this one.
-        life_ms: For so long.
-        problem: Why it is not announced in the local network; "" where it is.
-    """
-
-    code: str
-    link: str
-    addresses: tuple[str, ...]
-    life_ms: int
-    problem: str = ""
-
-    def __repr__(self) -> str:
-        return "Offered(...)"
-
-    def __rich_repr__(self) -> list[tuple[str, object]]:
-        return []
-
-
-class Searching(_Step, frozen=True, kw_only=True, tag="searching"):
-    """The other device is looked for in the local network."""
-
-
-class Reaching(_Step, frozen=True, kw_only=True, tag="reaching"):
-    """It is tried at these addresses."""
-
-    addresses: tuple[str, ...]
-
-
-class Shown(_Step, frozen=True, kw_only=True, tag="shown"):
-    """The other device is there.
-
-    Attributes:
-        name, person: What it and its person are called.
-        words: The same four on both screens, or somebody is between.
-        asks: The person here has to say yes or no.
-    """
-
-    name: str
-    person: str
-    words: tuple[str, ...]
-    asks: bool
-
-
-class Paired(_Step, frozen=True, kw_only=True, tag="paired"):
-    """Both said yes, and both know each other from now on.
-
-    Attributes:
-        device: In hexadecimal.
-        outcome: As `mlog.log.trusting.Outcome`; "met" of another person.
-    """
-
-    device: str
-    name: str
-    person: str
-    outcome: str
-
-
-class Progress(_Step, frozen=True, kw_only=True, tag="progress"):
-    """How far the first sync is, in entries: what either end lacks, and what came and went."""
-
-    remaining: int
-    done: int
-
-
-class Complete(_Step, frozen=True, kw_only=True, tag="complete"):
-    """Both hold the same.
-
-    Attributes:
-        differing: But for so many logs, which could not be made equal.
-    """
-
-    done: int
-    differing: int = 0
-
-
-Step: TypeAlias = Offered | Searching | Reaching | Shown | Paired | Progress | Complete
+OnMet: TypeAlias = Callable[["Home", DeviceRecord], object]
+"""Takes another person's device that was met, durable on return; refuses it with `UserError`."""
 
 Told: TypeAlias = Callable[[Step, Callable[[bool], None]], None]
 """Told each step, and what to call with the person's answer to `Shown`, from any thread."""
@@ -279,8 +168,18 @@ def read_secret(text: str, expected: LinkType, now_ms: int) -> Code | Link:
 # -- in a service ----------------------------------------------------------------------------
 
 
-async def steps(service: Service, wish: Wish) -> AsyncGenerator[Step]:
+def _meet(home: Home, record: DeviceRecord) -> None:
+    from mlog.api.contacts import meet
+
+    meet(home, record)
+
+
+async def steps(service: Service, wish: Wish, on_met: OnMet = _meet) -> AsyncGenerator[Step]:
     """Pair in a service that runs, until both hold the same; closing it ends the pairing.
+
+    Args:
+        on_met: Called with another person's device once both ends have said yes. The first sync then is of
+            the two persons' logs.
 
     Raises:
         As `pair`.
@@ -288,7 +187,7 @@ async def steps(service: Service, wish: Wish) -> AsyncGenerator[Step]:
     if service.pairs:
         raise Busy("a pairing goes on already on this device. End that one first.")
     service.pairs = True
-    talk = _Talk(service, wish)
+    talk = _Talk(service, wish, on_met)
     try:
         with service.watched(talk.heard):
             async with aclosing(talk.join() if wish.secret else talk.offer()) as happening:
@@ -302,8 +201,9 @@ async def steps(service: Service, wish: Wish) -> AsyncGenerator[Step]:
 class _Talk:
     """One pairing of one service."""
 
-    def __init__(self, service: Service, wish: Wish):
+    def __init__(self, service: Service, wish: Wish, on_met: OnMet):
         self._service = service
+        self._on_met = on_met
         self._home = service.home
         self._wish = wish
         self._heard: asyncio.Queue[Show | pairing.Paired | Ended] = asyncio.Queue()
@@ -319,7 +219,8 @@ class _Talk:
                 self._heard.put_nowait(told)
             case pairing.Paired(record=record):
                 self._heard.put_nowait(told)
-                self._sync = FirstSync(self._service, DeviceId(record.device))
+                met = Topic(record.topic) if self._wish.type == LinkType.PERSON else None
+                self._sync = FirstSync(self._service, DeviceId(record.device), met)
             case Opened(reached=True, address=address):
                 self._reached = address
             case Unmet():
@@ -338,7 +239,7 @@ class _Talk:
         if not service.port:
             raise UserError(
                 "this device only connects to others, and cannot be found. Show the code on the other one, "
-                "and type it here with 'mlog pair --join'."
+                "and type it here ('mlog pair --join', 'mlog accept')."
             )
         at = self._networks()
         found = addresses_of(at, service.port, service.host)
@@ -435,7 +336,7 @@ class _Talk:
             yield found
         elif not tried:
             raise PeerUnavailable(
-                "no device in this network waits to be paired. Run 'mlog pair' on the other one first, or "
+                "no device in this network waits to be paired. Have the other one show its code first, or "
                 f"say where it is: --peer HOST:PORT, as its screen shows it. {_FIREWALL}"
             )
 
@@ -498,12 +399,22 @@ class _Talk:
             dials=bool(self._wish.secret),
             addresses=tuple(addresses),
             expected=expected,
-            accepts=lambda other: trusting.outcome_of(self._home.replica, self._claim_of(other)),
+            accepts=self._check,
             keep=self._keep,
         )
         self._service.runtime.deliver(plan)
 
+    def _check(self, other: DeviceRecord) -> None:
+        if self._wish.type == LinkType.DEVICE:
+            trusting.outcome_of(self._home.replica, self._claim_of(other))
+        elif self._home.replica.people.is_own(DeviceId(other.device)):
+            raise UserError("this is one of your own devices, and no other person's.")
+
     def _keep(self, other: DeviceRecord) -> None:
+        if self._wish.type == LinkType.PERSON:
+            self._on_met(self._home, msgspec.structs.replace(other, addresses=self._addresses_of(other)))
+            self._outcome = "met"
+            return
         outcome = trusting.trust(self._home.replica, self._claim_of(other), self._home.now_ms())
         self._outcome = outcome.value
 

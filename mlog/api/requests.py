@@ -227,7 +227,8 @@ class Requests:
         return {id_ for id_, row in self._store.find(log, wanted).items() if row.body is not None}
 
     async def _pair(self, request: _Request) -> _Answers:
-        from mlog.api.pairing import Wish, steps
+        from mlog.api.pairing import steps
+        from mlog.api.pairing_steps import Wish
 
         try:
             wish = msgspec.convert(request, Wish)

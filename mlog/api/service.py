@@ -26,7 +26,7 @@ from mlog.adapters.websocket import join_address, split_address
 from mlog.api.home import Home
 from mlog.api.requests import Requests
 from mlog.api.rounds import Round, SyncReport
-from mlog.errors import InvalidInput, PeerUnavailable, StoreError, UserError
+from mlog.errors import Busy, InvalidInput, PeerUnavailable, StoreError, UserError
 from mlog.log.ids import DeviceId
 from mlog.log.peers import PeerRow
 from mlog.protocol.events import Closed, Event, Fetch, Notice, Opened, Seen, SyncNow, Unreachable
@@ -279,7 +279,20 @@ class Service:
         Raises:
             StoreError: The disk is full, or the database is damaged.
         """
-        await self._running
+        expiring = asyncio.ensure_future(self._expire())
+        try:
+            await asyncio.wait([expiring, self._running], return_when=asyncio.FIRST_COMPLETED)
+            await (expiring if expiring.done() else self._running)
+        finally:
+            expiring.cancel()
+            await asyncio.gather(expiring, return_exceptions=True)
+
+    async def _expire(self) -> None:
+        """Forget what is to disappear while this runs."""
+        while True:
+            with suppress(Busy):
+                self.home.expire()
+            await asyncio.sleep(limits.EXPIRE_LOOK_MS / 1000)
 
     async def unless_stopped(self, work: Awaitable[_T]) -> _T:
         """What comes of some work, if the service goes on until then.

@@ -14,7 +14,7 @@ from mlog.log import bodies
 from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.ids import MessageId, message_id
 from mlog.log.replica import Replica
-from mlog.log.store import BodyState, EntryRow, Store, TimelineQuery
+from mlog.log.store import FORGOTTEN, EntryRow, Store, TimelineQuery
 from mlog.log.view import Attached, View
 
 __all__ = ["export_chat"]
@@ -94,7 +94,7 @@ def _records(
                 record=record,
                 source=_provenance(sources.get(row.chain, {}), body) if row.mid is not None else None,
                 current=edit.text if isinstance(edit, bodies.Edit) else None,
-                absent=body is None and row.state != BodyState.ERASED,
+                absent=body is None and row.state not in FORGOTTEN,
             )
         if len(rows) < query.limit:
             return
@@ -106,7 +106,7 @@ def _file_of(attached: Attached, path: str) -> File:
 
 
 def _record_of(row: EntryRow, body: Body | None, name: str, files: Sequence[File]) -> Record:
-    text, to, removed, erased = "", (), False, row.state == BodyState.ERASED
+    text, to, removed, erased = "", (), False, row.state in FORGOTTEN
     match body:
         case bodies.Text():
             text, to, erased = body.text, body.to, body.erased

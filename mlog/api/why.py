@@ -19,6 +19,7 @@ from mlog.errors import BadSignature, InvalidInput, UserError
 from mlog.log import entry
 from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.entry import Header
+from mlog.log.expiry import settings_of
 from mlog.log.fold import parents_of
 from mlog.log.ids import DeviceId, EntryId
 from mlog.log.store import BodyState, ChainRow, EntryRow, ForkRow, Position, TimelineQuery
@@ -42,6 +43,7 @@ class Shown(StrEnum):
     SHOWN = "shown"
     EDITED = "shown with the text of an edit"
     ERASED = "shown as erased"
+    EXPIRED = "expired: the conversation lets messages disappear"
     HIDDEN = "hidden: another entry stands for the same message"
     QUARANTINED = "not shown, and counts for nothing: its device was revoked, and this came after the cut"
     CONTROL = "not a message: it changes what is shown of others"
@@ -381,11 +383,18 @@ class _Entry:
         if row.hidden:
             said = self._store.by_mid(row.log, [row.message]).get(row.message, [])
             return Shown.HIDDEN, next((other.id for other in said if not other.hidden), b"")
+        if row.state == BodyState.EXPIRED:
+            return Shown.EXPIRED, self._let_expire_by()
         if row.state == BodyState.ERASED:
             return Shown.ERASED, self._changed_by(Kind.ERASURE)
         if row.edit:
             return Shown.EDITED, next((edit.id for edit in self._store.rows([row.edit]).values()), b"")
         return Shown.SHOWN, b""
+
+    def _let_expire_by(self) -> bytes:
+        """The setting that holds at its place."""
+        before = [s for s in settings_of(self._store, self._row.log) if s.position < self._row.position]
+        return before[-1].position.id if before else b""
 
     def _changed_by(self, kind: Kind) -> bytes:
         """The change of this kind that the message's own author made."""

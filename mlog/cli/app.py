@@ -31,6 +31,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "react": "writing",
         "erase": "writing",
         "title": "writing",
+        "expire": "writing",
     },
     "Read": {
         "log": "reading",
@@ -54,6 +55,15 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "attachments": "files",
         "save": "files",
         "people": "people",
+    },
+    "People": {
+        "invite": "pairing",
+        "accept": "pairing",
+        "contacts": "contacts",
+        "members": "members",
+        "add": "members",
+        "remove": "members",
+        "leave": "members",
     },
     "Your devices": {
         "pair": "pairing",

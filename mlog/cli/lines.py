@@ -266,6 +266,7 @@ class Lines:
             Kind.CHUNK: f"part {body.get('index', '?')} of a file",
             Kind.IMPORT: f"import of {body.get('name') or 'a pipe'} ({body.get('format', '')})",
             Kind.READ: "has read up to here",
+            Kind.EXPIRE: "sets when messages disappear",
             Kind.PRIVATE: "notes something for the own devices",
             Kind.KEY: f"key of epoch {body.get('epoch', '?')}",
             Kind.DEVICE: f"device {body.get('name', '')} of {body.get('person', '')}",

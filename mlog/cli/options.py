@@ -31,12 +31,14 @@ __all__ = [
     "LIMIT",
     "PATH",
     "SINCE",
+    "SPAN_OR_OFF",
     "TEXT",
     "UNTIL",
     "Verb",
     "ask_passphrase",
     "common_options",
     "read_passphrase",
+    "span_text",
     "text_or_stdin",
     "verb",
 ]
@@ -279,6 +281,22 @@ class _Duration(click.ParamType[int]):
         return int(match[1]) * _UNITS_S[match[2]] * 1000
 
 
+class _SpanOrOff(_Duration):
+    """A span of time in milliseconds, or `off` for 0."""
+
+    name = "duration or off"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return 0 if str(value).strip().lower() == "off" else super().convert(value, param, ctx)
+
+
+def span_text(span_ms: int) -> str:
+    """A span of time as `DURATION` reads it, in the largest unit that is exact."""
+    seconds = span_ms // 1000
+    unit = next(unit for unit in ("w", "d", "h", "m") if not seconds % _UNITS_S[unit] or unit == "m")
+    return f"{seconds // _UNITS_S[unit]}{unit}"
+
+
 class _Date(click.ParamType[date]):
     """A day."""
 
@@ -299,6 +317,7 @@ SINCE: Final = _When()
 UNTIL: Final = _When(end_of_day=True)
 DATE: Final = _Date()
 DURATION: Final = _Duration()
+SPAN_OR_OFF: Final = _SpanOrOff()
 
 
 # -- what else a command reads ---------------------------------------------------------------

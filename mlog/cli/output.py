@@ -10,6 +10,7 @@ a field that goes away or changes its meaning makes a new version.
     written       id kind topic conversation
     noted         topic conversation pinned muted labels drafts
     setting       name on
+    expiry        topic conversation after_s
     message       id message_id topic conversation kind author claimed device time text reply_to
                   edited erased absent damage reactions attachments
     entry         id topic conversation kind author device incarnation seq prev parents time week
@@ -48,6 +49,8 @@ a field that goes away or changes its meaning makes a new version.
     check         name ok detail advice
     trust_file    file
     trusted       device name person outcome addresses
+    contact       person name called devices safety since
+    member        topic conversation name role here contact devices
     device        device name here peer member confirmed revoked by addresses added seen in_sync
                   conversations
     renamed       device name before
@@ -79,7 +82,8 @@ what is not proven to be there; in a `calendar` they have `week`, `from` and `st
 numbers `seq` to `last` of a chain; where `is_gap` is false it is absent on purpose, or never to be read.
 `holders` are objects with `device`, `name` and `certainty`: "signed for it", "told of it", "likely";
 what others have `seen` are objects with `device`, `name`, `person`, `read` and `time`: where `read` is false
-they hold it; `drafts` are objects with `device`, `name` and `text`;
+they hold it; `drafts` are objects with `device`, `name` and `text`; an `expiry`'s `after_s` is null where
+messages stay;
 what is `missing` of an entry are objects with `part`, `reason`, `detail`, `since` and `named_by`.
 
 The `logs` of a `synced` device are objects with `topic`, `title`, `kind`, `state` ("in sync", "behind",

@@ -1,4 +1,4 @@
-"""The command that pairs two devices of one person."""
+"""The commands that pair two devices: of one person, or of two persons who become contacts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
-    from mlog.api.pairing import Complete, Offered, Paired, Progress, Shown, Step
+    from mlog.api.pairing_steps import Complete, Offered, Paired, Progress, Shown, Step
     from mlog.cli.output import Console
     from mlog.cli.output import Progress as Bar
     from mlog.protocol.codes import LinkType
 
-__all__ = ["pair"]
+__all__ = ["accept", "invite", "pair"]
 
 _SHOWN_ADDRESSES_MAX: Final = 3
 
@@ -37,8 +37,8 @@ _REST: Final = (
     "interrupted. Both devices know each other, and what has come is kept; 'mlog sync' fetches the rest."
 )
 _IN_HISTORY: Final = (
-    "the code stands in the history of your shell now. It is good for one try only; 'mlog pair --join' asks "
-    "for it instead."
+    "the code stands in the history of your shell now. It is good for one try only; without it on the line "
+    "you are asked for it."
 )
 
 
@@ -64,6 +64,34 @@ class _Code(click.ParamType[str]):
         return [CompletionItem(word) for word in completions(incomplete)] if incomplete else []
 
 
+def _connecting(function: Callable[..., object]) -> Callable[..., object]:
+    """The options of both ends of a pairing."""
+    options = (
+        click.option(
+            "--peer", type=TEXT, metavar="HOST:PORT", help="Where the other device is; else it is looked for."
+        ),
+        click.option("--name", type=TEXT, help="What to call this device, if it is new."),
+        click.option(
+            "--address",
+            "addresses",
+            type=TEXT,
+            multiple=True,
+            metavar="HOST:PORT",
+            help="Where the other device can reach this one besides; may be given several times.",
+        ),
+        click.option("--host", type=TEXT, metavar="ADDRESS", help="Listen at this address of yours only."),
+        click.option(
+            "--port",
+            type=click.IntRange(0, 65_535),
+            help=f"Where to listen. [default: {config.DEFAULT_PORT}, or any if that is in use]",
+        ),
+        click.option("--no-discovery", is_flag=True, help="Use no multicast in the local network."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 @verb(
     "pair",
     """mlog pair
@@ -73,29 +101,64 @@ class _Code(click.ParamType[str]):
 )
 @click.argument("code", type=_Code(), nargs=-1, metavar="[CODE|LINK]")
 @click.option("--join", is_flag=True, help="Ask for the code, or the link, that the other device shows.")
-@click.option(
-    "--peer", type=TEXT, metavar="HOST:PORT", help="Where the other device is; else it is looked for."
+@_connecting
+def pair(console: Console, code: tuple[str, ...], join: bool, **options: Any) -> None:
+    """Make a new device one of yours, with a code.
+
+    On the device that has your messages it shows six words, good for one try; on the new one 'mlog pair
+    --join' asks for them. Then both show the other's name and the same four words, and the first one asks.
+    A device that has no messages yet needs nothing else; all come, the newest first.
+    """
+    from mlog.protocol.codes import LinkType
+
+    joins = join or bool(code) or options["peer"] is not None
+    _run(console, LinkType.DEVICE, code, joins=joins, **options)
+
+
+@verb(
+    "invite",
+    """mlog invite
+    mlog invite --address desk.example:7367""",
 )
-@click.option("--name", type=TEXT, help="What to call this device, if it is new.")
-@click.option(
-    "--address",
-    "addresses",
-    type=TEXT,
-    multiple=True,
-    metavar="HOST:PORT",
-    help="Where the other device can reach this one besides; may be given several times.",
+@_connecting
+def invite(console: Console, **options: Any) -> None:
+    """Make another person a contact, with a code.
+
+    They run 'mlog accept' on a device of theirs and type the code, or paste the link, within two minutes.
+    Then both see the other's name and the same four words, and this side asks. They get no message by
+    that: 'mlog new TITLE --with NAME' starts a conversation.
+    """
+    from mlog.protocol.codes import LinkType
+
+    if options["peer"] is not None:
+        raise click.UsageError("--peer belongs to 'mlog accept'.")
+    _run(console, LinkType.PERSON, (), joins=False, **options)
+
+
+@verb(
+    "accept",
+    """mlog accept
+    mlog accept --peer desk.example:7367
+    mlog accept < link.txt""",
 )
-@click.option("--host", type=TEXT, metavar="ADDRESS", help="Listen at this address of yours only.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65_535),
-    help=f"Where to listen. [default: {config.DEFAULT_PORT}, or any if that is in use]",
-)
-@click.option("--no-discovery", is_flag=True, help="Use no multicast in the local network.")
-def pair(
+@click.argument("code", type=_Code(), nargs=-1, metavar="[CODE|LINK]")
+@_connecting
+def accept(console: Console, code: tuple[str, ...], **options: Any) -> None:
+    """Accept the invitation of another person.
+
+    It asks for the code, or the link, that 'mlog invite' shows there.
+    """
+    from mlog.protocol.codes import LinkType
+
+    _run(console, LinkType.PERSON, code, joins=True, **options)
+
+
+def _run(
     console: Console,
+    type_: LinkType,
     code: tuple[str, ...],
-    join: bool,
+    *,
+    joins: bool,
     peer: str | None,
     name: str | None,
     addresses: tuple[str, ...],
@@ -103,26 +166,19 @@ def pair(
     port: int | None,
     no_discovery: bool,
 ) -> None:
-    """Make a new device one of yours, with a code that is good for one try.
-
-    On the device that has your messages it shows a code of six words; on the new one 'mlog pair --join'
-    asks for it. Then both show the other's name and the same four words, and the first one asks. A device
-    that has no messages yet needs nothing else; all come, the newest first.
-    """
     from mlog.api import pairing
-    from mlog.protocol.codes import LinkType
+    from mlog.api.pairing_steps import Wish
 
-    joins = join or bool(code) or peer is not None
-    secret = _secret(console, code, LinkType.DEVICE) if joins else ""
+    secret = _secret(console, code, type_) if joins else ""
     if not joins and not _can_ask():
-        raise UserError("pairing asks you whether the other device is yours: run it in a terminal.")
+        raise UserError("pairing asks you who is at the other end: run it in a terminal.")
     is_new = not (console.chosen_home() / config.DATABASE_NAME).exists()
     if name is not None and not is_new:
         raise UserError("this device has a name already; 'mlog devices rename' gives it another one.")
     console.interrupted = _NOTHING
     with console.open_home(device=_device_name(name) if is_new else None) as home:
-        wish = pairing.Wish(type=LinkType.DEVICE, secret=secret, peer=peer or "", addresses=addresses)
-        with Screen(console, joins=joins) as screen:
+        wish = Wish(type=type_, secret=secret, peer=peer or "", addresses=addresses)
+        with Screen(console, type_, joins=joins) as screen:
             pairing.pair(home, wish, screen.told, host=host, port=port, discovery=not no_discovery)
 
 
@@ -228,11 +284,15 @@ class Screen:
     """Shows a pairing as it goes, and asks the person; use it in a `with` statement.
 
     Args:
+        type_: What is paired.
         joins: This is the side that has the code of the other one.
     """
 
-    def __init__(self, console: Console, *, joins: bool):
+    def __init__(self, console: Console, type_: LinkType, *, joins: bool):
+        from mlog.protocol.codes import LinkType
+
         self._console = console
+        self._invites = type_ == LinkType.PERSON
         self._joins = joins
         self._countdown: _Countdown | None = None
         self._bar: Bar | None = None
@@ -254,7 +314,7 @@ class Screen:
 
     def told(self, step: Step, answer: Callable[[bool], None]) -> None:
         """Take a step of the pairing."""
-        from mlog.api import pairing
+        from mlog.api import pairing_steps as pairing
 
         match step:
             case pairing.Offered():
@@ -288,16 +348,19 @@ class Screen:
             }
             console.record("pair_offer", fields)
             return
+        drawn: list[str] = []
+        if console.is_terminal and console.unicode:
+            columns = shutil.get_terminal_size().columns
+            drawn = qr_lines(step.link, columns=columns, colour=console.bold(" ") != " ")
         console.line(f"Code  {console.bold(step.code)}")
         for address in step.addresses[:_SHOWN_ADDRESSES_MAX]:
             console.line(f"At    {safe(address)}")
         console.line(f"Link  {step.link}")
-        if console.is_terminal and console.unicode:
-            columns = shutil.get_terminal_size().columns
-            for line in qr_lines(step.link, columns=columns, colour=bool(console.bold(" ") != " ")):
-                console.line(line)
+        for line in drawn:
+            console.line(line)
         where = f" --peer {safe(step.addresses[0])}" if step.problem and step.addresses else ""
-        console.line(f"On the other device run 'mlog pair --join{where}', and type the code.")
+        there = "mlog accept" if self._invites else "mlog pair --join"
+        console.line(f"On the other device run '{there}{where}', and type the code.")
         if step.problem:
             console.note(f"it cannot be found by itself: {safe(step.problem)}")
         self._countdown = _Countdown(step.life_ms / 1000)
@@ -324,7 +387,8 @@ class Screen:
             answer(False)
         else:
             console.flush()
-            _ask("Is it yours, and does it show the same four words? [y/N] ", answer)
+            who = "Is it the person whom you mean" if self._invites else "Is it yours"
+            _ask(f"{who}, and does it show the same four words? [y/N] ", answer)
 
     def _paired(self, step: Paired) -> None:
         console = self._console
@@ -342,9 +406,10 @@ class Screen:
             "admitted": f"{self._name} is one of your devices now",
             "joins": f"this device is one of {safe(step.person)}'s now",
             "known": f"{self._name} and this device belong together already",
+            "met": f"{safe(step.person)} is one of your contacts now",
         }
         console.line(f"{console.mark(ok=True)} {said[step.outcome]}")
-        if self._joins:
+        if self._joins and not self._invites:
             self._stage("You can read and write already, in another window; the newest messages come first.")
 
     def _progress(self, step: Progress) -> None:
@@ -361,6 +426,10 @@ class Screen:
         self._end_lines()
         if console.json:
             console.record("pair_complete", {"done": step.done, "differing": step.differing})
+        elif self._invites:
+            console.note(
+                "'mlog new TITLE --with NAME' starts a conversation; 'mlog contacts' has digits to compare"
+            )
         elif step.differing:
             console.line(
                 f"{console.mark(ok=False)} {step.differing:,} logs still differ; 'mlog status' says which"

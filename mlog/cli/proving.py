@@ -485,6 +485,11 @@ def _shown(found: Explanation) -> Iterable[str]:
             yield f"It is shown with the text of the edit{by}, the latest one by its own author."
         case Shown.ERASED:
             yield f"It is shown as erased: its own author erased the text, by the entry{by}."
+        case Shown.EXPIRED:
+            yield (
+                f"It is expired: the conversation lets messages disappear, by the entry{by}, and by the "
+                "clock here its time is over. Its text is forgotten here, and its place in the log stays."
+            )
         case Shown.HIDDEN:
             yield f"It is not shown: the entry{by} says the same message, and stands for both."
         case Shown.QUARANTINED:

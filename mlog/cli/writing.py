@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlog.cli.options import CONVERSATION, PATH, TEXT, text_or_stdin, verb
+from mlog.cli.options import CONVERSATION, PATH, SPAN_OR_OFF, TEXT, span_text, text_or_stdin, verb
 from mlog.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,20 +17,30 @@ if TYPE_CHECKING:
     from mlog.cli.output import Console
     from mlog.log.ids import EntryId
 
-__all__ = ["edit", "erase", "new", "react", "send", "title"]
+__all__ = ["edit", "erase", "expire", "new", "react", "send", "title"]
 
 
-@verb("new", "mlog new 'Summer trip'")
+@verb(
+    "new",
+    """mlog new 'Summer trip'
+    mlog new 'Summer trip' --with ann --with bob""",
+)
 @click.argument("title", type=TEXT)
-def new(console: Console, title: str) -> None:
-    """Start a conversation.
+@click.option("--with", "persons", type=TEXT, multiple=True, metavar="PERSON", help="A contact to talk with.")
+def new(console: Console, title: str, persons: tuple[str, ...]) -> None:
+    """Start a conversation, by yourself or with contacts.
 
     Prints the number under which it stays known, also when it is given another title.
     """
     from mlog.cli.lines import Lines
 
     with console.open_home() as home:
-        conversation = home.new(title)
+        if persons:
+            from mlog.api.members import new_with
+
+            conversation = new_with(home, title, persons)
+        else:
+            conversation = home.new(title)
         if console.json:
             console.record("conversation", Lines(home, console).conversation(conversation, None))
         else:
@@ -102,6 +112,7 @@ def react(console: Console, entry: str, emoji: str, remove: bool) -> None:
 def erase(console: Console, entry: str, yes: bool) -> None:
     """Forget the text of a message of yours, for good.
 
+    An admin of a conversation may do that with anybody's.
     The text is overwritten in the file; its place in the log stays, and everything still verifies.
     Asks first.
     """
@@ -128,6 +139,35 @@ def title(console: Console, conversation: str, title: str) -> None:
     with console.open_home() as home:
         chosen = home.conversation(conversation)
         _written(console, home, home.set_title(chosen.n, title), "title", chosen.n)
+
+
+@verb(
+    "expire",
+    """mlog expire trip
+    mlog expire trip 30d
+    mlog expire trip off""",
+)
+@click.argument("conversation", type=CONVERSATION)
+@click.argument("after", type=SPAN_OR_OFF, metavar="[DURATION|off]", required=False)
+def expire(console: Console, conversation: str, after: int | None) -> None:
+    """Let what is said from now on disappear after a time.
+
+    Each device that has the conversation forgets texts and files by its own clock; their places in the log
+    stay. What was said before, and what is imported, stays. A device that others hold may keep a copy.
+    """
+    with console.open_home() as home:
+        chosen = home.conversation(conversation)
+        if after is not None:
+            _written(console, home, home.expire_after(chosen.n, after), "expire", chosen.n)
+            return
+        set_ms = home.expiry_ms(chosen.n)
+        if console.json:
+            from mlog.cli.lines import Lines
+
+            place = Lines(home, console).place(chosen.n)
+            console.record("expiry", {**place, "after_s": set_ms // 1000 or None})
+        else:
+            console.line(span_text(set_ms) if set_ms else "off")
 
 
 def _written(console: Console, home: Home, id_: EntryId, kind: str, log: int) -> None:

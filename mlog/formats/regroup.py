@@ -1,7 +1,7 @@
 """Records of chats that are mixed in one file, sorted out chat by chat.
 
 Importers yield one chat after the other. Where a file mixes them, records wait in a temporary file
-without a name; memory holds 8 bytes for each record and about 500 for each chat.
+without a name; memory holds about 1,000 bytes for each chat, and 8 for each _BLOCK_PLACES records.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ __all__ = ["Regrouped"]
 
 _SPOOL_SIZE_BYTES: Final = 256 * KIB
 _LENGTH_SIZE_BYTES: Final = 8
+_BLOCK_PLACES: Final = 64
+"""So many places of a chat go to the file together."""
 
 
 class Regrouped:
@@ -29,7 +31,9 @@ class Regrouped:
     def __init__(self, source_name: str) -> None:
         self._name = source_name
         self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_SIZE_BYTES)  # noqa: SIM115 -- __exit__
+        # Places of the latest records of a chat, and of the blocks that hold those before.
         self._places: dict[str, array[int]] = {}
+        self._blocks: dict[str, array[int]] = {}
         self._titles: dict[str, str] = {}
         self._encoder = msgspec.msgpack.Encoder()
 
@@ -55,12 +59,17 @@ class Regrouped:
                     position=record.position,
                 )
             places = self._places[key] = array("Q")
+            self._blocks[key] = array("Q")
         if title:
             self._titles[key] = title
         encoded = self._encoder.encode(record)
         try:
             places.append(self._spool.tell())
             self._spool.write(len(encoded).to_bytes(_LENGTH_SIZE_BYTES) + encoded)
+            if len(places) == _BLOCK_PLACES:
+                self._blocks[key].append(self._spool.tell())
+                self._spool.write(places.tobytes())
+                del places[:]
         except OSError as error:
             raise _no_room(error) from None
 
@@ -71,15 +80,26 @@ class Regrouped:
             StoreError: The temporary file cannot be read.
         """
         decoder = msgspec.msgpack.Decoder(Record)
-        for key, places in self._places.items():
+        for key in self._places:
             yield Chat(key=key, title=self._titles.get(key, key.partition(":")[2]))
-            for place in places:
+            for place in self._places_of(key):
                 try:
                     self._spool.seek(place)
                     encoded = self._spool.read(int.from_bytes(self._spool.read(_LENGTH_SIZE_BYTES)))
                 except OSError as error:
                     raise _no_room(error) from None
                 yield decoder.decode(encoded)
+
+    def _places_of(self, key: str) -> Iterator[int]:
+        for block in self._blocks[key]:
+            places = array("Q")
+            try:
+                self._spool.seek(block)
+                places.frombytes(self._spool.read(_BLOCK_PLACES * places.itemsize))
+            except OSError as error:
+                raise _no_room(error) from None
+            yield from places
+        yield from self._places[key]
 
 
 def _no_room(error: OSError) -> StoreError:

@@ -4,6 +4,7 @@
 |---------------------------------------------|------------------------------------------------|
 | [2024-01-02 15:04:05] Ann: text             | MESSAGE; lines without a stamp go on with it   |
 | (- Ben: ☕, Cat: 🙂 -)                       | REACTIONs                                      |
+| > words, before an empty line               | `to` where they were said before, else text    |
 | ![a.jpg](./media/a.jpg)                     | an attachment; the words go where it is there  |
 | (This message was deleted)                  | an erased message                              |
 | [Jan 02, 2024 15:04:05] <Ann> text          | MESSAGE                                        |
@@ -26,11 +27,13 @@ from mlog.errors import LimitExceeded
 from mlog.formats.beside import Beside, folder_of
 from mlog.formats.clock_words import month
 from mlog.formats.identity import Occurrences, of_id, of_line
+from mlog.formats.quotes import Said
 from mlog.formats.record import File, Item, Record, Skipped
 from mlog.formats.source import Source
 from mlog.formats.texts import decode, fitted
 from mlog.limits import EMOJI_SIZE_MAX_BYTES, MESSAGE_LINES_SIZE_MAX_BYTES
 from mlog.log.bodies import Kind
+from mlog.log.ids import MessageId
 
 __all__ = ["TextReader", "is_signal_text"]
 
@@ -43,6 +46,7 @@ _BACKUP: Final = re.compile(
     r"(?P<status>\*{3} )?(?:<(?P<name>[^\n]{0,128}?)> )?"
 )
 _REACTIONS: Final = re.compile(r"\n\(- (?P<all>[^\n]{1,4096}) -\)(?= *(?:\n|$|!?\[))")
+_QUOTED: Final = re.compile(r"\n*(?P<lines>(?:>[^\n]*\n)+)\n*")
 _LINK: Final = re.compile(r"!?\[(?P<name>[^\[\]\n]{0,255})\]\(\./(?P<path>[^()\n]{1,1024})\)")
 _SENT: Final = re.compile(r"sent file(?: \"(?P<name>[^\n]{1,255})\"| of type (?P<type>\S{1,100}))?")
 _NAMED_EMOJI: Final = re.compile(r" \((?P<all>[^\n]{1,4096})\)$")
@@ -73,6 +77,7 @@ class TextReader:
         self._source = source
         self._beside = Beside(source.tree, folder_of(source.path))
         self._occurrences = Occurrences()
+        self._said = Said()
         self._stamp: re.Pattern[str] | None = None
         self._found: re.Match[str] | None = None
         self._number = 0
@@ -165,7 +170,7 @@ class TextReader:
             text = text[: reactions.start()] + text[reactions.end() :]
         links = [(one, self._linked(one)) for one in _LINK.finditer(text)]
         here = [one[0] for one, file in links if file.path]
-        shown = text
+        shown, parent = self._answered(text)
         for written in here:
             shown = shown.replace(written, "", 1)
         yield from self._record(
@@ -176,7 +181,8 @@ class TextReader:
             time_ms,
             exact,
             files=tuple(file for _, file in links),
-            shown=shown.strip() if here else None,
+            shown=shown.strip() if here or parent is not None else None,
+            to=() if parent is None else (parent,),
             reactions=[] if reactions is None else reactions["all"].split(", "),
         )
 
@@ -190,6 +196,7 @@ class TextReader:
         exact: str,
         files: tuple[File, ...] = (),
         shown: str | None = None,
+        to: tuple[MessageId, ...] = (),
         reactions: Sequence[str] = (),
     ) -> Iterator[Item]:
         erased = kind is Kind.MESSAGE and text == _DELETED
@@ -201,10 +208,12 @@ class TextReader:
             text="" if erased else text if shown is None else shown,
             time_ms=time_ms,
             position=number,
+            to=() if erased else to,
             erased=erased,
             files=files,
         )
         yield from fitted(record)
+        self._said.remember(self._answered(text)[0], record.mid)
         for one in reactions:
             name, _, emoji = one.rpartition(": ")
             if not name or not 0 < len(emoji.encode()) <= EMOJI_SIZE_MAX_BYTES:
@@ -221,6 +230,15 @@ class TextReader:
                     to=(record.mid,),
                 )
             )
+
+    def _answered(self, text: str) -> tuple[str, MessageId | None]:
+        """A text without the quotation at its start, and the message that it quotes."""
+        found = _QUOTED.match(text)
+        if found is None:
+            return text, None
+        lines = found["lines"].rstrip("\n").split("\n")
+        parent = self._said.find("\n".join(line.removeprefix(">").removeprefix(" ") for line in lines))
+        return (text, None) if parent is None else (text[found.end() :], parent)
 
     def _linked(self, found: re.Match[str]) -> File:
         path = self._beside.find(unquote(found["path"])) or self._beside.find(found["path"])

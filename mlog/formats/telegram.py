@@ -328,7 +328,7 @@ def _text_of(fields: dict[str, Any], here: Collection[str]) -> str:
     if "forwarded_from" in fields:
         lines.append(f"[forwarded from {word(fields['forwarded_from']) or 'somebody'}]")
     lines.extend(_attached(fields, here))
-    text = _flat(fields.get("text"))
+    text = _flat(fields.get("text") or fields.get("text_entities"))
     return "\n".join([*lines, text] if text or not lines else lines)
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "Device",
     "Edit",
     "Erasure",
+    "Expire",
     "Import",
     "Key",
     "Kind",
@@ -63,6 +64,7 @@ class Kind(IntEnum):
     ADMIT = 6
     REVOKE = 7
     MEMBER = 8
+    EXPIRE = 9
     MESSAGE = 16
     REPLY = 17
     ACTION = 18
@@ -162,6 +164,12 @@ class Erasure(_Claimed, frozen=True, kw_only=True, omit_defaults=True):
     """ERASURE: the body of the message `of` is to be forgotten."""
 
     of: _Hex16
+
+
+class Expire(msgspec.Struct, frozen=True, kw_only=True):
+    """EXPIRE: what is said from here on disappears after so long; 0 for never."""
+
+    after_ms: _Count
 
 
 class ReadChain(msgspec.Struct, frozen=True, kw_only=True):
@@ -404,6 +412,7 @@ Body: TypeAlias = (
     | Chunk
     | Private
     | Read
+    | Expire
 )
 
 _TYPES: Final[dict[Kind, type[Body]]] = {
@@ -421,6 +430,7 @@ _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.ERASURE: Erasure,
     Kind.ALIAS: Alias,
     Kind.READ: Read,
+    Kind.EXPIRE: Expire,
     **dict.fromkeys(SPOKEN, Text),
 }
 _DECODERS: Final = {int(kind): msgspec.json.Decoder(type_) for kind, type_ in _TYPES.items()}

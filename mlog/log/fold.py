@@ -35,9 +35,11 @@ from mlog.log.entry import NO_ENTRY, Header, stated_size
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.private_cache import forget_private
 from mlog.log.store import (
+    FORGOTTEN,
     BodyState,
     DeviceRow,
     EntryRow,
+    Forgotten,
     LogKind,
     Place,
     Position,
@@ -476,14 +478,35 @@ class Fold:
             self._store.change_unsettled(state.n, Task.ERASE, [(n, 0) for n in left], ())
         return cost
 
-    def _erase_body(self, row: EntryRow) -> None:
+    def expire(self, state: LogState, rows: Sequence[EntryRow]) -> int:
+        """Forget bodies whose time is over, with edits and files of messages; how many that were.
+
+        See mlog/log/expiry.py.
+        """
+        said = {row.message: row for row in rows if row.kind in SPOKEN}
+        changes = changes_of(self._store, state.n, said.keys()) if said else {}
+        found = (*rows, *(change for changing in changes.values() for change in changing))
+        authors = self._authors(state.n, {row.chain for row in found})
+        gone = {row.n: row for row in rows}
+        for mid, changing in changes.items():
+            for change in changing:
+                own = authors.get(change.chain) == authors.get(said[mid].chain)
+                if own and change.kind in _ERASED_WITH and change.state not in FORGOTTEN:
+                    gone[change.n] = change
+        named = self._store.references([n for n, row in gone.items() if row.kind == Kind.EDIT])
+        for row in gone.values():
+            self._erase_body(row, BodyState.EXPIRED)
+        self._fold_messages(state, {mid for mids in named.values() for mid in mids}, frozenset())
+        return len(gone)
+
+    def _erase_body(self, row: EntryRow, state: Forgotten = BodyState.ERASED) -> None:
         text = text_of(readable_body(row.kind, row.body))
         devices = {chain.n: chain.device for chain in self._store.chain_rows([row.chain])}
         if not self.is_whole(row, devices):
             # The index takes away what it is told: other words than it holds would harm it.
             self._store.distrust_words()
             text = None
-        self._store.erase_body(row.n, searchable(text) if text else None)
+        self._store.erase_body(row.n, searchable(text) if text else None, state)
 
     def _want_again(self, row: EntryRow) -> None:
         """What erased a text counts no more: others may still have it."""

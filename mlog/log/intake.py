@@ -47,6 +47,7 @@ from mlog.log.fold import (
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.placing import Arrival, ChainKey, Chains, extend_runs, is_next
 from mlog.log.store import (
+    FORGOTTEN,
     BodyState,
     EntryRow,
     GapRow,
@@ -380,7 +381,7 @@ class _Batch:
         return True
 
     def _compare_body(self, a: Arrival, row: EntryRow) -> None:
-        if a.held is None or row.state == BodyState.ERASED:
+        if a.held is None or row.state in FORGOTTEN:
             return
         if row.chain and a.body is not None:
             body, state = a.body, BodyState.OPENED

@@ -16,6 +16,7 @@ from mlog.log.bodies import SPOKEN, Text
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
 from mlog.log.memory_tables import PeerMemory
 from mlog.log.store import (
+    HELD,
     AuthorRow,
     BodyState,
     ChainRow,
@@ -23,6 +24,7 @@ from mlog.log.store import (
     Digest,
     EntryRow,
     EpochRow,
+    Forgotten,
     ForkRow,
     GapRow,
     Hit,
@@ -317,10 +319,10 @@ class MemoryStore(PeerMemory):
     def set_edit(self, n: int, edit: int) -> None:
         self._change(n, edit=edit)
 
-    def erase_body(self, n: int, words: str | None) -> None:
+    def erase_body(self, n: int, words: str | None, state: Forgotten = BodyState.ERASED) -> None:
         row = self._t.entries[n]
         self._drop(self._t.unfetched.get(row.log, {}), n)
-        self._change(n, body=None, state=BodyState.ERASED)
+        self._change(n, body=None, state=state)
         for reference in self._t.references.get(n, ()):
             self._drop(self._t.by_target[reference.target], n)
         self._drop(self._t.references, n)
@@ -384,6 +386,9 @@ class MemoryStore(PeerMemory):
             self._drop(self._t.cached, name)
         else:
             self._put(self._t.cached, name, value)
+
+    def logs_with(self, kind: int) -> set[int]:
+        return {log for (log, of), ns in self._t.by_kind.items() if of == kind and ns}
 
     def count_spoken(self, chain: int, after_seq: int) -> int:
         rows = (self._t.entries[n] for seq, n in self._t.by_chain.get(chain, {}).items() if seq > after_seq)
@@ -513,7 +518,7 @@ class MemoryStore(PeerMemory):
         absent = {(gap.id, gap.part) for gap in self._t.gaps.get(log, ())}
         rows = [self._t.entries[n] for n in self._t.by_week.get((log, week), ())]
         yield from sorted(
-            (row.id, row.state in (BodyState.OPENED, BodyState.SEALED) and (row.id, "body") not in absent)
+            (row.id, row.state in HELD and (row.id, "body") not in absent)
             for row in rows
             if (row.id, "entry") not in absent
         )

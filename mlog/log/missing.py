@@ -7,8 +7,9 @@ person is shown is `missing`. docs/protocol.md, 4.5 and 8.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain as joined
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -19,8 +20,11 @@ from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys, LogKeys
 from mlog.log.entry import Header
 from mlog.log.ids import DeviceId, EntryId, Incarnation
-from mlog.log.store import ChainRow, EntryRow, LogRow, Reason, RunRow, Store, TimelineQuery
+from mlog.log.store import ChainRow, EntryRow, LogKind, LogRow, Reason, RunRow, Store, TimelineQuery
 from mlog.log.stored import SEARCHED, readable_body
+
+if TYPE_CHECKING:
+    from mlog.log.people import People
 
 __all__ = ["Missing", "fork_detail", "lacking", "missing"]
 
@@ -54,13 +58,56 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
-def missing(store: Store, row: LogRow, keys: LogKeys | None, limit: int) -> list[Missing]:
+def missing(
+    store: Store, row: LogRow, keys: LogKeys | None, limit: int, people: People | None = None
+) -> list[Missing]:
     """What is missing of a log, at most `limit` of it.
 
     Args:
         keys: None where the log is kept blindly.
+        people: Tells what the log relies on of person logs.
     """
-    return list(islice(_all_missing(store, row, keys, limit), limit))
+    found = _all_missing(store, row, keys, limit)
+    if people is not None and keys is not None:
+        found = joined(found, _waiting_for_persons(store, row, people))
+    return list(islice(found, limit))
+
+
+def _waiting_for_persons(store: Store, row: LogRow, people: People) -> Iterator[Missing]:
+    """What says nothing, or not all, until the log of a person comes."""
+
+    def waits(id_: bytes, detail: str) -> Missing:
+        return Missing(log=row.n, part="entry", reason=Reason.WAITING, id=id_, detail=detail)
+
+    logs = {log.topic: log.n for log in store.logs()}
+    membership = people.membership(row.n) if row.kind == LogKind.CONVERSATION else None
+    if membership is not None:
+        for ruling, (topic, relied) in membership.relied_on().items():
+            if topic not in logs:
+                yield waits(ruling, "the log of the person that it is about has not come")
+            elif not store.places(logs[topic], [relied]):
+                yield waits(ruling, "it relies on an entry of a person's log that has not come")
+        for written in store.chains(row.n):
+            if people.subject_of(written.device) is None:
+                yield Missing(
+                    log=row.n,
+                    part="chain",
+                    reason=Reason.WAITING,
+                    chain=written.n,
+                    device=written.device,
+                    incarnation=written.incarnation,
+                    last=max(written.seq, 0),
+                    detail="no person's log here has the device that wrote it, so it counts for nothing",
+                )
+    if row.kind != LogKind.PERSON:
+        known = {r.id.hex() for p in people.persons() for of in p.revocations.values() for r in of}
+        query = TimelineQuery(
+            log=row.n, limit=limits.STORE_ROWS_MAX, kinds=frozenset({Kind.REVOKE}), hidden=True
+        )
+        for said in store.timeline(query):
+            body = readable_body(said.kind, said.body)
+            if isinstance(body, bodies.Revoke) and body.by not in known:
+                yield waits(said.id, "the revocation in a person's log on which it relies has not come")
 
 
 def _all_missing(store: Store, row: LogRow, keys: LogKeys | None, limit: int) -> Iterator[Missing]:

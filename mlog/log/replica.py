@@ -21,6 +21,7 @@ from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
 from mlog.log.entry import NO_ENTRY, Header, Sealed
 from mlog.log.epochs import key_body, stated_epochs
+from mlog.log.expiry import due
 from mlog.log.fold import RULINGS, Draft, Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
 from mlog.log.intake import Intake, Taken, extend_runs
@@ -583,6 +584,15 @@ class Replica:
         """Who erased these groups of chunks; as `Fold.erasers_of`."""
         return self._fold.erasers_of(log, groups)
 
+    def expire(self, log: int, now_ms: int) -> int:
+        """Forget what was to disappear by now; how many bodies that were. Durable on return."""
+        count = 0
+        with self.transaction():
+            state = self.log(log)
+            for rows in due(self.store, log, now_ms):
+                count += self._fold.expire(state, rows)
+        return count
+
     def refold(self, log: int) -> None:
         """Work out again what changes messages of a log, since who their authors are has changed."""
         self._fold.refold(self.log(log))
@@ -639,7 +649,7 @@ class Replica:
     def missing(self, log: int, limit: int) -> list[Missing]:
         """What is not here, or is here and not read, each with its reason; worked out now."""
         row, keys = self._row_and_keys(log)
-        return absence.missing(self.store, row, keys, limit)
+        return absence.missing(self.store, row, keys, limit, self.people)
 
     def forked(self, log: int) -> frozenset[tuple[DeviceId, Incarnation]]:
         """The chains of which there are branches: numbers do not tell their entries apart."""

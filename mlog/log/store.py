@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum, StrEnum
-from typing import Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -20,6 +20,8 @@ from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, messa
 from mlog.log.peers import PeerStore
 
 __all__ = [
+    "FORGOTTEN",
+    "HELD",
     "AuthorRow",
     "BodyState",
     "ChainRow",
@@ -27,6 +29,7 @@ __all__ = [
     "Digest",
     "EntryRow",
     "EpochRow",
+    "Forgotten",
     "ForkRow",
     "GapRow",
     "Hit",
@@ -60,6 +63,16 @@ class BodyState(IntEnum):
     SEALED = 1
     ERASED = 2
     NOT_FETCHED = 3
+    EXPIRED = 4
+
+
+FORGOTTEN: Final = frozenset({BodyState.ERASED, BodyState.EXPIRED})
+"""The body is gone for good, and refused from then on."""
+
+Forgotten: TypeAlias = Literal[BodyState.ERASED, BodyState.EXPIRED]
+
+HELD: Final = frozenset({BodyState.OPENED, BodyState.SEALED, BodyState.EXPIRED})
+"""The body counts in the digests: what expired counts on, since clocks differ in when it does."""
 
 
 class Reason(StrEnum):
@@ -511,7 +524,7 @@ class Store(PeerStore, Protocol):
     def set_hidden(self, n: int, hidden: bool) -> None: ...
     def set_edit(self, n: int, edit: int) -> None: ...
 
-    def erase_body(self, n: int, words: str | None) -> None:
+    def erase_body(self, n: int, words: str | None, state: Forgotten = BodyState.ERASED) -> None:
         """Forget a body, what it refers to, and the search words it was indexed under.
 
         What the file keeps of them all the same is overwritten by `scrub`.
@@ -546,6 +559,10 @@ class Store(PeerStore, Protocol):
         ...
 
     def count(self, log: int, kinds: frozenset[int]) -> int: ...
+    def logs_with(self, kind: int) -> set[int]:
+        """The logs that have an entry of a kind below 16 that is read."""
+        ...
+
     def count_spoken(self, chain: int, after_seq: int) -> int:
         """How many messages of a chain from behind a number on are shown."""
         ...

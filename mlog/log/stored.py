@@ -13,7 +13,7 @@ from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.crypto import LogKeys
 from mlog.log.entry import Header, Sealed
 from mlog.log.ids import DeviceId
-from mlog.log.store import BodyState, EntryRow
+from mlog.log.store import FORGOTTEN, BodyState, EntryRow
 
 __all__ = [
     "SEARCHED",
@@ -25,6 +25,8 @@ __all__ = [
     "sealed_again",
     "text_of",
 ]
+
+_ABSENT: Final = FORGOTTEN | {BodyState.NOT_FETCHED}
 
 SEARCHED: Final = SPOKEN | {Kind.EDIT}
 """Kinds that may have a text which search finds."""
@@ -52,7 +54,7 @@ def check_body(keys: LogKeys, row: EntryRow) -> bytes | None:
     Raises:
         InvalidInput: It does not match.
     """
-    if row.state in (BodyState.ERASED, BodyState.NOT_FETCHED):
+    if row.state in _ABSENT:
         if row.body is not None:
             raise InvalidInput("a body is here that should not be")
         return None
@@ -116,7 +118,7 @@ def check_sealed_body(row: EntryRow) -> None:
     if row.state == BodyState.SEALED:
         if not entry.is_body_of(entry.parse_any(row.outer), row.body):
             raise InvalidInput("the text does not match its hash")
-    elif row.state not in (BodyState.ERASED, BodyState.NOT_FETCHED) or row.body is not None:
+    elif row.state not in _ABSENT or row.body is not None:
         raise InvalidInput("a body is here that should not be")
 
 

@@ -19,6 +19,7 @@ from mlog.errors import BadSignature, InvalidInput
 from mlog.log import bodies, crypto, entry
 from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.entry import NO_ENTRY, Header
+from mlog.log.expiry import may_expire, settings_of
 from mlog.log.fold import (
     Folded,
     LogState,
@@ -298,6 +299,7 @@ class _Page:
         groups = {mid for row in rows if row.kind == Kind.CHUNK for mid in self.references.get(row.n, ())}
         self._erasers = replica.erasers_of(state.n, groups)
         self._authors = replica.authors
+        self._store = store
         # The message that each entry says or changes, folded again.
         self.message: dict[int, MessageId] = {}
         for row in rows:
@@ -317,6 +319,10 @@ class _Page:
             mid: fold_message(said.get(mid, []), changes.get(mid, []), authors, self.quarantined, anyones)
             for mid in mids
         }
+
+    def lets_expire(self, row: EntryRow) -> bool:
+        """Whether a setting of the conversation lets an entry at this place expire."""
+        return may_expire(settings_of(self._store, row.log), row)
 
     def is_forgotten(self, row: EntryRow) -> bool:
         """Whether a chunk's group was erased by its author, or by an admin."""
@@ -421,6 +427,8 @@ def _verify_fold(row: EntryRow, header: Header, before: EntryRow | None, page: _
     forgotten = row.n in folded.erased or (row.kind == Kind.CHUNK and page.is_forgotten(row))
     if forgotten and row.state != BodyState.ERASED:
         yield _of(row, "body", "its author erased the text, and it is not recorded as erased")
+    if row.state == BodyState.EXPIRED and not page.lets_expire(row):
+        yield _of(row, "body", "the text is gone, and was not to expire", Reason.LOST)
     if spoken and row.state == BodyState.ERASED and row.n not in folded.erased:
         yield _of(row, "body", "the text is gone, and nobody erased it", Reason.LOST)
 

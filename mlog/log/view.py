@@ -17,7 +17,7 @@ from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.replica import Replica
-from mlog.log.store import BodyState, EntryRow, Position, Reference
+from mlog.log.store import FORGOTTEN, BodyState, EntryRow, Position, Reference
 from mlog.log.stored import check_body, check_header
 
 __all__ = ["Attached", "Author", "Message", "Names", "Reacted", "Source", "View"]
@@ -114,7 +114,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Names(Mapping[DeviceId, str]):
-    """What the persons are called whose devices write; as it is now, also when that changes."""
+    """What the persons are called whose devices write: contacts as they are called here, others as they
+    call themselves; as it is now, also when that changes."""
 
     def __init__(self, replica: Replica):
         self._replica = replica
@@ -122,10 +123,15 @@ class Names(Mapping[DeviceId, str]):
         self._names: dict[DeviceId, str] = {}
 
     def _current(self) -> Mapping[DeviceId, str]:
-        persons = self._replica.people.persons()
+        people = self._replica.people
+        persons = people.persons()
         if persons is not self._persons:
             self._persons = persons
             self._names = {row.id: row.person for row in self._replica.store.devices()}
+            chosen = {people.subject_of_topic(t): contact.name for t, contact in people.contacts().items()}
+            for device, subject in people.stand_ins().items():
+                if subject in chosen:
+                    self._names[device] = chosen[subject]
         return self._names
 
     def __getitem__(self, device: DeviceId) -> str:
@@ -167,7 +173,7 @@ class View:
         mids = {row.message for row in rows}
         references = self._store.references_to(log, mids, frozenset({Kind.MANIFEST}))
         manifests = self._store.rows({reference.n for reference in references})
-        found = [(reference.target, manifests[reference.n]) for reference in references]
+        found = [(r.target, manifests[r.n]) for r in references if not manifests[r.n].hidden]
         return self._attached(log, found) if found else {}
 
     def opened(self, row: EntryRow) -> Body | None:
@@ -254,11 +260,11 @@ class View:
             text="" if damage else text,
             to=_answers(body),
             edited=isinstance(edited, bodies.Edit),
-            erased=row.state == BodyState.ERASED or (isinstance(body, bodies.Text) and body.erased),
+            erased=row.state in FORGOTTEN or (isinstance(body, bodies.Text) and body.erased),
             absent=row.state == BodyState.NOT_FETCHED,
             damage=damage,
             reactions=reactions,
-            attachments=() if row.state == BodyState.ERASED else attached,
+            attachments=() if row.state in FORGOTTEN else attached,
             at=body.at if isinstance(body, bodies.Text) else 0,
             src=body.src if isinstance(body, bodies.Text) else 0,
             chain=row.chain,
@@ -271,7 +277,11 @@ class View:
         references = self._store.references_to(log, mids, frozenset({Kind.REACTION, Kind.MANIFEST}))
         rows = self._store.rows({reference.n for reference in references})
         reactions = self._reactions([r for r in references if rows[r.n].kind == Kind.REACTION], rows)
-        manifests = [(r.target, rows[r.n]) for r in references if rows[r.n].kind == Kind.MANIFEST]
+        manifests = [
+            (r.target, rows[r.n])
+            for r in references
+            if rows[r.n].kind == Kind.MANIFEST and not rows[r.n].hidden
+        ]
         return reactions, self._attached(log, manifests) if manifests else {}
 
     def _attached(
@@ -314,19 +324,24 @@ class View:
     def _reactions(
         self, references: Sequence[Reference], rows: Mapping[int, EntryRow]
     ) -> dict[MessageId, tuple[Reacted, ...]]:
-        latest: dict[MessageId, dict[tuple[str, str], tuple[Position, bool]]] = {}
+        latest: dict[MessageId, dict[tuple[str, str | DeviceId], tuple[Position, bool, str]]] = {}
         for reference in references:
             row = rows[reference.n]
+            if row.hidden:
+                continue
             try:
                 body = self.opened(row)
             except InvalidInput:
                 continue
             if isinstance(body, bodies.Reaction):
-                name = body.by if row.mid is not None else self.name_of(row)
+                claimed = row.mid is not None
+                name = body.by if claimed else self.name_of(row)
+                # Two persons may be called the same.
+                who = name if claimed else self._replica.people.stand_in(self.device_of(row))
                 of_message = latest.setdefault(reference.target, {})
-                before = of_message.get((body.emoji, name))
+                before = of_message.get((body.emoji, who))
                 if before is None or before[0] < row.position:
-                    of_message[body.emoji, name] = (row.position, body.removed)
+                    of_message[body.emoji, who] = (row.position, body.removed, name)
         return {mid: _grouped(of_message) for mid, of_message in latest.items()}
 
 
@@ -336,9 +351,11 @@ def _with_content(files: Collection[Attached]) -> tuple[Attached, ...]:
     return tuple(one for one in files if one.has_content or one.name not in whole)
 
 
-def _grouped(latest: Mapping[tuple[str, str], tuple[Position, bool]]) -> tuple[Reacted, ...]:
+def _grouped(
+    latest: Mapping[tuple[str, str | DeviceId], tuple[Position, bool, str]],
+) -> tuple[Reacted, ...]:
     by_emoji: dict[str, list[str]] = {}
-    for (emoji, name), (_, removed) in sorted(latest.items(), key=lambda item: item[1][0]):
+    for (emoji, _), (_, removed, name) in sorted(latest.items(), key=lambda item: item[1][0]):
         if not removed:
             by_emoji.setdefault(emoji, []).append(name)
     return tuple(Reacted(emoji=emoji, authors=tuple(names)) for emoji, names in by_emoji.items())

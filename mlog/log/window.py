@@ -30,7 +30,7 @@ from mlog.log.peers import PrunedRow, ReceiptRow
 from mlog.log.receipts import check_receipt
 from mlog.log.replica import Replica
 from mlog.log.scope import bodies_root, entries_root, scope_of
-from mlog.log.store import BodyState, ChainRow, Digest, EntryRow, LogRow, Place, RunRow, Store, place_of
+from mlog.log.store import HELD, ChainRow, Digest, EntryRow, LogRow, Place, RunRow, Store, place_of
 
 __all__ = ["Plan", "plan", "proven_weeks", "prune", "set_window"]
 
@@ -219,11 +219,7 @@ def _as_signed(
         after = 0
         while rows := store.week_arrivals(log, week, after, limits.SCAN_ROWS_MAX):
             after = rows[-1].n
-            arrived += [
-                (row.n, week, row.id, row.state in (BodyState.OPENED, BodyState.SEALED))
-                for row in rows
-                if row.id not in gone
-            ]
+            arrived += [(row.n, week, row.id, row.state in HELD) for row in rows if row.id not in gone]
     if len(arrived) < left:
         return None
     arrived.sort()

@@ -57,6 +57,11 @@ __all__ = [
 _VERSION: Final = 1
 _LABEL: Final = "pairing"
 
+_DOES: Final[Mapping[int, str]] = {
+    LinkType.DEVICE: "'mlog pair' (for a device of one's own)",
+    LinkType.PERSON: "'mlog invite' or 'mlog accept' (for another person)",
+}
+
 _Bytes16: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 _Bytes32: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=limits.SEQ_MAX)]
@@ -393,9 +398,12 @@ class Pairing:
         if record.version != _VERSION:
             raise ProtocolViolation("the other device has another version of mlog. Use the same on both")
         if record.purpose != self._own.purpose:
-            raise ProtocolViolation("the other device wants to pair something else")
+            here, there = _DOES[self._own.purpose], _DOES.get(record.purpose, "something newer")
+            raise ProtocolViolation(
+                f"the other device runs {there}, and this one {here}. Run the same on both"
+            )
         if record.device == self._own.device:
-            raise ProtocolViolation("this is this device itself. Run 'mlog pair' on another one")
+            raise ProtocolViolation("this is this device itself. Type the code on another one")
         if record.noise != self._channel.peer_noise_public:
             raise ProtocolViolation("the other device's keys do not fit together")
         if self._expected not in (None, fingerprint(record.device, record.noise, record.hpke)):
@@ -451,8 +459,8 @@ class Pairing:
 
 # Which of several things is wrong is nobody's business: most often a word is.
 _WRONG_TYPED: Final = (
-    "the code is not the one that the other device shows, or was used before, or 'mlog pair' does not run "
-    "there any more. Nothing was changed; begin again there, with a new code."
+    "the code is not the one that the other device shows, or was used before, or is not shown there any "
+    "more. Nothing was changed; begin again there, with a new code."
 )
 _WRONG_SHOWN: Final = (
     "somebody tried another code than the one that is shown here, and each is good for one try. Nothing was "

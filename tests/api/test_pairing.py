@@ -18,20 +18,10 @@ from mlog.adapters.keystore import SystemEntropy
 from mlog.adapters.local_socket import Claim
 from mlog.adapters.pairing_discovery import Waiting
 from mlog.adapters.runtime import now_ms
-from mlog.api import devices, pairing, trust
+from mlog.api import contacts, devices, pairing, trust
 from mlog.api.home import Home
-from mlog.api.pairing import (
-    Complete,
-    Offered,
-    Paired,
-    Progress,
-    Reaching,
-    Searching,
-    Shown,
-    Step,
-    Wish,
-    steps,
-)
+from mlog.api.pairing import steps
+from mlog.api.pairing_steps import Complete, Offered, Paired, Progress, Reaching, Searching, Shown, Step, Wish
 from mlog.api.service import Happening, Service
 from mlog.errors import Busy, MlogError, PeerUnavailable, UserError
 from mlog.log import people
@@ -490,7 +480,7 @@ def test_where_nobody_waits_the_person_is_told_what_to_do(
         async with two.open(networks=loopback):
             await two.phone.go(Wish(secret="abandon " * 5 + "zoo"))
             assert isinstance(two.phone.error, PeerUnavailable)
-            assert "Run 'mlog pair' on the other one first" in two.phone.reason
+            assert "Have the other one show its code first" in two.phone.reason
 
     run(test())
 
@@ -592,3 +582,96 @@ def test_the_newest_messages_come_first(two: Two) -> None:
     assert len(first) < 1100
     assert first[-1] == "week 59, bean 49"
     assert len(two.phone.texts("Garden")) == 3000
+
+
+# -- people ----------------------------------------------------------------------------------
+
+
+class People(Two):
+    """Ann's desk and Bob's phone."""
+
+    async def invite(
+        self, secret: Callable[[Offered], str] = lambda offered: offered.code, **wish: Any
+    ) -> None:
+        self.desk.told = []
+        showing = asyncio.create_task(self.desk.go(Wish(type=LinkType.PERSON)))
+        offered = await self.desk.until(Offered)
+        given: dict[str, Any] = {"peer": self.at_desk, "type": LinkType.PERSON, **wish}
+        await self.phone.go(Wish(secret=secret(offered), **given))
+        await showing
+
+
+@pytest.fixture
+def people_(tmp_path: Path) -> Iterator[People]:
+    made = People(tmp_path)
+    yield made
+    made.desk.home.close()
+    made.phone.home.close()
+
+
+def test_an_invited_person_becomes_a_contact_of_both_and_no_device_is_shared(people_: People) -> None:
+    garden = people_.desk.home.new("Garden")
+    people_.desk.home.send(garden.n, "for me alone")
+
+    async def test() -> None:
+        async with people_.open():
+            await people_.invite()
+            assert people_.desk.error is people_.phone.error is None
+            assert people_.desk.all(Paired)[0].outcome == "met"
+
+    run(test())
+    for part, other in ((people_.desk, "login"), (people_.phone, "ann")):
+        [known] = contacts.contacts(part.home)
+        assert (known.name, known.called) == (other, other)
+        assert known.safety
+        [peer] = part.home.store.peers()
+        assert not peer.own
+        person = part.home.replica.people.current()
+        assert person is not None
+        assert len(person.members) == 1
+    safety = [contacts.contacts(part.home)[0].safety for part in (people_.desk, people_.phone)]
+    assert safety[0] == safety[1]
+    assert people_.phone.home.conversations() == []
+
+
+def test_a_link_for_a_device_is_no_invitation(people_: People) -> None:
+    async def test() -> None:
+        async with people_.open():
+
+            def device(offered: Offered) -> str:
+                link = codes.decode_link(offered.link)
+                return codes.encode_link(msgspec.structs.replace(link, type=LinkType.DEVICE))
+
+            showing = asyncio.create_task(people_.desk.go(Wish(type=LinkType.PERSON)))
+            offered = await people_.desk.until(Offered)
+            await people_.phone.go(Wish(type=LinkType.PERSON, secret=device(offered)))
+            assert "for pairing a device of your own" in people_.phone.reason
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
+
+    run(test())
+
+
+def test_a_code_for_a_person_typed_for_a_device_ends_it_at_both_ends(people_: People) -> None:
+    async def test() -> None:
+        async with people_.open():
+            await people_.invite(type=LinkType.DEVICE)
+            assert "the other device runs 'mlog pair'" in people_.desk.reason
+            assert people_.phone.error is not None
+            assert people_.desk.home.store.peers() == people_.phone.home.store.peers() == []
+
+    run(test())
+
+
+def test_a_device_of_one_s_own_is_not_invited(two: Two) -> None:
+    async def test() -> None:
+        async with two.open():
+            await two.pair()
+            two.desk.told = []
+            showing = asyncio.create_task(two.desk.go(Wish(type=LinkType.PERSON)))
+            offered = await two.desk.until(Offered)
+            await two.phone.go(Wish(type=LinkType.PERSON, secret=offered.code, peer=two.at_desk))
+            await showing
+            assert "one of your own devices" in two.desk.reason
+
+    run(test())

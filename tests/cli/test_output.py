@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 import mlog
+from mlog.api import pairing_steps
 from mlog.api.home import Home
 from mlog.api.service import Ready, sync_once
 from mlog.cli import output
 from mlog.cli.app import COMMANDS
 from mlog.cli.output import Console, Progress
 from mlog.protocol.events import Notice
+from tests.api.acquainted import accept, sync
 from tests.api.others import exchange, share
 from tests.api.peers import Peer, carry
 from tests.api.serving import join, served
@@ -68,6 +70,18 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
     keep("search", "hello")
     keep("show", first)
     keep("show", str(keep("search", "sails")[0]["id"]))
+    bob = tmp_path / "bob"
+    with mlog.open(bob, person="bob"):
+        pass
+    accept(home, bob)
+    sync(home, bob)
+    keep("contacts")
+    keep("new", "z", "--with", "bob")
+    keep("members", "z", "bob", "admin")
+    keep("leave", "z", "--yes")
+    keep("new", "w")
+    keep("add", "w", "bob")
+    keep("remove", "w", "bob", "--yes")
     twin = shutil.copytree(home, tmp_path / "twin")
     keep("send", "y", "at home")
     with mlog.open(home) as opened, mlog.open(twin) as copy:
@@ -83,6 +97,8 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
     keep("label", "y", "summer")
     keep("draft", "y", "Who brings")
     keep("settings")
+    keep("expire", "y", "30d")
+    keep("expire", "y")
     with mlog.open(home) as opened, mlog.open(tmp_path / "other") as other:
         there = share(opened, other, opened.conversation("y").n)
         told = opened.send(opened.conversation("y").n, "to somebody else").hex()
@@ -137,9 +153,33 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
         ready(Ready(port=7367, local=True))
         notice(Notice(what="connected"))
 
+    def paired(
+        _: Home,
+        wish: pairing_steps.Wish,
+        told: Callable[[pairing_steps.Step, Callable[[bool], None]], None],
+        **__: object,
+    ) -> None:
+        for step in (
+            pairing_steps.Offered(
+                code="able " * 5 + "zoo", link="mlog:pair#", addresses=("192.0.2.1:7367",), life_ms=120_000
+            ),
+            pairing_steps.Searching(),
+            pairing_steps.Reaching(addresses=("192.0.2.1:7367",)),
+            pairing_steps.Shown(name="phone", person="ann", words=("able", "zoo", "able", "zoo"), asks=False),
+            pairing_steps.Paired(device="00" * 32, name="phone", person="ann", outcome="met"),
+            pairing_steps.Progress(remaining=2, done=1),
+            pairing_steps.Complete(done=3),
+        ):
+            told(step, lambda _: None)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mlog.api.service.serve", tell)
         keep("serve")
+        patch.setattr("mlog.api.pairing.pair", paired)
+        patch.setattr("mlog.cli.pairing._can_ask", lambda: True)
+        keep("pair")
+        keep("invite")
+        keep("accept", *["able"] * 6)
     return lines
 
 

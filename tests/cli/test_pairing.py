@@ -268,3 +268,43 @@ def test_ctrl_c_ends_what_the_service_has_open(desk: Path, spawn) -> None:
             assert old.end() == 130
     serving.terminate()
     serving.communicate(timeout=60)
+
+
+_INVITE = ("invite", "--host", "127.0.0.1", "--port", "0", "--no-discovery")
+
+
+def test_another_person_is_invited_with_a_link_and_both_are_contacts(desk: Path, tmp_path: Path) -> None:
+    bob = tmp_path / "bob"
+    mlog.open(bob, person="bob", device="bob's phone").close()
+    with Terminal(desk, *_INVITE) as ann:
+        link = ann.until(r"Link  (mlog:invite#[\w-]+)\s")[1]
+        ann.until("mlog accept")
+        with Terminal(bob, "accept", "--no-discovery") as other:
+            other.until("Code or link")
+            other.type(f"{link}\n")
+            ann.until("Name  bob's phone, of bob")
+            ann.until(r"the person whom you mean.*\[y/N\]")
+            ann.type("y\n")
+            assert other.end() == 0
+            assert ann.end() == 0
+    assert "bob is one of your contacts now" in ann.shown
+    assert "ann is one of your contacts now" in other.shown
+    assert "bean" not in other.shown
+    with mlog.open(bob) as opened:
+        assert opened.conversations() == []
+
+
+def test_a_link_for_a_device_says_what_it_is_when_it_is_accepted(run) -> None:
+    from mlog.protocol import codes
+    from mlog.protocol.codes import Link, LinkType
+
+    link = Link(type=LinkType.DEVICE, expires_s=2**32 - 1, secret=bytes(32), fingerprint=bytes(16))
+    code, _, err = run("accept", stdin=codes.encode_link(link).encode())
+    assert code == 1
+    assert "for pairing a device of your own" in err
+
+
+def test_an_invitation_takes_no_address_of_the_other_device(run) -> None:
+    code, _, err = run("invite", "--peer", "x:1")
+    assert code == 2
+    assert "mlog accept" in err

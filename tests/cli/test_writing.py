@@ -127,3 +127,14 @@ def test_title_renames_the_conversation(run, sent):
     assert run("title", "x", "y").code == 0
     assert run("log", "y").code == 0
     assert run("log", "x").code == 1
+
+
+def test_messages_are_let_disappear_and_stay_again(run, sent):
+    assert run("expire", "x").out == "off\n"
+    assert run("expire", "x", "30d").code == 0
+    assert run("expire", "x").out == "30d\n"
+    assert run("expire", "x", "2w").code == 0
+    assert run("--json", "expire", "x").records[0]["after_s"] == 14 * 86_400
+    assert run("expire", "x", "off").code == 0
+    assert run("--json", "expire", "x").records[0]["after_s"] is None
+    assert run("expire", "x", "soon").code == 2

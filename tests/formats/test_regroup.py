@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
+import msgspec
 import pytest
 
 from mlog.errors import LimitExceeded
@@ -24,9 +27,10 @@ def record(number: int) -> Record:
     )
 
 
-def test_chats_come_one_after_the_other_each_in_its_order():
+@pytest.mark.parametrize("count", [100, 192, 1000])
+def test_chats_come_one_after_the_other_each_in_its_order(count: int):
     with Regrouped("x") as chats:
-        for number in range(100):
+        for number in range(count):
             chats.add(f"sms:{number % 3}", "Ann" if number == 4 else "", record(number))
         items = list(chats.items())
     assert [item for item in items if isinstance(item, Chat)] == [
@@ -35,7 +39,7 @@ def test_chats_come_one_after_the_other_each_in_its_order():
         Chat(key="sms:2", title="2"),
     ]
     records = [item for item in items if isinstance(item, Record)]
-    assert records == [record(number) for start in range(3) for number in range(start, 100, 3)]
+    assert records == [record(number) for start in range(3) for number in range(start, count, 3)]
 
 
 def test_too_many_chats_are_refused(monkeypatch: pytest.MonkeyPatch):
@@ -45,3 +49,18 @@ def test_too_many_chats_are_refused(monkeypatch: pytest.MonkeyPatch):
             chats.add(str(number), "", record(number))
         with pytest.raises(LimitExceeded, match="more than 2 chats"):
             chats.add("2", "", record(2))
+
+
+def test_memory_does_not_grow_with_the_records_of_a_chat():
+    with Regrouped("x") as chats:
+        small = msgspec.structs.replace(record(1), text="", files=())
+        for _ in range(2_000):
+            chats.add("a", "", small)
+        tracemalloc.start()
+        for _ in range(20_000):
+            chats.add("a", "", small)
+        grown, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert sum(1 for _ in chats.items()) == 22_001
+    # The places alone would be 160,000 bytes. The file's own buffer is in this too.
+    assert grown < 100_000

@@ -125,7 +125,7 @@ def test_markdown_of_sigexport_is_read():
     kinds = [Kind.MESSAGE, Kind.MESSAGE, Kind.REACTION, Kind.REACTION, Kind.MESSAGE, Kind.MESSAGE]
     assert [record.kind for record in records] == kinds
     one, yes, coffee, smile, look, gone = records
-    assert (one.text, yes.text) == ("one\ntwo", "\n\n> one\n\nyes")
+    assert (one.text, yes.text) == ("one\ntwo", "\n\n> one\n\nyes")  # Nobody said just "one".
     assert (coffee.author, coffee.text, coffee.to) == ("Ben", "☕", (yes.mid,))
     assert (smile.author, smile.text) == ("Cat", "🙂")
     assert (look.text, look.files[0].path, look.files[0].name) == ("look", "Tea/media/a.jpg", "a.jpg")
@@ -134,6 +134,19 @@ def test_markdown_of_sigexport_is_read():
     assert (gone.text, gone.erased) == ("", True)
     without = records_of(_MARKDOWN.replace("\n(- Ben: ☕, Cat: 🙂 -)", ""), name="chat.md")
     assert without[1].mid == yes.mid
+
+
+def test_a_quotation_of_markdown_refers_where_its_words_were_said():
+    raw = (
+        "[2024-01-02 15:04:05] Ann: one  \ntwo\n\n"
+        "[2024-01-02 15:05:05] Me: \n\n> one\n> two\n\nyes\n\n"
+        "[2024-01-02 15:06:05] Ann: \n\n> yes\n\ngood\n\n"
+        "[2024-01-02 15:07:05] Ann: > gone\n\nwell\n\n"
+    )
+    one, yes, good, well = records_of(raw, name="chat.md")
+    assert (yes.text, yes.to) == ("yes", (one.mid,))
+    assert (good.text, good.to) == ("good", (yes.mid,))
+    assert (well.text, well.to) == ("> gone\n\nwell", ())
 
 
 def test_text_of_signalbackup_tools_is_read():

@@ -68,6 +68,13 @@ def test_messages_have_author_time_text_and_replies():
         ({"text": [{"text": "here", "href": "https://example.org"}]}, "here (https://example.org)"),
         ({"photo": "photos/p@1.jpg", "text": "look"}, "[photo: p@1.jpg]\nlook"),
         ({"photo": "(File not included.)", "text": ""}, "[photo]"),
+        (
+            {
+                "text": None,
+                "text_entities": [{"type": "bold", "text": "as"}, {"type": "plain", "text": " entities"}],
+            },
+            "as entities",
+        ),
         ({"file": "files/a.pdf", "media_type": "voice_message", "text": ""}, "[voice message: a.pdf]"),
         (
             {"file": "s.webp", "media_type": "sticker", "sticker_emoji": "☕", "text": ""},

@@ -257,6 +257,8 @@ def any_body(kind: Kind) -> st.SearchStrategy[Body]:
                 index=st.integers(0, 2**32 - 1),
                 data=st.binary(min_size=1, max_size=64),
             )
+        case Kind.EXPIRE:
+            return st.builds(bodies.Expire, after_ms=counts)
         case Kind.READ:
             chains = st.builds(
                 bodies.ReadChain, chain=st.binary(min_size=8, max_size=8).map(bytes.hex), seq=counts

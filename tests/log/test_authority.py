@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from itertools import permutations
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -182,3 +184,24 @@ def test_a_thousand_rulings_of_which_all_are_disputed_are_decided_in_bounded_tim
     found = court.decide()
     assert len(found.standing) > 500
     assert limits.DISPUTES_MAX < 500
+
+
+def test_the_vectors_hold():
+    path = Path(__file__).parents[2] / "docs" / "vectors" / "rulings.json"
+    vectors = json.loads(path.read_text(encoding="utf-8"))
+    for case in vectors["cases"]:
+        rulings = [
+            Ruling(
+                id=EntryId(r["id"].encode()),
+                rank=r["rank"],
+                author=r["author"].encode(),
+                subject=r["subject"].encode(),
+                role=Role[r["role"].upper()],
+                past=frozenset(EntryId(name.encode()) for name in r["names"]),
+            )
+            for r in case["rulings"]
+        ]
+        found = decide(vectors["founder"].encode(), reversed(rulings))
+        assert [r.id.decode() for r in found.standing] == case["standing"], case["note"]
+        roles = {who.decode(): role.name.lower() for who, role in found.roles.items()}
+        assert roles == case["roles"], case["note"]

@@ -15,7 +15,7 @@ from mlog.log.crypto import LogKeys
 from mlog.log.fold import Draft
 from mlog.log.ids import Incarnation, Topic
 from mlog.log.replica import Replica
-from mlog.log.store import BodyState, LogKind, TimelineQuery
+from mlog.log.store import BodyState, LogKind, Reason, TimelineQuery
 from tests.log.conversing import (
     LATER,
     accept,
@@ -596,3 +596,49 @@ def test_an_epoch_that_only_a_member_claims_is_not_written_under():
     assert epoch is not None
     assert epoch.number < 99
     assert transfer(bob, ann, LATER) == 1
+
+
+# -- what waits ------------------------------------------------------------------------------
+
+
+def test_what_relies_on_a_person_log_that_is_not_here_is_listed_with_its_reason():
+    (ann, bob, carol), topic = talk(3)
+    say(carol, topic, "hello")
+    all_meet([ann, bob, carol])
+    late = home(4)
+    keys = LogKeys(ann.log(log_of(ann, topic)).keys.secret)
+    for epoch in ann.log(log_of(ann, topic)).keys.epochs[1:]:
+        keys.add_epoch(epoch)
+    (log,) = late.add_logs([(LogKind.CONVERSATION, keys)])
+    copy(ann, late, LATER)
+    found = {(m.part, m.reason) for m in late.missing(log, 100)}
+    assert found == {("chain", Reason.WAITING)}
+    assert texts_of(late, log) == [], "nobody knows yet whose words these are"
+    late.add_logs([(LogKind.PERSON, ann.log(person_of(ann).log).keys)])
+    copy(ann, late, LATER)
+    found = {(m.part, m.reason) for m in late.missing(log, 100)}
+    assert found == {("entry", Reason.WAITING), ("chain", Reason.WAITING)}
+    for other in (bob, carol):
+        late.add_logs([(LogKind.PERSON, other.log(person_of(other).log).keys)])
+    for giver in (ann, bob, carol):
+        copy(giver, late, LATER)
+    assert texts_of(late, log) == ["hello"]
+    assert late.missing(log, 100) == []
+    assert findings_in(late) == []
+
+
+def test_a_revocation_that_relies_on_one_that_is_not_here_is_listed():
+    ann, bob, phone = home(0), home(1), home(2)
+    accept(ann, bob)
+    trust(bob, 1, phone, 2)
+    meet(bob, phone)
+    session(ann, bob)
+    topic = conversation(ann, bob)
+    all_meet([ann, bob])
+    people.revoke(bob, phone.device_id, LATER)
+    state, log = bob.log(log_of(bob, topic)), log_of(ann, topic)
+    for row in bob.store.arrivals(state.n, 0, 1000):
+        ann.receive(log, [sealed_of(state, row)], LATER)
+    assert next(m.detail for m in ann.missing(log, 100)).startswith("the revocation in a person's log")
+    session(ann, bob, LATER)
+    assert ann.missing(log, 100) == []

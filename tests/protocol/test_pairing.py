@@ -199,7 +199,7 @@ def test_the_fingerprint_of_a_link_is_checked() -> None:
     [
         ({"noise": LAPTOP.noise_public}, "do not fit"),
         ({"version": 2}, "another version"),
-        ({"purpose": LinkType.PERSON}, "something else"),
+        ({"purpose": LinkType.PERSON}, "this one 'mlog pair'"),
         ({"device": LAPTOP.id, "noise": DESK.noise_public}, "this device itself"),
         ({"device": DeviceKeys(b"x" * 32, b"y" * 32, b"z" * 32).id}, "not signed"),
     ],

@@ -1,0 +1,60 @@
+"""Commands about contacts and about who is in a conversation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlog.api.home import Home
+from tests.api.acquainted import accept, sync
+from tests.cli.conftest import Run
+
+
+@pytest.fixture
+def bob(home: Path, run: Run, tmp_path: Path) -> Path:
+    path = tmp_path / "bob"
+    run("new", "trip")
+    with Home(path, person="bob"):
+        pass
+    accept(home, path)
+    sync(home, path)
+    return path
+
+
+def test_a_person_without_contacts_is_told_what_to_do(run: Run):
+    assert "mlog invite" in run("contacts").err
+    result = run("new", "trip", "--with", "bob")
+    assert result.code == 1
+    assert "nobody is known here yet" in result.err
+
+
+def test_contacts_are_listed_with_digits_to_compare(run: Run, bob: Path):
+    (contact,) = run("--json", "contacts").records
+    assert (contact["name"], contact["called"]) == ("bob", "bob")
+    assert contact["safety"] in run("contacts").out
+    assert run("contacts", "name", "bob", "Bobby").code == 0
+    assert "calls itself bob" in run("contacts").out
+    assert run("contacts", "remove", "bobby").code == 1, "nobody is there to be asked"
+    assert run("contacts", "remove", "bobby", "--yes").code == 0
+    assert run("--json", "contacts").records == []
+
+
+def test_people_are_added_and_removed(run: Run, bob: Path):
+    assert [m["name"] for m in run("--json", "members", "trip").records][1:] == []
+    added = run("--json", "add", "trip", "bob").records
+    assert [(m["name"], m["role"]) for m in added][1] == ("bob", "member")
+    assert "bob  admin" in run("members", "trip", "bob", "admin").out
+    assert run("remove", "trip", "bob").code == 1
+    assert [m["here"] for m in run("--json", "remove", "trip", "bob", "--yes").records] == [True]
+    assert "does not name exactly one person" in run("remove", "trip", "bob", "--yes").err
+
+
+def test_leaving_is_asked_for_and_ends_writing(run: Run, bob: Path):
+    run("add", "trip", "bob")
+    assert "only admin" in run("leave", "trip", "--yes").err
+    run("members", "trip", "bob", "admin")
+    assert run("leave", "trip").code == 1
+    assert run("leave", "trip", "--yes").code == 0
+    assert "not in this conversation" in run("send", "trip", "hello").err
+    assert run("members", "trip", "bob").code == 2

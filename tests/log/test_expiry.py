@@ -1,0 +1,210 @@
+"""What is said disappears by the clock of each replica, and replicas whose clocks differ stay equal."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from mlog.log import bodies
+from mlog.log.bodies import Kind
+from mlog.log.expiry import setting_at, settings_of
+from mlog.log.ids import EntryId, MessageId
+from mlog.log.merkle import log_root, refresh_digests
+from mlog.log.replica import Draft, Replica
+from mlog.log.store import BodyState, EntryRow, Position
+from tests.log.persons import begin, copy, findings_in, home, meet, sealed_of, texts_of, trust, write
+from tests.log.support import START_MS, message, text
+
+_DAY_MS = 24 * 3600 * 1000
+_NOW = START_MS + 1000
+
+
+def _expire(replica: Replica, log: int, after_ms: int, now: int = _NOW) -> EntryRow:
+    return write(replica, log, Kind.EXPIRE, bodies.Expire(after_ms=after_ms), now)
+
+
+def _say(replica: Replica, log: int, words: str, now: int) -> EntryRow:
+    return write(replica, log, Kind.MESSAGE, text(words), now)
+
+
+def _state(replica: Replica, row: EntryRow) -> BodyState:
+    return replica.store.rows([row.n])[row.n].state
+
+
+def _root(replica: Replica, log: int) -> bytes:
+    return log_root(refresh_digests(replica.store, log))
+
+
+@pytest.fixture
+def desk() -> Replica:
+    return home(0)
+
+
+@pytest.fixture
+def log(desk: Replica) -> int:
+    return begin(desk, "trip")
+
+
+def test_a_setting_holds_for_what_stands_behind_it_up_to_the_next(desk: Replica, log: int) -> None:
+    before = _say(desk, log, "before", _NOW)
+    _expire(desk, log, _DAY_MS, _NOW + 1)
+    during = _say(desk, log, "during", _NOW + 2)
+    _expire(desk, log, 0, _NOW + 3)
+    after = _say(desk, log, "after", _NOW + 4)
+    settings = settings_of(desk.store, log)
+    assert [setting_at(settings, row.position) for row in (before, during, after)] == [0, _DAY_MS, 0]
+    assert setting_at([], Position(1, EntryId(bytes(32)))) == 0
+    assert desk.expire(log, _NOW + 10 * _DAY_MS) == 1
+    assert texts_of(desk, log) == ["before", None, "after"]
+    assert not findings_in(desk)
+
+
+def test_a_text_stays_until_its_time_is_over_and_not_a_moment_longer(desk: Replica, log: int) -> None:
+    _expire(desk, log, _DAY_MS)
+    row = _say(desk, log, "tent", _NOW + 5)
+    assert desk.expire(log, _NOW + 5 + _DAY_MS - 1) == 0
+    assert _state(desk, row) == BodyState.OPENED
+    assert desk.expire(log, _NOW + 5 + _DAY_MS) == 1
+    assert _state(desk, row) == BodyState.EXPIRED
+    assert desk.expire(log, _NOW + 5 + _DAY_MS) == 0
+
+
+def test_edits_files_and_search_words_go_too_and_what_carries_the_log_stays(desk: Replica, log: int) -> None:
+    _expire(desk, log, _DAY_MS)
+    row = _say(desk, log, "tentpole", _NOW + 1)
+    of = row.message.hex()
+    edit = write(desk, log, Kind.EDIT, bodies.Edit(of=of, text="tarpaulin"), _NOW + 2)
+    group = bytes(range(16))
+    chunk = write(desk, log, Kind.CHUNK, bodies.Chunk(group=group, index=0, data=b"film"), _NOW + 3)
+    manifest = bodies.Manifest(of=of, name="film.mp4", size=4, group=group.hex(), chunks=(chunk.id,))
+    file = write(desk, log, Kind.MANIFEST, manifest, _NOW + 4)
+    title = write(desk, log, Kind.TITLE, bodies.Title(title="kept"), _NOW + 5)
+    assert desk.store.search('"tarpaulin"', None, 9)
+    assert desk.expire(log, _NOW + 2 * _DAY_MS) == 4
+    assert {_state(desk, one) for one in (row, edit, chunk, file)} == {BodyState.EXPIRED}
+    assert _state(desk, title) == BodyState.OPENED
+    assert not desk.store.search('"tarpaulin"', None, 9)
+    assert not desk.store.search('"tentpole"', None, 9)
+    assert not findings_in(desk)
+
+
+def test_an_edit_goes_with_its_message_and_is_not_shown_for_it(desk: Replica, log: int) -> None:
+    _expire(desk, log, _DAY_MS)
+    row = _say(desk, log, "tent", _NOW + 1)
+    _expire(desk, log, 0, _NOW + 2)
+    late = _NOW + _DAY_MS // 2
+    edit = write(desk, log, Kind.EDIT, bodies.Edit(of=row.message.hex(), text="tarpaulin"), late)
+    assert desk.expire(log, _NOW + _DAY_MS + 1) == 2
+    assert {_state(desk, one) for one in (row, edit)} == {BodyState.EXPIRED}
+    assert texts_of(desk, log) == [None]
+    assert not findings_in(desk)
+
+
+def test_what_is_imported_does_not_expire(desk: Replica, log: int) -> None:
+    _expire(desk, log, _DAY_MS, START_MS)
+    run = desk.begin_run(log)
+    source = bodies.Import(format="irc", chat="irc:#x")
+    said = message("old", _NOW, MessageId(bytes(range(16))))
+    desk.write_run(run, [Draft(Kind.IMPORT, source, _NOW), said], _NOW)
+    assert desk.expire(log, _NOW + 99 * _DAY_MS) == 0
+
+
+def test_replicas_whose_clocks_differ_stay_equal() -> None:
+    desk, laptop = home(0), home(1)
+    log = begin(desk, "trip")
+    trust(desk, 0, laptop, 1)
+    meet(desk, laptop)
+    there = next(s.n for s in laptop.logs() if s.keys.topic == desk.log(log).keys.topic)
+    _expire(desk, log, _DAY_MS, _NOW)
+    row = _say(desk, log, "tent", _NOW + 1)
+    meet(desk, laptop)
+    before = _root(desk, log)
+    assert before == _root(laptop, there)
+    assert laptop.expire(there, _NOW + 2 * _DAY_MS) == 1
+    assert _root(laptop, there) == before == _root(desk, log)
+    # The one that is behind offers the text again: it is not taken.
+    taken = laptop.receive(there, [sealed_of(desk.log(log), desk.store.rows([row.n])[row.n])], _NOW)
+    assert (taken.stored, taken.completed) == (0, 0)
+    assert texts_of(laptop, there) == [None]
+    assert texts_of(desk, log) == ["tent"]
+    assert desk.expire(log, _NOW + 3 * _DAY_MS) == 1
+    assert _root(laptop, there) == before == _root(desk, log)
+    assert not findings_in(desk)
+    assert not findings_in(laptop)
+
+
+def test_a_text_that_comes_after_its_time_is_forgotten_at_the_next_look() -> None:
+    desk, laptop = home(0), home(1)
+    log = begin(desk, "trip")
+    trust(desk, 0, laptop, 1)
+    meet(desk, laptop)
+    there = next(s.n for s in laptop.logs() if s.keys.topic == desk.log(log).keys.topic)
+    _expire(desk, log, _DAY_MS, _NOW)
+    _say(desk, log, "tent", _NOW + 1)
+    assert laptop.expire(there, _NOW + 5 * _DAY_MS) == 0
+    copy(desk, laptop, _NOW + 5 * _DAY_MS)
+    assert laptop.expire(there, _NOW + 5 * _DAY_MS) == 1
+
+
+def test_what_expired_elsewhere_before_it_came_here_is_no_gap() -> None:
+    desk, laptop = home(0), home(1)
+    log = begin(desk, "trip")
+    trust(desk, 0, laptop, 1)
+    meet(desk, laptop)
+    there = next(s.n for s in laptop.logs() if s.keys.topic == desk.log(log).keys.topic)
+    _expire(desk, log, _DAY_MS, _NOW)
+    _say(desk, log, "tent", _NOW + 1)
+    desk.expire(log, _NOW + 2 * _DAY_MS)
+    meet(desk, laptop)
+    assert laptop.missing(there, 10)
+    assert laptop.expire(there, _NOW + 2 * _DAY_MS) == 1
+    assert not laptop.missing(there, 10)
+    assert _root(laptop, there) == _root(desk, log)
+
+
+def test_an_erased_text_stays_erased_and_an_expired_one_can_be_erased(desk: Replica, log: int) -> None:
+    _expire(desk, log, _DAY_MS)
+    one, two = _say(desk, log, "one", _NOW + 1), _say(desk, log, "two", _NOW + 2)
+    write(desk, log, Kind.ERASURE, bodies.Erasure(of=one.message.hex()), _NOW + 3)
+    assert desk.expire(log, _NOW + 9 * _DAY_MS) == 1
+    assert (_state(desk, one), _state(desk, two)) == (BodyState.ERASED, BodyState.EXPIRED)
+    write(desk, log, Kind.ERASURE, bodies.Erasure(of=two.message.hex()), _NOW + 4)
+    assert _state(desk, two) == BodyState.ERASED
+    assert not findings_in(desk)
+
+
+def test_a_text_that_is_gone_without_a_setting_is_damage(desk: Replica, log: int) -> None:
+    row = _say(desk, log, "tent", _NOW)
+    with desk.store.transaction():
+        desk.store.erase_body(row.n, "tent", BodyState.EXPIRED)
+    [finding] = [f for f in findings_in(desk) if f.part == "body"]
+    assert "was not to expire" in finding.detail
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_order_of_arrival_and_of_looks_gives_the_same(seed: int) -> None:
+    chance = random.Random(seed)
+    desk, laptop = home(0), home(1)
+    log = begin(desk, "trip")
+    trust(desk, 0, laptop, 1)
+    meet(desk, laptop)
+    there = next(s.n for s in laptop.logs() if s.keys.topic == desk.log(log).keys.topic)
+    for step in range(12):
+        now = _NOW + step * _DAY_MS // 2
+        replica, n = chance.choice(((desk, log), (laptop, there)))
+        if chance.random() < 0.3:
+            _expire(replica, n, chance.choice((0, _DAY_MS, 2 * _DAY_MS)), now)
+        else:
+            _say(replica, n, f"said {step}", now)
+        if chance.random() < 0.4:
+            meet(desk, laptop, now, seed)
+            looking, where = chance.choice(((desk, log), (laptop, there)))
+            looking.expire(where, now)
+    meet(desk, laptop, _NOW + 99 * _DAY_MS, seed)
+    for replica, n in ((desk, log), (laptop, there)):
+        replica.expire(n, _NOW + 99 * _DAY_MS)
+    assert texts_of(desk, log) == texts_of(laptop, there)
+    assert _root(desk, log) == _root(laptop, there)
+    assert not findings_in(desk)
+    assert not findings_in(laptop)

@@ -1,0 +1,121 @@
+"""Sessions between devices of different persons: what each is given, live, and what it loses at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlog import limits
+from mlog.log import ruling
+from mlog.log.bodies import Kind
+from mlog.log.contacts import Contact, write_contact
+from mlog.log.peers import PeerRow
+from mlog.log.replica import Replica
+from mlog.log.store import LogKind
+from mlog.protocol import wire
+from mlog.protocol.events import Committed
+from tests.log.conversing import conversation, has, log_of, membership_of, person, settle
+from tests.log.persons import home, person_of, texts_of, write
+from tests.log.support import START_MS, text
+from tests.protocol.pair import End, Pair
+
+
+def contacts(one: Replica, other: Replica) -> Pair:
+    """Two persons that said yes to each other, and have not met since."""
+    for here, there in ((one, other), (other, one)):
+        own, keys = person_of(there), there.device_keys
+        said = Contact(topic=own.topic, name=own.name, device=keys.id, since_ms=START_MS)
+        write_contact(here, said, START_MS)
+        row = PeerRow(
+            device=keys.id, name=own.name, noise=keys.noise_public, hpke=keys.hpke_public, own=False
+        )
+        here.store.put_peer(row)
+    return Pair(one, other)
+
+
+def rest(pair: Pair) -> None:
+    pair.run()
+    pair.run(3 * limits.SETTLE_MS)
+
+
+def committed(pair: Pair, end: End) -> None:
+    pair.handle(end, Committed())
+    rest(pair)
+
+
+def shown(end: End, topic: bytes) -> list[str | None]:
+    settle(end.replica)
+    return texts_of(end.replica, log_of(end.replica, topic))
+
+
+def say(end: End, topic: bytes, words: str) -> None:
+    write(end.replica, log_of(end.replica, topic), Kind.MESSAGE, text(words), START_MS + 900)
+
+
+@pytest.mark.parametrize("leads", [0, 1])
+def test_contacts_give_each_other_their_person_logs_in_the_first_session(leads: int):
+    pair = contacts(home(0), home(1))
+    pair.connect(pair.ends[leads])
+    rest(pair)
+    assert not [*pair.a.closed, *pair.b.closed]
+    both = {person_of(end.replica).topic for end in pair.ends}
+    for end in pair.ends:
+        assert {p.topic for p in end.replica.people.persons()} == both
+        assert len(end.replica.logs(LogKind.CONVERSATION)) == 1, "its own"
+
+
+@pytest.mark.parametrize("leads", [0, 1])
+@pytest.mark.parametrize("begins", [0, 1])
+def test_a_conversation_that_begins_while_connected_reaches_who_is_in_it(leads: int, begins: int):
+    pair = contacts(home(0), home(1))
+    pair.connect(pair.ends[leads])
+    rest(pair)
+    end, other = pair.ends[begins], pair.ends[1 - begins]
+    topic = conversation(end.replica, other.replica)
+    say(end, topic, "hello")
+    committed(pair, end)
+    assert shown(other, topic) == ["hello"]
+    say(other, topic, "hi")
+    committed(pair, other)
+    assert shown(end, topic) == ["hello", "hi"]
+    assert not [*pair.a.closed, *pair.b.closed]
+
+
+def test_a_conversation_that_somebody_is_added_to_reaches_them_whole():
+    pair = contacts(home(0), home(1))
+    pair.connect()
+    rest(pair)
+    topic = conversation(pair.a.replica)
+    say(pair.a, topic, "to myself")
+    committed(pair, pair.a)
+    assert not has(pair.b.replica, topic)
+    log = log_of(pair.a.replica, topic)
+    ruling.add(pair.a.replica, log, [person(pair.a.replica, pair.b.replica)], START_MS + 950)
+    committed(pair, pair.a)
+    assert shown(pair.b, topic) == ["to myself"]
+
+
+def test_who_is_removed_loses_the_session_at_once_and_the_log_in_the_next():
+    pair = contacts(home(0), home(1))
+    pair.connect()
+    rest(pair)
+    topic = conversation(pair.a.replica, pair.b.replica)
+    committed(pair, pair.a)
+    assert has(pair.b.replica, topic)
+    log = log_of(pair.a.replica, topic)
+    subject = pair.a.replica.people.stand_in(pair.b.replica.device_id)
+    joined = next(j for j in membership_of(pair.a.replica, topic).joined() if j.subject == subject)
+    ruling.remove(pair.a.replica, log, joined, START_MS + 960)
+    say(pair.a, topic, "of him")
+    before = len(pair.a.sent)
+    pair.handle(pair.a, Committed())
+    assert len(pair.a.closed) == 1
+    pair.run()
+    assert not [m for m in pair.a.sent[before:] if isinstance(m, wire.Entries)]
+    pair.connect()
+    rest(pair)
+    say(pair.b, topic, "am I in?")
+    committed(pair, pair.b)
+    assert not [m for m in pair.a.sent[before:] if isinstance(m, wire.Entries)]
+    assert shown(pair.a, topic) == ["of him"]
+    assert shown(pair.b, topic) == ["am I in?"]
+    assert len(pair.a.closed) == 1
