@@ -46,7 +46,7 @@ def members(console: Console, conversation: str, person: str | None, role: str |
 @click.argument("conversation", type=CONVERSATION)
 @click.argument("persons", type=TEXT, nargs=-1, required=True, metavar="PERSON...")
 def add(console: Console, conversation: str, persons: tuple[str, ...]) -> None:
-    """Let contacts into a conversation; they read all that was said in it, too.
+    """Let contacts into a conversation, with all that was said.
 
     They have it as soon as one of their devices meets one of a member.
     """
