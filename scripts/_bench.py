@@ -28,6 +28,7 @@ from typing import Final
 
 from _bench_exports import FORMATS
 from _bench_imports import bench_import_memory, bench_import_rate, import_path, parse_path
+from _bench_pairing import bench_pairing
 from _bench_shared import (
     CHINESE_WORD,
     SEED,
@@ -65,6 +66,7 @@ FULL: Final = Sizes(
     starts=15,
     corpus_files=1_000,
     synced=(10_000, 100_000, 1_000_000),
+    paired=(10_000, 100_000),
     differences=(1, 10, 100, 1_000, 10_000),
     live=500,
     sessions=200,
@@ -83,6 +85,7 @@ QUICK: Final = Sizes(
     starts=3,
     corpus_files=1,
     synced=(500,),
+    paired=(500,),
     differences=(5,),
     live=5,
     sessions=3,
@@ -371,6 +374,7 @@ BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Result]]]] = {
     "import-memory": bench_import_memory,
     "import-rate": bench_import_rate,
     "cold": bench_cold,
+    "pairing": bench_pairing,
     "same": bench_same,
     "differences": bench_differences,
     "live": bench_live,

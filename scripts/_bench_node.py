@@ -1,6 +1,7 @@
 """One end of a sync benchmark, in a process of its own: lines of JSON in, one line of JSON out for each.
 
 _bench_node.py home FOLDER      a home with its service
+_bench_node.py pairing FOLDER   a home that pairs
 _bench_node.py writer FOLDER    a home whose service, if there is one, runs in another process
 _bench_node.py clients N        devices that hold logs blindly in memory, each with a node
 _bench_node.py bare FILE        a bare SQLite table behind a bare websocket: the reference
@@ -26,14 +27,16 @@ from websockets.asyncio.server import serve as serve_websocket
 
 from mlog.adapters.keystore import SystemEntropy
 from mlog.adapters.runtime import Runtime
+from mlog.api import pairing
 from mlog.api.home import Home
+from mlog.api.pairing_steps import Complete, Offered, Paired, Shown, Wish
 from mlog.api.service import Service
 from mlog.log.crypto import DeviceKeys, Vault
 from mlog.log.ids import DeviceId, Incarnation, Topic
 from mlog.log.memory import MemoryStore
 from mlog.log.peers import PeerRow
 from mlog.log.replica import Replica
-from mlog.protocol.events import Notice
+from mlog.protocol.events import Decide, Notice
 from mlog.protocol.node import Node
 
 HOST: Final = "127.0.0.1"
@@ -135,6 +138,56 @@ class HomeEnd(End):
         return {"stamps_ns": stamps}
 
     async def close(self) -> None:
+        await self._service.close()
+
+
+class PairingEnd(End):
+    """A home that pairs, with its service; the person says yes at once."""
+
+    def __init__(self, home: Home):
+        self._home = home
+        self._service = Service(home, phone=False)
+        self._showing: asyncio.Task[None] | None = None
+        self._readable_s = 0.0
+
+    async def offer(self) -> Told:
+        """Show a code."""
+        port = (await self._service.start((HOST, 0))).port
+        steps = pairing.steps(self._service, Wish())
+        offered = await anext(steps)
+        assert isinstance(offered, Offered)
+
+        async def go_on() -> None:
+            async for step in steps:
+                if isinstance(step, Shown) and step.asks:
+                    self._service.runtime.deliver(Decide(True))
+
+        self._showing = asyncio.ensure_future(go_on())
+        return {"code": offered.code, "port": port}
+
+    async def join(self, secret: str, port: int) -> Told:
+        """Type it; seconds until both have said yes, until a message can be read, and until all can."""
+        await self._service.start(None)
+        told: Told = {}
+        cpu_s, self._started_s = time.process_time(), time.perf_counter()
+        with self._service.watched(self._look):
+            async for step in pairing.steps(self._service, Wish(secret=secret, peer=f"{HOST}:{port}")):
+                if isinstance(step, Paired):
+                    told["paired_s"] = time.perf_counter() - self._started_s
+                elif isinstance(step, Complete):
+                    told["done"] = step.done
+        told |= {"complete_s": time.perf_counter() - self._started_s, "readable_s": self._readable_s}
+        return {**told, "cpu_s": time.process_time() - cpu_s}
+
+    def _look(self, told: object) -> None:
+        if not self._readable_s and isinstance(told, Notice) and told.what == "stored":
+            for conversation in self._home.conversations():
+                if any(self._home.messages(conversation.n, limit=1, newest_first=True)):
+                    self._readable_s = time.perf_counter() - self._started_s
+
+    async def close(self) -> None:
+        if self._showing is not None:
+            await self._showing
         await self._service.close()
 
 
@@ -344,6 +397,9 @@ async def _main(kind: str, where: str) -> None:
         case "home":
             with Home(Path(where)) as home:
                 await _obey(HomeEnd(home))
+        case "pairing":
+            with Home(Path(where)) as home:
+                await _obey(PairingEnd(home))
         case "writer":
             with Home(Path(where)) as home:
                 await _obey(WriterEnd(home))

@@ -46,6 +46,7 @@ class Sizes(NamedTuple):
     starts: int
     corpus_files: int
     synced: tuple[int, ...]
+    paired: tuple[int, ...]
     differences: tuple[int, ...]
     live: int
     sessions: int

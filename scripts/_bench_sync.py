@@ -132,7 +132,7 @@ def _join(desk: Path, laptop: Path, *, blind: bool) -> None:
             two.store.put_peer(_peer_of(one, "desk"))
 
 
-def _cold(bench: Bench, how: str, messages: int, *, blind: bool = False) -> dict[str, Any]:
+def cold(bench: Bench, how: str, messages: int, *, blind: bool = False) -> dict[str, Any]:
     """Sync a conversation into an empty home; keeps both homes, which are equal then."""
     name = f"{how}-{messages}{'-blind' if blind else ''}"
     if name in bench.pairs:
@@ -162,7 +162,7 @@ def bench_cold(bench: Bench) -> Iterator[Result]:
     """A conversation comes into an empty home, durable, searchable and proven equal."""
     for how in ("imported", "written"):
         for messages in bench.sizes.synced[-2:]:
-            told = _cold(bench, how, messages)
+            told = cold(bench, how, messages)
             bare = _bare_cold(bench, told["desk"])
             entries = told["received"]
             yield result(
@@ -206,7 +206,7 @@ def bench_same(bench: Bench) -> Iterator[Result]:
     knocks = _knocks(bench)
     told, messages = dict[str, Any](), 0
     for messages in bench.sizes.synced:
-        told = _cold(bench, "imported", messages)
+        told = cold(bench, "imported", messages)
         yield from _same(f"same-{messages}", told, knocks)
     # How much of it each further log takes.
     with Home(told["desk"]) as home:
@@ -264,7 +264,7 @@ def bench_differences(bench: Bench) -> Iterator[Result]:
     """The laptop lacks some entries of a large conversation, the newest ones or ones here and there."""
     messages = bench.sizes.synced[-1]
     for way, blind in (("vector", False), ("sketch", True)):
-        told = _cold(bench, "imported", messages, blind=blind)
+        told = cold(bench, "imported", messages, blind=blind)
         desk, laptop = told["desk"], told["laptop"]
         # Whoever dials compares: of a holder that cannot read, the other one.
         leads, follows, name = (desk, laptop, "laptop") if blind else (laptop, desk, "desk")
@@ -366,7 +366,7 @@ def _mend_chains(database: sqlite3.Connection, log: int) -> None:
 
 def bench_live(bench: Bench) -> Iterator[Result]:
     """A message sent by one process until it is durable at the other device, and its service says so."""
-    told = _cold(bench, "imported", bench.sizes.synced[-2:][0])
+    told = cold(bench, "imported", bench.sizes.synced[-2:][0])
     texts = list(islice(write_texts(), bench.sizes.live))
     with Process("home", told["desk"]) as one, Process("home", told["laptop"]) as two:
         _require_equal(two.ask("sync", target=f"127.0.0.1:{one.ask('serve')['port']}"))

@@ -16,7 +16,7 @@ _BENCH = Path(__file__).resolve().parent.parent / "scripts" / "bench"
 _FIELDS = {"name": str, "value": float, "unit": str, "ratio": float, "reference": str, "n": int}
 _STARTS = (
     *("import-", "append-", "verify-", "search-", "disk-", "start-", "memory-"),
-    *("cold-", "same-", "difference-vector-", "difference-sketch-", "live-", "sessions-"),
+    *("cold-", "pairing-", "same-", "difference-vector-", "difference-sketch-", "live-", "sessions-"),
 )
 
 

@@ -16,7 +16,7 @@ from mlog.adapters.search_index import SEARCH_TABLE
 
 __all__ = ["MIGRATIONS", "VIEWS_VERSION"]
 
-VIEWS_VERSION: Final = 4
+VIEWS_VERSION: Final = 5
 """Goes up when a column of a public view changes its meaning or goes away."""
 
 MIGRATIONS: Final = Migrations("mlog")
@@ -565,6 +565,16 @@ GROUP BY n.log, n.format, n.uid, n.name;
 """
 
 
+_MESSAGES_VIEW: Final = next(view for view in _VIEWS.split(";\n") if "CREATE VIEW messages" in view)
+
+_EXPIRED_VIEWS: Final = f"""
+DROP VIEW messages;
+{_MESSAGES_VIEW.replace("e.state = 2 OR", "e.state IN (2, 4) OR")};
+DROP VIEW attachments;
+{_ATTACHMENT_VIEWS.replace("e.state = 2 AS", "e.state IN (2, 4) AS")}
+"""
+
+
 @MIGRATIONS()
 def first_tables(db: Database) -> None:
     """Everything that version 0.1 keeps."""
@@ -603,6 +613,12 @@ def attachment_views(db: Database) -> None:
 def people_view(db: Database) -> None:
     """The public views, version 4: who says what in all programs, and whom the names mean."""
     _execute(db, _PEOPLE_VIEW)
+
+
+@MIGRATIONS()
+def expired_views(db: Database) -> None:
+    """The public views, version 5: what expired is erased, too."""
+    _execute(db, _EXPIRED_VIEWS)
 
 
 def _execute(db: Database, script: str) -> None:

@@ -47,12 +47,10 @@ class FirstSync:
 
     Attributes:
         connected: There is a session with it now.
-        differing: Logs that could not be made equal.
     """
 
     def __init__(self, service: Service, device: DeviceId, met: Topic | None = None):
         self.connected = device in service.runtime.connected()
-        self.differing = 0
         self._service = service
         self._device = device
         self._met = met
@@ -60,7 +58,7 @@ class FirstSync:
         self._going: defaultdict[int, int] = defaultdict(int)
         self._done = 0
         self._states: dict[int, str] = {}
-        self._rested = False
+        self._rested = self._ended = False
         self._changed = asyncio.Event()
 
     def heard(self, told: Happening) -> None:
@@ -72,10 +70,13 @@ class FirstSync:
             case "connected":
                 self.connected = True
             case "disconnected":
+                # The other end may be done first, and leave.
+                self._ended = self._is_compared()
                 self.connected = self._rested = False
-                self._coming.clear()
-                self._going.clear()
-                self._states.clear()
+                if not self._ended:
+                    self._coming.clear()
+                    self._going.clear()
+                    self._states.clear()
             case "behind":
                 self._behind(log)
             case "equal" | "differing":
@@ -95,6 +96,9 @@ class FirstSync:
                 self._rested = True
             case _:
                 return
+        if self._ended:
+            self._changed.set()
+            return
         if told.what in _SETTLED | {"behind"}:
             self._states[log] = told.what
         if told.what not in {"rested", "connected"}:
@@ -105,6 +109,11 @@ class FirstSync:
         for row in self._service.home.store.syncs(log):
             if row.device == self._device:
                 self._coming[log], self._going[log] = row.here_lacks, row.there_lacks
+
+    @property
+    def differing(self) -> int:
+        """How many logs could not be made equal."""
+        return sum(state == "differing" for state in self._states.values())
 
     @property
     def amount(self) -> Amount:
@@ -120,8 +129,7 @@ class FirstSync:
         runtime, last, moved = self._service.runtime, Amount(0, 0), -1
         while True:
             settled = self._is_settled()
-            if settled and moved == runtime.moved:
-                self.differing = sum(state == "differing" for state in self._states.values())
+            if self._ended or (settled and moved == runtime.moved):
                 return
             moved = runtime.moved
             try:
@@ -144,8 +152,12 @@ class FirstSync:
         )
 
     def _is_settled(self) -> bool:
+        """All is compared, and nothing is left to do."""
+        return self.connected and self._rested and self._is_compared()
+
+    def _is_compared(self) -> bool:
         """Each log that both have to know was compared to the end."""
-        logs = self._common() if self.connected and self._rested else ()
+        logs = self._common()
         return bool(logs) and all(self._states.get(log) in _SETTLED for log in logs)
 
     def _common(self) -> Sequence[int]:

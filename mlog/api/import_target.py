@@ -123,7 +123,6 @@ class Target:
         self._announced: set[int] = set()
         self._batch: list[Draft | _Attach] = []
         self._pending = self._pending_size = 0
-        self._is_idle = False
         self.names_files = False
         self._run: Run | None = None
         self._after: EntryId | None = None
@@ -153,8 +152,7 @@ class Target:
             beside: The file of the tree that names the attachments that follow, if it is another one.
         """
         if self._matcher is not None:
-            self._put_all(self._matcher.rest())
-            self._matcher.come_from((provenance.format, self._chat.key))
+            self._put_all(self._matcher.come_from((provenance.format, self._chat.key)))
         self._from = provenance
         if beside is not None:
             assert not self.names_files, "they are found beside the file before"
@@ -166,20 +164,16 @@ class Target:
     def add(self, record: Record) -> None:
         """Take one record; written with its batch."""
         self._count(record)
-        self._is_idle = False
         self.names_files = self.names_files or bool(record.files)
         if self._matcher is None:
-            self._put(record)
+            self._put(record, self._src)
         else:
-            self._put_all(self._matcher.take(record))
+            self._put_all(self._matcher.take(record, self._src))
 
     def flush(self) -> None:
         """Make all that came so far durable."""
         if self._matcher is not None:
-            if self._is_idle:
-                self._matcher.forget()
             self._put_all(self._matcher.rest())
-        self._is_idle = True
         self._write_batch()
 
     def _put_all(self, decided: Iterable[Matched]) -> None:
@@ -193,16 +187,16 @@ class Target:
             if matched.here:
                 counts.known += 1
             else:
-                self._put(matched.record)
+                self._put(matched.record, matched.src)
 
-    def _put(self, record: Record) -> None:
+    def _put(self, record: Record, src: int) -> None:
         kind = Kind.REPLY if record.kind == Kind.MESSAGE and record.to else record.kind
-        draft = Draft(kind, _body_of(record, self._src), record.time_ms, record.mid)
+        draft = Draft(kind, _body_of(record, src), record.time_ms, record.mid)
         self._batch.append(draft)
         self._pending += 1
         self._pending_size += len(record.text) + 200
         if record.files:
-            self._batch.append(_Attach(record, self._src))
+            self._batch.append(_Attach(record, src))
             self._pending += len(record.files)
             self._pending_size += sum(self._size_of(file) for file in record.files)
         # Room for the IMPORT entries that the batch may need before it.

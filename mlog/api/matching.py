@@ -17,16 +17,14 @@ Messages are compared in a window of the file; of the log, each week is read whe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from mlog import limits
-from mlog.api.identities import Authors
 from mlog.api.weeks import (
-    NOBODY,
     Exactness,
     Here,
     Weeks,
@@ -46,7 +44,6 @@ from mlog.log.ids import MessageId
 from mlog.log.replica import Replica
 from mlog.log.store import TimelineQuery
 from mlog.log.stored import readable_body
-from mlog.log.view import Names, View
 
 __all__ = ["Matched", "Matcher", "Reason", "Run", "Unsure", "is_compared"]
 
@@ -102,26 +99,28 @@ class Matched(NamedTuple):
 
     Attributes:
         record: With the id of the message that it surely is, else its own.
+        src: Where it came from, as it was told.
         same: It surely is one that is here.
         here: Another person told of that one already, and nothing need be written.
         unsure: It is alike to one that is here, and kept beside it.
     """
 
     record: Record
+    src: int = 0
     same: bool = False
     here: bool = False
     unsure: Unsure | None = None
 
 
 class _Told(msgspec.Struct, frozen=True, gc=False):
-    """A record as others are compared with it; `key` is None where there is nothing to compare."""
+    """A record as others are compared with it."""
 
     mid: MessageId
     position: int
     time_ms: int
     kind: int
     who: Who
-    key: bytes | None
+    key: bytes
     text_hash: int
     length: int
 
@@ -131,7 +130,7 @@ class Run:
 
     def __init__(self, replica: Replica) -> None:
         self.moved = SpillingMap()
-        self.first_n = replica.store.next_n()
+        self.weeks = Weeks(replica)
 
 
 class Matcher:
@@ -143,16 +142,17 @@ class Matcher:
     """
 
     def __init__(self, replica: Replica, log: int, source: tuple[str, str], run: Run) -> None:
-        view = View(replica, Names(replica))
         self._store = replica.store
         self._log = log
+        self._format: str
+        self._chat: str
         self._format, self._chat = source
-        self._weeks = Weeks(replica, log, Authors(view), run.first_n)
+        self._weeks = run.weeks
         self._moved = run.moved
         self._timed = self._exact = 0
-        self._before: list[_Told] = []
-        self._ready: list[tuple[Record, _Told]] = []
-        self._fresh: list[Record] = []
+        self._before: list[tuple[MessageId, _Told | None]] = []
+        self._ready: list[tuple[Record, int, _Told | None]] = []
+        self._fresh: list[tuple[Record, int]] = []
         self.size = 0
 
     @property
@@ -160,78 +160,73 @@ class Matcher:
         """Records that are not decided yet; `size` tells how many bytes they have."""
         return len(self._ready) + len(self._fresh)
 
-    def take(self, record: Record) -> Iterator[Matched]:
+    def take(self, record: Record, src: int) -> Iterable[Matched]:
         """Take the next record; gives those that are decided, in order."""
-        self._fresh.append(record)
-        self.size += len(record.text) + sum(len(file.data or b"") for file in record.files)
+        self._fresh.append((record, src))
+        self.size += _size_of(record)
         if self.size > limits.IMPORT_BATCH_SIZE_BYTES:
             # Little is held, whatever follows.
-            yield from self.rest()
-        elif len(self._fresh) >= _STEP:
-            self._look()
-            yield from self._decide(len(self._ready) - _STEP)
+            return self.rest()
+        return self._step() if len(self._fresh) >= _STEP else ()
 
-    def come_from(self, source: tuple[str, str]) -> None:
-        """What follows was first imported from another format; what came before is decided."""
-        assert not self.waiting
-        self._format, self._chat = source
-        self._timed = self._exact = 0
+    def come_from(self, source: tuple[str, str]) -> Iterator[Matched]:
+        """What follows was first imported from there; gives what came from elsewhere before."""
+        if source != (self._format, self._chat):
+            yield from self.rest()
+            self._format, self._chat = source
+            self._timed = self._exact = 0
 
     def rest(self) -> Iterator[Matched]:
         """Those that are left."""
         self._look()
         yield from self._decide(len(self._ready))
 
-    def forget(self) -> None:
-        """Hold nothing in memory until the next record comes."""
-        self._before = []
-        self._weeks.forget()
+    def _step(self) -> Iterator[Matched]:
+        self._look()
+        yield from self._decide(len(self._ready) - _STEP)
 
     def _look(self) -> None:
         """Find out which of the new records are known by their id."""
-        known = self._store.retold(self._log, {record.mid for record in self._fresh})
-        for record in self._fresh:
+        known = self._store.retold(self._log, {record.mid for record, _ in self._fresh})
+        for record, src in self._fresh:
             if record.time_ms:
                 self._timed += 1
                 self._exact += bool(record.time_ms % _MINUTE_MS)
-            self._ready.append((record, self._told(record, is_known=record.mid in known)))
+            told = None if record.mid in known else self._told(record)
+            self._ready.append((record, src, told))
         self._fresh = []
 
-    def _told(self, record: Record, *, is_known: bool) -> _Told:
-        key = None
-        if not is_known and _is_said(record) and self._weeks.any_near(record.time_ms, _SHIFT_MAX_MS):
-            key = words_key(record.text)
-        who = NOBODY
-        if key is not None:
-            who = self._weeks.who(identity_of(self._format, record.uid, record.author), record.author)
+    def _told(self, record: Record) -> _Told | None:
+        """What is compared of a record; None where there is nothing to compare."""
+        if not _is_said(record) or not self._weeks.any_near(self._log, record.time_ms, _SHIFT_MAX_MS):
+            return None
         return _Told(
             mid=record.mid,
             position=record.position,
             time_ms=record.time_ms,
             kind=kind_said(record.kind),
-            who=who,
-            key=key,
-            text_hash=hash(record.text) if key is not None else 0,
+            who=self._weeks.who(identity_of(self._format, record.uid, record.author), record.author),
+            key=words_key(record.text),
+            text_hash=hash(record.text),
             length=len(record.text),
         )
 
     def _decide(self, count: int) -> Iterator[Matched]:
         if count <= 0:
             return
-        near = [*self._before, *(told for _, told in self._ready)]
+        near = [*self._before, *((record.mid, told) for record, _, told in self._ready)]
         deciding, self._ready = self._ready[:count], self._ready[count:]
-        self._before = [told for _, told in deciding[-_STEP:]]
-        self.size = sum(len(record.text) for record, _ in self._ready)
-        own = {told.mid for told in near}
+        self._before = [(record.mid, told) for record, _, told in deciding[-_STEP:]]
+        self.size = sum(_size_of(record) for record, _, _ in self._ready)
+        own = {mid for mid, _ in near}
         rivals: dict[bytes, list[_Told]] = {}
-        for told in near:
-            if told.key is not None:
+        for _, told in near:
+            if told is not None:
                 rivals.setdefault(told.key, []).append(told)
-        for record, told in deciding:
-            matched = Matched(record)
-            if told.key is not None:
-                matched = self._match(record, told, rivals, own)
-            yield matched._replace(record=self._with_answers(matched.record))
+        for record, src, told in deciding:
+            matched = Matched(record) if told is None else self._match(record, told, rivals, own)
+            answers = self._with_answers(matched.record) if record.to else matched.record
+            yield matched._replace(record=answers, src=src)
 
     # -- one message -------------------------------------------------------------------------
 
@@ -244,10 +239,9 @@ class Matcher:
             rivals: Those near it in the file, itself included, by their text.
             own: Ids of all that are near it in the file: what has one of these has its partner there.
         """
-        assert told.key is not None
-        if self._weeks.is_busy(told.time_ms):
+        if self._weeks.is_busy(self._log, told.time_ms):
             return self._unsure(record, "busy")
-        at_once = self._weeks.alike(told.key, told.time_ms, _MINUTE_MS, _ALIKE_MAX)
+        at_once = self._weeks.alike(self._log, told.key, told.time_ms, _MINUTE_MS, _ALIKE_MAX)
         if len(at_once) > _ALIKE_MAX:
             return self._unsure(record, "several")
         times = [(one, self._same_time(told, one)) for one in self._others(told, at_once, own)]
@@ -318,8 +312,7 @@ class Matcher:
 
     def _shifted(self, record: Record, told: _Told, own: set[MessageId]) -> Matched | None:
         """The same by the same author, earlier or later by what may be a time zone."""
-        assert told.key is not None
-        alike = self._weeks.alike(told.key, told.time_ms, _SHIFT_MAX_MS + _MINUTE_MS, _ALIKE_MAX)
+        alike = self._weeks.alike(self._log, told.key, told.time_ms, _SHIFT_MAX_MS + _MINUTE_MS, _ALIKE_MAX)
         for one in self._others(told, alike, own):
             quarters = round((told.time_ms - one.time_ms) / _QUARTER_MS)
             if quarters and _same_but_time(told, one):
@@ -334,7 +327,7 @@ class Matcher:
         """Nearly the same by the same author in the same second."""
         if told.time_ms % _MINUTE_MS == 0:
             return Matched(record)
-        for one in self._others(told, self._weeks.in_second(told.time_ms, _ALIKE_MAX), own):
+        for one in self._others(told, self._weeks.in_second(self._log, told.time_ms, _ALIKE_MAX), own):
             if one.key not in rivals and _same_but_time(told, one):
                 row = self._store.rows([one.n]).get(one.n)
                 body = readable_body(row.kind, row.body) if row is not None else None
@@ -370,6 +363,8 @@ class Matcher:
 
 def is_compared(replica: Replica, log: int, source: tuple[str, str]) -> bool:
     """Whether a conversation may have messages of a chat under other ids than its export gives."""
+    if not replica.store.timeline(TimelineQuery(log=log, limit=1)):
+        return False
     family = FAMILIES.get(source[0], source[0])
     if family in BY_WORDS:
         return True
@@ -382,6 +377,10 @@ def is_compared(replica: Replica, log: int, source: tuple[str, str]) -> bool:
         ):
             return True
     return False
+
+
+def _size_of(record: Record) -> int:
+    return len(record.text) + (sum(len(file.data or b"") for file in record.files) if record.files else 0)
 
 
 def _is_said(record: Record) -> bool:

@@ -473,7 +473,15 @@ class Service:
         return [*first, *sorted(rest, key=lambda peer: (not peer.own, -peer.seen_ms))], address
 
     async def _identify(self, candidates: Sequence[PeerRow], address: str) -> PeerRow:
-        """Which device is at an address: each is tried, for only its own key opens the first message."""
+        """Which device is at an address: each is tried, for only its own key opens the first message.
+
+        One that is connected and was there last is not tried: it would not take a second connection.
+        """
+        connected = self.runtime.connected()
+        for peer in candidates:
+            if peer.device in connected and address in peer.addresses:
+                self.runtime.deliver(SyncNow())
+                return peer
         for peer in candidates:
             if await self._is_at(peer.device, address):
                 self._remember(peer.device, address)

@@ -20,13 +20,13 @@ from mlog.api.identities import Authors, who_is_who
 from mlog.log import bodies
 from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.identities import Identity, folded_name
-from mlog.log.ids import MessageId, week_of
+from mlog.log.ids import MessageId, week_of, week_start_ms
 from mlog.log.replica import Replica
 from mlog.log.store import EntryRow
 from mlog.log.stored import readable_body
+from mlog.log.view import Names, View
 
 __all__ = [
-    "NOBODY",
     "Exactness",
     "Here",
     "Weeks",
@@ -42,6 +42,7 @@ Exactness: TypeAlias = Literal["second", "minute", "unknown"]
 
 _MINUTE_MS: Final = 60_000
 _SECOND_MS: Final = 1_000
+_WEEK_MS: Final = 7 * 86_400_000
 _AUTHORS_KEPT: Final = 4_096
 _EVIDENCE: Final = 3
 """Times on full minutes, and no other, that show that seconds are not given: chance is one in 216,000."""
@@ -62,9 +63,6 @@ class Who(NamedTuple):
     person: str
     known_as: frozenset[str]
     label: str
-
-
-NOBODY: Final = Who("", frozenset(), "")
 
 
 class Here(msgspec.Struct, frozen=True, gc=False):
@@ -97,29 +95,20 @@ class _Week(msgspec.Struct):
 
 
 class Weeks:
-    """What was said in a conversation before an import began.
+    """What was said in conversations until now: what comes later is not looked at."""
 
-    Args:
-        first_n: Entries with this number and higher ones came later.
-    """
-
-    def __init__(self, replica: Replica, log: int, authors: Authors, first_n: int) -> None:
+    def __init__(self, replica: Replica) -> None:
         self._replica = replica
         self._store = replica.store
-        self._log = log
-        self._authors = authors
+        self._authors = Authors(View(replica, Names(replica)))
         self._known = who_is_who(replica)
-        self._first_n = first_n
-        self._weeks: dict[int, _Week] = {}
+        self._first_n = self._store.next_n()
+        self._weeks: dict[tuple[int, int], _Week] = {}
         self._who: dict[tuple[Identity, str], Who] = {}
         self._exactness: dict[tuple[int, int], tuple[int, int]] = {}
         self._held = 0
-
-    def forget(self) -> None:
-        """Hold nothing in memory until it is asked for."""
-        self._weeks.clear()
-        self._who.clear()
-        self._held = 0
+        # In which log, and between which times, nothing was said.
+        self._quiet = 0, 0, 0
 
     def who(self, identity: Identity, name: str) -> Who:
         """An author, by identity and the name in the file."""
@@ -132,28 +121,38 @@ class Weeks:
                 del self._who[next(iter(self._who))]
         return found
 
-    def any_near(self, time_ms: int, within_ms: int) -> bool:
+    def any_near(self, log: int, time_ms: int, within_ms: int) -> bool:
         """Whether there may be anything to compare with."""
-        return any(self._week(week).said or self._week(week).is_busy for week in _weeks(time_ms, within_ms))
+        in_log, from_ms, to_ms = self._quiet
+        if in_log == log and from_ms <= time_ms < to_ms:
+            return False
+        numbers = _weeks(time_ms, within_ms)
+        weeks = [self._week(log, number) for number in numbers]
+        if any(week.said or week.is_busy for week in weeks):
+            return True
+        if len(numbers) == 1:
+            start_ms = week_start_ms(numbers[0])
+            self._quiet = log, start_ms + within_ms, start_ms + _WEEK_MS - within_ms
+        return False
 
-    def is_busy(self, time_ms: int) -> bool:
+    def is_busy(self, log: int, time_ms: int) -> bool:
         """Whether a week has more messages than are compared."""
-        return self._week(week_of(time_ms)).is_busy
+        return self._week(log, week_of(time_ms)).is_busy
 
-    def alike(self, key: bytes, time_ms: int, within_ms: int, most: int) -> list[Here]:
+    def alike(self, log: int, key: bytes, time_ms: int, within_ms: int, most: int) -> list[Here]:
         """What was said in these words at most so long before or after; of many one more than `most`."""
         found: list[Here] = []
         for week in _weeks(time_ms, within_ms):
-            same = self._week(week).by_words.get(key, [])
+            same = self._week(log, week).by_words.get(key, [])
             first = bisect_left(same, time_ms - within_ms, key=_time_of)
             last = bisect_right(same, time_ms + within_ms, key=_time_of)
             found += same[first : min(last, first + most + 1 - len(found))]
         return found
 
-    def in_second(self, time_ms: int, most: int) -> list[Here]:
+    def in_second(self, log: int, time_ms: int, most: int) -> list[Here]:
         """What was said in one second, in whatever words."""
         second = time_ms - time_ms % _SECOND_MS
-        said = self._week(week_of(time_ms)).said
+        said = self._week(log, week_of(time_ms)).said
         first = bisect_left(said, second, key=_time_of)
         return [one for one in islice(said, first, first + most) if one.time_ms < second + _SECOND_MS]
 
@@ -181,23 +180,23 @@ class Weeks:
         ]
         return len(times), sum(bool(time_ms % _MINUTE_MS) for time_ms in times)
 
-    def _week(self, week: int) -> _Week:
-        found = self._weeks.pop(week, None)
+    def _week(self, log: int, week: int) -> _Week:
+        found = self._weeks.pop((log, week), None)
         if found is None:
-            found = self._read(week)
+            found = self._read(log, week)
             self._held += len(found.said) + 1
-        self._weeks[week] = found
+        self._weeks[log, week] = found
         while self._held > limits.COMPARED_MAX and len(self._weeks) > 1:
             oldest = self._weeks.pop(next(iter(self._weeks)))
             self._held -= len(oldest.said) + 1
         return found
 
-    def _read(self, week: int) -> _Week:
+    def _read(self, log: int, week: int) -> _Week:
         said: list[Here] = []
         after_n = 0
-        while rows := self._store.week_arrivals(self._log, week, after_n, limits.STORE_ROWS_MAX):
+        while rows := self._store.week_arrivals(log, week, after_n, limits.STORE_ROWS_MAX):
             after_n = rows[-1].n
-            own = self._own_chains({row.chain for row in rows})
+            own = self._own_chains(log, {row.chain for row in rows})
             said += [one for row in rows if (one := self._here(row, own)) is not None]
             if len(said) > limits.COMPARED_MAX:
                 return _Week([], {}, is_busy=True)
@@ -207,9 +206,9 @@ class Weeks:
             by_words.setdefault(one.key, []).append(one)
         return _Week(said, by_words)
 
-    def _own_chains(self, chains: set[int]) -> set[int]:
+    def _own_chains(self, log: int, chains: set[int]) -> set[int]:
         me = self._replica.people.stand_in(self._replica.device_id)
-        authors = self._replica.authors(self._log, chains)
+        authors = self._replica.authors(log, chains)
         return {chain for chain in chains if authors.get(chain) == me}
 
     def _here(self, row: EntryRow, own: set[int]) -> Here | None:

@@ -348,14 +348,16 @@ class Screen:
             }
             console.record("pair_offer", fields)
             return
+        drawn: list[str] = []
+        if console.is_terminal and console.unicode:
+            columns = shutil.get_terminal_size().columns
+            drawn = qr_lines(step.link, columns=columns, colour=console.bold(" ") != " ")
         console.line(f"Code  {console.bold(step.code)}")
         for address in step.addresses[:_SHOWN_ADDRESSES_MAX]:
             console.line(f"At    {safe(address)}")
         console.line(f"Link  {step.link}")
-        if console.is_terminal and console.unicode:
-            columns = shutil.get_terminal_size().columns
-            for line in qr_lines(step.link, columns=columns, colour=bool(console.bold(" ") != " ")):
-                console.line(line)
+        for line in drawn:
+            console.line(line)
         where = f" --peer {safe(step.addresses[0])}" if step.problem and step.addresses else ""
         there = "mlog accept" if self._invites else "mlog pair --join"
         console.line(f"On the other device run '{there}{where}', and type the code.")

@@ -450,7 +450,8 @@ class Fold:
             for row in rows:
                 if row.state == BodyState.ERASED and row.n not in folded.erased and row.kind in SPOKEN:
                     self._want_again(row)
-                if row.hidden != (row.n in folded.hidden):
+                # What is not spoken is hidden only where it is left out, also if a message has its id.
+                if row.kind in SPOKEN and row.hidden != (row.n in folded.hidden):
                     store.set_hidden(row.n, not row.hidden)
                 edit = folded.edits.get(row.n, 0)
                 if row.edit != edit:

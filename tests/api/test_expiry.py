@@ -33,6 +33,8 @@ def test_a_home_forgets_what_is_due_when_it_is_opened(opened: Home, clock: Clock
         found = explain(later, id_.hex())
         assert (found.shown, found.by) == (Shown.EXPIRED, setting)
         assert later.verify(signatures=True) == []
+        rows = later.store._all("SELECT text, erased FROM messages ORDER BY position")
+        assert rows == [(b"said before", 0), (None, 1)]
     assert b"perishable" not in opened.database.read_bytes()
 
 

@@ -487,6 +487,22 @@ def test_where_nobody_waits_the_person_is_told_what_to_do(
 
 # -- cut in the middle -----------------------------------------------------------------------
 
+
+def test_who_is_done_first_may_leave_while_the_other_one_still_listens(two: Two) -> None:
+    async def test() -> None:
+        async with two.open():
+            showing = asyncio.create_task(two.desk.go(Wish()))
+            offered = await two.desk.until(Offered)
+            await two.phone.go(Wish(secret=offered.code, peer=two.at_desk))
+            # At this moment the desk listens whether more comes, or has just stopped.
+            await two.phone.service.close()
+            await showing
+            assert two.desk.error is None
+            assert two.desk.all(Complete)
+
+    run(test())
+
+
 _MANY = 4000
 
 

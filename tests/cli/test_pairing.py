@@ -16,7 +16,7 @@ from .terminals import Terminal
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pseudo terminals")
 
 _SHOW = ("pair", "--host", "127.0.0.1", "--port", "0", "--no-discovery")
-_CODE = r"Code  ((?:[a-z]+ ){5}[a-z]+)"
+_CODE = r"Code  ((?:[a-z]+ ){5}[a-z]+)\r?\n"
 
 
 @pytest.fixture

@@ -123,6 +123,20 @@ def test_it_edits_erases_and_titles_nothing_any_more():
     assert findings_in(desktop) == []
 
 
+def test_what_it_changed_after_is_left_out_also_where_a_message_has_its_id():
+    desktop, laptop, phone = three()
+    people.revoke(desktop, phone.device_id, LATER)
+    log = conversation_of(phone, PLACE)
+    edit = write(phone, log, Kind.EDIT, bodies.Edit(of=bytes(16).hex(), text="forged"), LATER)
+    forced(phone, desktop)
+    # Whoever imports chooses what a message is known by.
+    claim = Draft(Kind.MESSAGE, text("claimed"), LATER, mid=edit.message)
+    laptop.write(conversation_of(laptop, PLACE), [claim], LATER)
+    meet(desktop, laptop, LATER)
+    assert shown(desktop) == ["claimed"]
+    assert findings_in(desktop) == []
+
+
 def test_all_logs_go_on_under_an_epoch_that_it_does_not_have():
     desktop, laptop, phone = three()
     people.revoke(desktop, phone.device_id, LATER)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlog.log.bodies import Alias
-from mlog.log.identities import Identity, WhoIsWho, folded_name, identity_of
+from mlog.log.identities import Identity, WhoIsWho, folded_name, identity_from, identity_of
 from mlog.log.ids import EntryId
 from mlog.log.store import Position
 
@@ -76,3 +76,19 @@ def test_order_of_arrival_changes_nothing(drawn: tuple[list[Alias], list[int]]):
     one, other = WhoIsWho(placed), WhoIsWho([placed[n] for n in order])
     assert list(one) == list(other)
     assert one.by_name() == other.by_name()
+
+
+def test_an_identity_is_read_back_as_it_is_written():
+    programs = {"signal", "irc", "mail", "telegram", "mlog"}
+    for one in (
+        TEL,
+        IRC,
+        Identity("mail", "mailto:ann@x", ""),
+        Identity("telegram", "telegram:user12", ""),
+        Identity("telegram", "", "Ann Lee"),
+        Identity("irc", "", "12345"),
+    ):
+        assert identity_from(str(one), programs) == one
+    assert identity_from("ann", programs) is None
+    assert identity_from("irc:", programs) is None
+    assert identity_from("http://x", programs) is None

@@ -100,3 +100,15 @@ def test_two_homes_sync_and_a_kill_loses_nothing_that_was_acknowledged(services:
     services.serve("desk")
     (status,) = ask(services.home("desk"), {"do": "status"}, timeout_s=10)
     assert [device["connected"] for device in status["devices"]] == [False]
+
+
+def test_a_device_that_is_connected_already_is_synced_at_its_address(services: Services) -> None:
+    services.befriend()
+    _, port = services.serve("desk")
+    services.run("laptop", "sync", f"127.0.0.1:{port}")
+    services.serve("laptop")
+    for n in range(3):
+        services.run("laptop", "send", "Of the desk", f"{n}")
+        services.run("laptop", "sync", f"127.0.0.1:{port}")
+        with mlog.open(services.home("desk")) as desk:
+            assert len(list(desk.messages(desk.conversation("Of the desk").n))) == n + 1
