@@ -176,10 +176,12 @@ class Fold:
         for n in out:
             self._store.set_hidden(n, True)
         self.left_out.update(o.row.chain for o in opened if o.row.n in out)
-        if out:
-            # What they say was said by others, or is not said at all.
-            opened, first = [o for o in opened if o.row.n not in out], frozenset()
         mids = {o.row.message for o in opened if o.row.kind in SPOKEN}
+        if out:
+            # What they say was said by others, or is not said at all; they may erase each other.
+            changing = [o for o in opened if o.row.n in out and o.row.kind in _CHANGING]
+            mids.update(mid for o in changing if o.body is not None for mid in references_of(o.body))
+            opened, first = [o for o in opened if o.row.n not in out], frozenset()
         edits: dict[int, MessageId] = {}
         for o in opened:
             if isinstance(o.body, bodies.Edit):
@@ -571,22 +573,15 @@ def fold_message(
         rows: Entries with its identity; those that are not spoken do not count.
         changes: Entries that name it.
         authors: Who writes each chain.
-        quarantined: By `n`, those that say and change nothing.
+        quarantined: By `n`, those that say and change nothing; but for erasures among themselves.
         anyones: By `n`, erasures that are good for whoever said it.
     """
+    erased = _erased_of(rows, changes, authors, quarantined, anyones)
     hidden = {row.n for row in rows if row.n in quarantined and row.kind in SPOKEN}
     said = [row for row in rows if row.kind in SPOKEN and row.n not in quarantined]
     changes = [row for row in changes if row.n not in quarantined]
     if len(said) <= 1 and not changes:
-        return Folded(set(), hidden, {})
-    erasures = [row for row in changes if row.kind == Kind.ERASURE]
-    erasers = {authors.get(row.chain) for row in erasures}
-    by_admin = any(row.n in anyones for row in erasures)
-    erased = {
-        row.n
-        for row in (*said, *(row for row in changes if row.kind in _ERASED_WITH))
-        if (by_admin or authors.get(row.chain) in erasers) and not _was_erased(row)
-    }
+        return Folded(erased, hidden, {})
     edits: dict[int, int] = {}
     for row in said:
         own = [
@@ -608,6 +603,32 @@ def fold_message(
         groups[None] = silent
     shown = {min(group, key=lambda row: (row.mid is not None, row.id)).n for group in groups.values()}
     return Folded(erased, hidden | {row.n for row in said} - shown, edits)
+
+
+def _erased_of(
+    rows: Sequence[EntryRow],
+    changes: Sequence[EntryRow],
+    authors: Mapping[int, DeviceId],
+    quarantined: Set[int],
+    anyones: Set[int],
+) -> set[int]:
+    """Which bodies are empty; arguments as of `fold_message`.
+
+    What is quarantined is emptied by its author's erasures wherever these stand. Else a body that was
+    emptied before both were quarantined would have to come back, and an edit that is empty does not say
+    of what.
+    """
+    erasures = [row for row in changes if row.kind == Kind.ERASURE]
+    by_all = {authors.get(row.chain) for row in erasures}
+    erasers = {authors.get(row.chain) for row in erasures if row.n not in quarantined}
+    by_admin = any(row.n in anyones and row.n not in quarantined for row in erasures)
+    said = [row for row in rows if row.kind in SPOKEN]
+    return {
+        row.n
+        for row in (*said, *(row for row in changes if row.kind in _ERASED_WITH))
+        if (by_admin or authors.get(row.chain) in (by_all if row.n in quarantined else erasers))
+        and not _was_erased(row)
+    }
 
 
 def changes_of(
