@@ -19,6 +19,7 @@ from mlog.api.import_target import ChatReport, Target
 from mlog.api.matching import Run
 from mlog.errors import InvalidInput, LimitExceeded, MlogError, UserError
 from mlog.formats import (
+    GATHERERS,
     TREE_IMPORTERS,
     Chat,
     Hints,
@@ -126,13 +127,23 @@ def import_tree(
         with _noting(report, ""):
             taker.take(part.importer.parse(tree, part.names, hints), first)
     single, unknown = sniff_files(tree, used, format_name)
+    gatherers = {known.name: known for known in GATHERERS}
     # One for all: a chat of ten thousand files would have as many chains, and each write reads them all.
     taker = _Taker(replica, report, tree, "", into, now_ms, progress, dry_run=dry_run, used=used)
     for chosen, name in single:
         if name in used:
             continue
-        used.add(name)
         read[chosen.name] = None
+        if (gatherer := gatherers.get(chosen.name)) is not None:
+            # At the first of them: what formats before this one named as attachments is in `used` by now.
+            names = [other for same, other in single if same is chosen and other not in used]
+            used.update(names)
+            first = Provenance(format=chosen.name, name=tree.name)
+            gathering = _Taker(replica, report, tree, "", into, now_ms, progress, dry_run=dry_run, used=used)
+            with _noting(report, ""):
+                gathering.take(gatherer.parse(tree, names, hints), first)
+            continue
+        used.add(name)
         with _noting(report, name), closing(tree.open(name)) as stream:
             source = Source(stream, name.rpartition("/")[2], hints=hints, tree=tree, path=name)
             first = Provenance(format=chosen.name, file_hash=_hash_of(tree, name), name=source.name)

@@ -24,7 +24,7 @@ when they are first asked, so that starting mlog costs nothing for formats that 
 | whatsapp        | WhatsApp's "Export chat"                   | whatsapp.py        |                    |
 | maildir         | folders of mails                           | maildir.py         |                    |
 | mbox            | mailboxes                                  | mail.py            | mbox_export.py     |
-| eml             | a single mail                              | mail.py            |                    |
+| eml             | single mails, and folders of them          | mail.py            |                    |
 | irc             | IRC logs, with reply annotations           | irc.py             |                    |
 | markdown        | notes, wikis                               |                    | markdown.py        |
 | csv             | tables                                     |                    | csv_export.py      |
@@ -45,12 +45,14 @@ from mlog.formats.unread import advice
 
 __all__ = [
     "EXPORTERS",
+    "GATHERERS",
     "IMPORTERS",
     "TREE_IMPORTERS",
     "Chat",
     "ExportRecord",
     "Exporter",
     "File",
+    "Gatherer",
     "Hints",
     "Importer",
     "Item",
@@ -116,6 +118,19 @@ class TreeImporter(Protocol):
         ...
 
 
+class Gatherer(Protocol):
+    """Reads together all files of a tree that were told one by one to be of its format."""
+
+    @property
+    def name(self) -> str:
+        """That of the `Importer` that tells them, and reads one that is imported by itself."""
+        ...
+
+    def parse(self, tree: Tree, names: Sequence[str], hints: Hints, /) -> Iterator[Item]:
+        """As `TreeImporter.parse`."""
+        ...
+
+
 class Exporter(Protocol):
     """Writes one format."""
 
@@ -157,6 +172,11 @@ class _LateTreeImporter(_Late):
         return cast(TreeImporter, self._load()).parse(tree, claimed, hints)
 
 
+class _LateGatherer(_Late):
+    def parse(self, tree: Tree, names: Sequence[str], hints: Hints) -> Iterator[Item]:
+        return cast(Gatherer, self._load()).parse(tree, names, hints)
+
+
 class _LateExporter(_Late):
     def export(self, chat: Chat, records: Iterable[ExportRecord]) -> Iterator[bytes]:
         return cast(Exporter, self._load()).export(chat, records)
@@ -190,6 +210,9 @@ TREE_IMPORTERS: Final[tuple[TreeImporter, ...]] = (
     _LateTreeImporter("google-voice", "google_voice", "GoogleVoiceTreeImporter"),
 )
 """In the order in which they are asked; each claims what those before it left."""
+
+GATHERERS: Final[tuple[Gatherer, ...]] = (_LateGatherer("eml", "mail_folder", "MailFolderImporter"),)
+"""Formats of single files that become few chats where a tree has many of them."""
 
 EXPORTERS: Final[tuple[Exporter, ...]] = (
     _LateExporter("jsonl", "jsonl", "JsonLinesExporter"),

@@ -27,7 +27,7 @@ from mlog.formats.source import Hints
 from mlog.formats.tree import Tree
 from mlog.limits import MAIL_SIZE_MAX_BYTES, SNIFF_SIZE_BYTES
 
-__all__ = ["MaildirImporter"]
+__all__ = ["MaildirImporter", "in_order", "start_of"]
 
 _MAIL: Final = re.compile(r"(?:(.*)/)?(cur|new|tmp)/[^./][^/]*", re.DOTALL)
 _FLAGS: Final = re.compile(r"[:;!]2,([A-Za-z]*)\Z")
@@ -56,7 +56,7 @@ class MaildirImporter:
         mails: list[tuple[str, int, str]] = []
         for name in claimed:
             reason = _unwanted(tree, name)
-            head = b"" if reason else _read(tree, name, SNIFF_SIZE_BYTES)
+            head = b"" if reason else start_of(tree, name, SNIFF_SIZE_BYTES)
             if isinstance(head, Skipped):
                 yield head
             elif reason:
@@ -66,19 +66,39 @@ class MaildirImporter:
                 home = homes[_folder(name)[0]]
                 chat = list_id or home.rpartition("/")[2] or tree.name
                 mails.append((chat, time_ms or _delivered_ms(name), name))
-        mails.sort(key=lambda mail: (mail[0].lower(), *mail[1:]))
-        current = None
-        for position, (chat, time_ms, name) in enumerate(mails, start=1):
-            if current != chat.lower():
-                current = chat.lower()
-                yield chat_of(chat)
-            raw = _read(tree, name, MAIL_SIZE_MAX_BYTES)
-            if isinstance(raw, Skipped):
-                yield raw
-                continue
-            for item in mail_items(Mail(raw), position, name):
-                is_undated = isinstance(item, Record) and not item.time_ms
-                yield msgspec.structs.replace(item, time_ms=time_ms) if is_undated else item
+        yield from in_order(tree, mails)
+
+
+def in_order(tree: Tree, mails: list[tuple[str, int, str]]) -> Iterator[Item]:
+    """The mails of files, chat by chat, in the order of their dates and then of their names.
+
+    Args:
+        mails: What the chat is called, when (also for a mail that does not say it), and the file.
+    """
+    mails.sort(key=lambda mail: (mail[0].lower(), *mail[1:]))
+    current = None
+    for position, (chat, time_ms, name) in enumerate(mails, start=1):
+        if current != chat.lower():
+            current = chat.lower()
+            yield chat_of(chat)
+        raw = start_of(tree, name, MAIL_SIZE_MAX_BYTES)
+        if isinstance(raw, Skipped):
+            yield raw
+            continue
+        for item in mail_items(Mail(raw), position, name):
+            is_undated = isinstance(item, Record) and not item.time_ms
+            yield msgspec.structs.replace(item, time_ms=time_ms) if is_undated else item
+
+
+def start_of(tree: Tree, name: str, size_max_bytes: int) -> bytes | Skipped:
+    """The first bytes of a file, or why there are none."""
+    try:
+        with tree.open(name) as file:
+            return file.read(size_max_bytes)
+    except UserError as error:
+        return Skipped(position=0, reason=str(error), file=name)
+    except OSError as error:
+        return Skipped(position=0, reason=f"cannot be read: {error.strerror or error}", file=name)
 
 
 def _folder(name: str) -> tuple[str, str]:
@@ -101,7 +121,7 @@ def _homes(folders: set[str]) -> dict[str, str]:
 
 
 def _is_mail(tree: Tree, name: str) -> bool:
-    head = _read(tree, name, SNIFF_SIZE_BYTES)
+    head = start_of(tree, name, SNIFF_SIZE_BYTES)
     return isinstance(head, bytes) and looks_like_mail(head)
 
 
@@ -115,17 +135,6 @@ def _unwanted(tree: Tree, name: str) -> str:
             if flag in flags[1]:
                 return reason
     return TOO_LONG if tree.size(name) > MAIL_SIZE_MAX_BYTES else ""
-
-
-def _read(tree: Tree, name: str, size_max_bytes: int) -> bytes | Skipped:
-    """The start of a file, or why there is none."""
-    try:
-        with tree.open(name) as file:
-            return file.read(size_max_bytes)
-    except UserError as error:
-        return Skipped(position=0, reason=str(error), file=name)
-    except OSError as error:
-        return Skipped(position=0, reason=f"cannot be read: {error.strerror or error}", file=name)
 
 
 def _delivered_ms(name: str) -> int:

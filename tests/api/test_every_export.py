@@ -150,6 +150,18 @@ def test_every_message_of_a_file_is_kept(files: Files, corpus: Path, tmp_path: P
         assert home.verify() == []
 
 
+def test_a_folder_of_single_mails_is_one_conversation(corpus: Path, tmp_path: Path) -> None:
+    mails = sorted(corpus.glob("exports/mime/*.raw"))
+    with mlog.open(tmp_path / "home") as home:
+        first = home.import_tree(Folder(corpus / "exports" / "mime"), Hints())
+        again = home.import_tree(Folder(corpus / "exports" / "mime"), Hints())
+        assert first.format == "eml"
+        assert [chat.title for chat in first.chats] == ["mime"]
+        read = sum(chat.new + chat.known for chat in first.chats)
+        assert read + len({skipped.file for skipped in first.skipped}) == len(mails)
+        assert not any(chat.new for chat in again.chats)
+
+
 # -- damage ----------------------------------------------------------------------------------
 
 

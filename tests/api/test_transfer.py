@@ -259,16 +259,21 @@ def test_a_dry_run_of_a_folder_writes_nothing(opened: Home, tmp_path: Path) -> N
     assert opened.conversations() == []
 
 
-def _mail(number: int) -> str:
-    return (
-        f"From: ann@example.org\nMessage-ID: <{number}@x>\nDate: Mon, 4 May 2020 09:00:00 +0000\n"
-        f"MIME-Version: 1.0\nList-Id: <tea.example.org>\nSubject: tea\n\nsaid {number}\n"
-    )
+def _of_one_chat(number: int) -> str:
+    head = {"kind": "conversation", "format": "mlog", "format_version": 1, "key": "x:1", "title": "tea"}
+    said = {
+        "kind": "message",
+        "id": f"{number:032x}",
+        "author": "ann",
+        "time_ms": 1,
+        "text": f"said {number}",
+    }
+    return f"{json.dumps(head)}\n{json.dumps(said)}\n"
 
 
 def test_a_folder_of_many_files_of_one_chat_takes_few_chains(opened: Home, tmp_path: Path) -> None:
     # Each write reads all chains of its log, and a peer with more than 512 is compared in another way.
-    tree = _tree(tmp_path / "mail", {f"{number:03}.eml": _mail(number) for number in range(260)})
+    tree = _tree(tmp_path / "mail", {f"{number:03}.jsonl": _of_one_chat(number) for number in range(260)})
     report = opened.import_tree(tree, Hints())
     [chat] = report.chats
     assert (chat.new, chat.known) == (260, 0)
