@@ -11,10 +11,12 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlog.adapters.sqlite import SqliteStore
+from mlog.errors import StoreError
 from mlog.log.bodies import Kind
 from mlog.log.ids import EntryId
 from mlog.log.store import BodyState, EntryRow
@@ -184,6 +186,23 @@ def test_a_piece_that_damage_took_from_its_body_is_gone_after_the_next_scrub(
     for path in tmp_path.iterdir():
         assert DATA[100:120] not in path.read_bytes()
         assert DATA[::-1][100:120] not in path.read_bytes()
+
+
+def test_a_flipped_bit_in_a_hash_is_seen_and_stops_an_erasure_with_an_error(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    insert(store, chunk(1))
+    store.close()
+    content = bytearray((tmp_path / "mlog.db").read_bytes())
+    content[content.index(blake3(DATA).digest()) + 3] ^= 1
+    (tmp_path / "mlog.db").write_bytes(content)
+    again = SqliteStore(tmp_path / "mlog.db")
+    assert_reads(again, chunk(1))
+    assert again.check_file() != []
+    with pytest.raises(StoreError, match="the file is damaged"), again.transaction():
+        again.erase_body(1, None)
+    assert_reads(again, chunk(1))
+    again.close()
 
 
 def test_one_lookup_by_an_index_finds_a_piece_and_who_names_it(store: SqliteStore) -> None:
