@@ -38,7 +38,7 @@ _TAKES: Final = {"list": 0, "rename": 2, "revoke": 1}
 @click.argument("what", type=TEXT, nargs=-1, metavar="[DEVICE] [NAME]")
 @click.option("--yes", is_flag=True, help="Revoke without asking.")
 def devices(console: Console, action: str, what: tuple[str, ...], yes: bool) -> None:
-    """List your devices, rename one, revoke a lost one, or say where this one is reached.
+    """List your devices, rename one, or revoke a lost one.
 
     A device that is revoked reads nothing that is written from then on, and what it writes counts for
     nothing. What it has already it keeps. It cannot be taken back; asks first.

@@ -46,7 +46,7 @@ def members(console: Console, conversation: str, person: str | None, role: str |
 @click.argument("conversation", type=CONVERSATION)
 @click.argument("persons", type=TEXT, nargs=-1, required=True, metavar="PERSON...")
 def add(console: Console, conversation: str, persons: tuple[str, ...]) -> None:
-    """Let contacts into a conversation; they read all that was said in it, too.
+    """Let contacts into a conversation, with all that was said in it.
 
     They have it as soon as one of their devices meets one of a member.
     """
@@ -81,7 +81,10 @@ def remove(console: Console, conversation: str, person: str, yes: bool) -> None:
 @click.argument("conversation", type=CONVERSATION)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def leave(console: Console, conversation: str, yes: bool) -> None:
-    """Leave a conversation, with all your devices; what is here stays here. Asks first."""
+    """Leave a conversation, with all your devices.
+
+    What is here stays here. Asks first.
+    """
     from mlog.api import members as api
 
     _confirm(f"Leave {safe(conversation)}?", yes=yes)

@@ -17,10 +17,13 @@ a field that goes away or changes its meaning makes a new version.
                   imported signed head state outer_size body_size body damage
     source        id format name file_hash position
     imported      file topic conversation created new known erased messages events replies attachments
-                  attachments_absent people first last dry_run
+                  attachments_absent people first last same unsure unsure_at dry_run
     skipped       file part position reason
+    person        name named identities names conversations messages first last
+    alike         one other reason
+    split         identity
     import        file format new known erased messages events replies attachments attachments_absent
-                  skipped dry_run
+                  skipped same unsure dry_run
     attachment    id name media_type size hash state topic conversation of
     saved         id name media_type size hash file
     keys          protection file database
@@ -75,6 +78,11 @@ is its title here. Times are ISO 8601 in UTC, or null where none is known; a mes
 author's claim. `author` is null where nobody can be named; `claimed` says that it is what an importer
 read in a file. `latest` is null or a `message`; `reactions` are objects with `emoji` and `authors`.
 Sizes are bytes. `damage` is "" where the stored bytes match their hash.
+
+Of an `imported` chat `same` messages were here already, from another program or another person's export, and
+`unsure` are perhaps; `unsure_at` are the first of these: objects with `position`, `reason`, `author`,
+`author_here` and `minutes`. A `person` says something in the logs: `identities` are objects with
+`identity` (as typed), `format`, `uid` and `name`. Two that are `alike` are perhaps the same person.
 
 A `copy` is that of another device: `here_lacks` and `there_lacks` count entries, and there are at least
 so many where `exact` is false; `weeks` are objects with `week`, `from` (its Monday) and `entries`, of

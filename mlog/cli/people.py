@@ -77,7 +77,7 @@ def _list(console: Console, found: list[Person], alike: list[Likeness]) -> None:
         one, other = likeness.one, likeness.other
         if console.json:
             fields = {"one": _key(one), "other": _key(other), "reason": likeness.reason}
-            console.record("perhaps_the_same", fields)
+            console.record("alike", fields)
         else:
             console.line(f"perhaps the same: {safe(_key(one))} and {safe(_key(other))}, by {likeness.reason}")
     if alike and not console.json:

@@ -447,9 +447,14 @@ class Fold:
             present = [row for row in (*rows, *changing) if row.state != BodyState.ERASED]
             erased += [row.n for row in present if row.n in folded.erased]
             kept += [row.n for row in present if row.n not in folded.erased] if pending else []
-            for row in rows:
-                if row.state == BodyState.ERASED and row.n not in folded.erased and row.kind in SPOKEN:
+            for row in (*rows, *changing):
+                if (
+                    row.state == BodyState.ERASED
+                    and row.n not in folded.erased
+                    and (row.kind in SPOKEN or row.kind in _ERASED_WITH)
+                ):
                     self._want_again(row)
+            for row in rows:
                 # What is not spoken is hidden only where it is left out, also if a message has its id.
                 if row.kind in SPOKEN and row.hidden != (row.n in folded.hidden):
                     store.set_hidden(row.n, not row.hidden)

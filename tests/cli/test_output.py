@@ -68,6 +68,11 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
     keep("log", "#boat", "--graph")
     keep("tail", "y")
     keep("search", "hello")
+    (tmp_path / "WhatsApp Chat with Bo.txt").write_text("31/05/24, 10:00 - ada: I do\n")
+    keep("import", tmp_path / "WhatsApp Chat with Bo.txt")
+    keep("people")
+    keep("people", "alias", "Old Salt", "irc:ada")
+    keep("people", "split", "Old Salt")
     keep("show", first)
     keep("show", str(keep("search", "sails")[0]["id"]))
     bob = tmp_path / "bob"
