@@ -28,7 +28,7 @@ __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "Database", "is_corrupt", "member
 APPLICATION_ID: Final = 0x6D6C6F67
 """'mlog', at offset 68 of the file, tells it from other programs' databases."""
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 """Number of the newest migration set; a database with a higher one is of a newer mlog."""
 
 
@@ -223,6 +223,10 @@ class Database:
                 return
             with self._begun():
                 self._db.execute("INSERT INTO search (search) VALUES ('optimize')")
+                # A piece goes with its last body, unless damage made that body name another one.
+                self._db.execute(
+                    "DELETE FROM pieces WHERE NOT EXISTS (SELECT 1 FROM bodies WHERE piece = pieces.n)"
+                )
             before = self.data_version()
             self._db.execute(f"PRAGMA busy_timeout={limits.SCRUB_WAIT_MS}")
             try:

@@ -574,6 +574,27 @@ DROP VIEW attachments;
 {_ATTACHMENT_VIEWS.replace("e.state = 2 AS", "e.state IN (2, 4) AS")}
 """
 
+_PIECES: Final = """
+-- What equal chunks have in common: the bytes of a file after the 20 of group and index.
+CREATE TABLE pieces (
+    n INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL,
+    data BLOB NOT NULL
+);
+CREATE INDEX pieces_hash ON pieces (substr(hash, 1, 8));
+
+ALTER TABLE bodies ADD COLUMN piece INTEGER REFERENCES pieces(n);
+CREATE INDEX bodies_piece ON bodies (piece) WHERE piece IS NOT NULL;
+
+-- Triggers, so that nothing which takes a body away can forget its piece.
+CREATE TRIGGER bodies_deleted AFTER DELETE ON bodies WHEN OLD.piece IS NOT NULL BEGIN
+    DELETE FROM pieces WHERE n = OLD.piece AND NOT EXISTS (SELECT 1 FROM bodies WHERE piece = OLD.piece); END;
+
+CREATE TRIGGER bodies_changed AFTER UPDATE OF piece ON bodies
+WHEN OLD.piece IS NOT NULL AND OLD.piece IS NOT NEW.piece BEGIN
+    DELETE FROM pieces WHERE n = OLD.piece AND NOT EXISTS (SELECT 1 FROM bodies WHERE piece = OLD.piece); END;
+"""
+
 
 @MIGRATIONS()
 def first_tables(db: Database) -> None:
@@ -619,6 +640,12 @@ def people_view(db: Database) -> None:
 def expired_views(db: Database) -> None:
     """The public views, version 5: what expired is erased, too."""
     _execute(db, _EXPIRED_VIEWS)
+
+
+@MIGRATIONS()
+def pieces(db: Database) -> None:
+    """Equal pieces of files are stored once; what is stored already stays as it is."""
+    _execute(db, _PIECES)
 
 
 def _execute(db: Database, script: str) -> None:

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from mlog import limits
 from mlog.adapters import search_index
+from mlog.adapters.body_table import BODY, BodyTable
 from mlog.adapters.chain_tables import ChainTables
 from mlog.adapters.database import APPLICATION_ID, SCHEMA_VERSION, is_corrupt, member, parts, text
 from mlog.adapters.disk import DAMAGED, disk_errors
 from mlog.adapters.peer_tables import PeerTables
 from mlog.errors import StoreError
-from mlog.log.bodies import RAW, SPOKEN
+from mlog.log.bodies import SPOKEN
 from mlog.log.entry import VERSION
 from mlog.log.ids import DeviceId, EntryId, MessageId, Topic
 from mlog.log.store import (
@@ -35,9 +36,9 @@ from mlog.log.store import (
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "SqliteStore"]
 _COLUMNS: Final = (
     "e.n, e.log, e.week, e.id, e.tail, e.signature, e.state, e.kind, e.chain, e.seq, e.time_ms, "
-    "e.rank, e.mid, e.hidden, e.edit, e.version, b.body"
+    f"e.rank, e.mid, e.hidden, e.edit, e.version, {BODY}"
 )
-_BODILESS: Final = _COLUMNS.replace("b.body", "NULL")
+_BODILESS: Final = _COLUMNS.replace(BODY, "NULL")
 _SHAPE: Final = "iiibbBiiIiiiBiIIB"
 _PLACE: Final = "e.n, e.id, e.chain, e.seq, e.rank, e.kind, e.mid IS NOT NULL OR e.kind = 4"
 _PLACE_SHAPE: Final = "ibIiiii"
@@ -51,7 +52,7 @@ _SORTED_ROWS_MAX: Final = 10 * limits.STORE_ROWS_MAX
 """A longer log is read in the order of rows: to put 10,000 numbers in order takes 3 ms."""
 
 
-class SqliteStore(ChainTables, PeerTables):
+class SqliteStore(BodyTable, ChainTables, PeerTables):
     """Rows of one home; arguments and errors as `Database`."""
 
     # -- logs, keys, chains ------------------------------------------------------------------
@@ -113,10 +114,7 @@ class SqliteStore(ChainTables, PeerTables):
         words: Iterable[tuple[int, str]],
     ) -> None:
         self._run_many(f"INSERT INTO entries VALUES ({_ENTRY})", [_columns_of(row) for row in rows])
-        self._run_many(
-            "INSERT INTO bodies VALUES (?, ?)",
-            [(row.n, _as_text(row)) for row in rows if row.body is not None],
-        )
+        self._put_bodies(rows, replace=False)
         self._insert_beside(rows, parents, references, words)
 
     def update(
@@ -131,10 +129,7 @@ class SqliteStore(ChainTables, PeerTables):
             [(*_columns_of(row), row.n) for row in rows],
         )
         self._run_many("DELETE FROM bodies WHERE n = ?", [(row.n,) for row in rows if row.body is None])
-        self._run_many(
-            "INSERT OR REPLACE INTO bodies VALUES (?, ?)",
-            [(row.n, _as_text(row)) for row in rows if row.body is not None],
-        )
+        self._put_bodies(rows, replace=True)
         self._insert_beside(rows, parents, references, words)
 
     def _insert_beside(
@@ -195,7 +190,8 @@ class SqliteStore(ChainTables, PeerTables):
         return {row.n: row for row in self._lookup("e.n", ns, bodies=bodies)}
 
     def bodies(self, ns: Collection[int]) -> dict[int, bytes]:
-        return dict(self._by_numbers("SELECT n, body FROM bodies", ns))
+        select = f"SELECT n, body FROM (SELECT b.n AS n, {BODY} AS body FROM bodies AS b)"
+        return dict(self._by_numbers(select, ns, "body IS NOT NULL AND n"))
 
     def at(self, chain: int, seq: int) -> EntryRow | None:
         return next(iter(self._rows("WHERE e.chain = ? AND e.seq = ?", (chain, seq))), None)
@@ -436,7 +432,7 @@ class SqliteStore(ChainTables, PeerTables):
     def opened(self, kinds: frozenset[int], after_n: int, limit: int) -> list[tuple[int, int, bytes | None]]:
         chosen = ",".join(str(int(kind)) for kind in kinds)
         return self._all(
-            f"SELECT e.n, e.kind, b.body {_FROM} WHERE e.n > ? AND e.state = {BodyState.OPENED:d} "
+            f"SELECT e.n, e.kind, {BODY} {_FROM} WHERE e.n > ? AND e.state = {BodyState.OPENED:d} "
             f"AND e.kind IN ({chosen}) ORDER BY e.n LIMIT ?",
             (after_n, limit),
             "iiB",
@@ -603,14 +599,3 @@ def _batches(words: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]
     ordered = iter(words)
     while batch := list(islice(ordered, limits.STORE_ROWS_MAX)):
         yield batch
-
-
-def _as_text(row: EntryRow) -> str | bytes:
-    """Opened bodies are kept as text, so that SQL can read the JSON in them."""
-    assert row.body is not None
-    if row.state == BodyState.OPENED and row.kind not in RAW:
-        try:
-            return row.body.decode()
-        except UnicodeDecodeError:
-            pass
-    return row.body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,24 @@ from hypothesis import strategies as st
 
 from mlog import limits
 from mlog.api import attachments
-from mlog.api.attachments import safe_name, state_of
+from mlog.api.attachments import Attached, safe_name, state_of
 from mlog.api.home import Home
 from mlog.api.import_target import ChatReport, Target
 from mlog.api.matching import Run
+from mlog.api.windows import prune, set_window
 from mlog.errors import LimitExceeded, StoreError, UserError
 from mlog.formats import Chat, File, Provenance, Record, Skipped
 from mlog.log.bodies import Kind
 from mlog.log.ids import MessageId
 from mlog.log.store import BodyState
 
+from .conftest import Clock
+
 _LARGE = bytes(range(256)) * 2000
 """512,000 bytes: three chunks."""
+
+_PHOTO = random.Random(21).randbytes(600_000)
+"""Three chunks that are unlike each other."""
 
 
 @pytest.fixture
@@ -78,6 +85,96 @@ def test_the_same_file_twice_is_stored_once_in_a_conversation(opened: Home, log:
     assert _count(opened, Kind.CHUNK) == 3
     opened.send(opened.new("other").n, "three", attach=[path])
     assert _count(opened, Kind.CHUNK) == 6
+
+
+def _in_two_logs(home: Home, log: int, folder: Path) -> tuple[Attached, Attached]:
+    """The same picture, sent into two conversations."""
+    path = _file(folder, _PHOTO, "photo.jpg")
+    other = home.new("other").n
+    for n in (log, other):
+        home.send(n, "look", attach=[path])
+    [one], [two] = home.attachments(log), home.attachments(other)
+    return one, two
+
+
+def _size_of_pieces(home: Home) -> int:
+    return home.store._one("SELECT coalesce(sum(length(data)), 0) FROM pieces")
+
+
+def _assert_saved(home: Home, attached: Attached, target: Path) -> None:
+    assert home.save(attached, target, force=True).read_bytes() == _PHOTO
+
+
+def test_the_same_file_in_two_conversations_takes_its_space_once(
+    opened: Home, log: int, tmp_path: Path
+) -> None:
+    one, two = _in_two_logs(opened, log, tmp_path)
+    assert (_count(opened, Kind.CHUNK), _size_of_pieces(opened)) == (6, len(_PHOTO))
+    pages = opened.store._one("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+    assert pages < 1.5 * len(_PHOTO)
+    # Nobody outside sees that they are equal.
+    assert not set(one.chunks) & set(two.chunks)
+    for attached in (one, two):
+        _assert_saved(opened, attached, tmp_path / "out")
+    assert opened.verify(signatures=True) == []
+
+
+def test_a_file_that_was_erased_in_one_conversation_stays_in_the_other(
+    opened: Home, log: int, tmp_path: Path
+) -> None:
+    one, two = _in_two_logs(opened, log, tmp_path)
+    opened.erase(next(opened.messages(log)))
+    _assert_saved(opened, two, tmp_path / "out")
+    with pytest.raises(UserError, match="erased"):
+        opened.save(one, tmp_path / "gone")
+    assert _size_of_pieces(opened) == len(_PHOTO)
+    opened.erase(next(opened.messages(two.log)))
+    assert _size_of_pieces(opened) == 0
+    assert _PHOTO[:512] not in opened.database.read_bytes()
+    assert opened.verify(signatures=True) == []
+
+
+def test_a_file_that_was_pruned_in_one_conversation_stays_in_the_other(
+    opened: Home, log: int, tmp_path: Path, clock: Clock
+) -> None:
+    _, two = _in_two_logs(opened, log, tmp_path)
+    clock.ms += 60 * 86_400_000
+    set_window(opened, log, 1)
+    prune(opened, log, force=True)
+    assert _count(opened, Kind.CHUNK) == 3
+    _assert_saved(opened, two, tmp_path / "out")
+    set_window(opened, two.log, 1)
+    prune(opened, two.log, force=True)
+    assert _size_of_pieces(opened) == 0
+    assert _PHOTO[:512] not in opened.database.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["UPDATE pieces SET data = zeroblob(length(data))", "DELETE FROM pieces"])
+def test_damage_to_a_shared_piece_is_found_at_each_chunk_and_healed(
+    damage: str, opened: Home, log: int, tmp_path: Path
+) -> None:
+    one, two = _in_two_logs(opened, log, tmp_path)
+    store, chunks = opened.store, {log: one.chunks, two.log: two.chunks}
+    whole = {
+        n: opened.replica.sealed_of(n, list(store.find(n, ids).values()), bodies=True)
+        for n, ids in chunks.items()
+    }
+    with store.transaction():
+        store._run(f"{damage} WHERE n = 2")
+    found = opened.verify()
+    assert [(finding.log, finding.id, finding.part) for finding in found] == [
+        (log, one.chunks[1], "body"),
+        (two.log, two.chunks[1], "body"),
+    ]
+    for n in chunks:
+        opened.replica.receive(n, whole[n], opened.now_ms())
+        if "UPDATE" in damage:
+            # What was fetched for one heals the other.
+            assert opened.verify() == []
+    assert opened.verify(signatures=True) == []
+    assert _size_of_pieces(opened) == len(_PHOTO)
+    for attached in (one, two):
+        _assert_saved(opened, attached, tmp_path / "out")
 
 
 def test_erasing_a_message_forgets_its_file(opened: Home, log: int, tmp_path: Path) -> None:

@@ -161,6 +161,32 @@ def test_an_erased_line_of_an_import_and_its_twins_are_in_no_file(ram: Path) -> 
     assert_gone(ram / "home", word)
 
 
+def test_a_file_of_two_conversations_is_in_no_file_once_both_have_erased_it(ram: Path) -> None:
+    rng = random.Random(SEED)
+    # Parts of words: a byte that is left of any place of the file is seen.
+    words = scenario.words_of("photo", 60_000)
+    path = ram / "photo.bin"
+    path.write_text(" ".join(words))
+    looked_for = [words[0], words[-1], *rng.sample(words, 40)]
+    with scenario.opened(ram / "home") as home:
+        logs = [home.new(title).n for title in ("harbour", "garden")]
+        for n in logs:
+            fill(home, n, rng, 30, (1, 12))
+            home.send(n, "photo", attach=[path])
+            fill(home, n, rng, 30, (1, 12))
+        home.erase(by_word(home, logs[0], "photo"))
+        [left] = home.attachments()
+        assert left.log == logs[1]
+        assert home.save(left, ram / "saved").read_bytes() == path.read_bytes()
+        assert len(left_over(ram / "home", looked_for)) > 35
+        home.erase(by_word(home, logs[1], "photo"))
+        assert_gone(ram / "home", *looked_for)
+        assert home.store._one("SELECT count(*) FROM pieces") == 0
+        assert home.verify(signatures=True) == []
+        assert home.store.check_file() == []
+    assert_gone(ram / "home", *looked_for)
+
+
 def test_a_reader_delays_the_overwriting_to_the_next_writer(ram: Path) -> None:
     word = next(scenario.words("read"))
     with scenario.opened(ram / "home") as home:
