@@ -14,7 +14,7 @@ from mlog.log.fold import Draft
 from mlog.log.ids import Incarnation
 from mlog.log.memory import MemoryStore
 from mlog.log.replica import Replica
-from mlog.log.store import LogKind, TimelineQuery
+from mlog.log.store import BodyState, LogKind, TimelineQuery
 from tests.log.persons import (
     conversation_of,
     copy,
@@ -23,6 +23,7 @@ from tests.log.persons import (
     meet,
     peer_of,
     person_of,
+    sealed_of,
     texts_of,
     trust,
     write,
@@ -121,6 +122,28 @@ def test_it_edits_erases_and_titles_nothing_any_more():
     forced(phone, desktop)
     assert shown(desktop) == ["mine"]
     assert findings_in(desktop) == []
+
+
+def test_what_is_cut_and_erased_ends_alike_whenever_the_cut_is_heard_of():
+    desktop, laptop, phone = three()
+    log = conversation_of(phone, PLACE)
+    say(phone, "said after the cut")
+    target = phone.store.timeline(TimelineQuery(log=log, limit=1))[0].message.hex()
+    write(phone, log, Kind.EDIT, bodies.Edit(of=target, text="edited"), START_MS + 301)
+    given = [sealed_of(phone.log(log), row) for row in phone.store.arrivals(log, 0, 1000)]
+    erasure = write(phone, log, Kind.ERASURE, bodies.Erasure(of=target), START_MS + 302)
+    people.revoke(desktop, phone.device_id, LATER)
+    # One hears of all of it before the cut, the other one after it.
+    laptop.receive(conversation_of(laptop, PLACE), [*given, sealed_of(phone.log(log), erasure)], LATER)
+    meet(desktop, laptop, LATER)
+    forced(phone, desktop)
+    kept = []
+    for replica in (desktop, laptop):
+        held = replica.store.arrivals(conversation_of(replica, PLACE), 0, 1000)
+        kept.append({row.id for row in held if row.state == BodyState.OPENED})
+        assert shown(replica) == []
+        assert findings_in(replica) == []
+    assert kept[0] == kept[1]
 
 
 def test_what_it_changed_after_is_left_out_also_where_a_message_has_its_id():
