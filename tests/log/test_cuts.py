@@ -134,9 +134,10 @@ def test_what_is_cut_and_erased_ends_alike_whenever_the_cut_is_heard_of():
     erasure = write(phone, log, Kind.ERASURE, bodies.Erasure(of=target), START_MS + 302)
     people.revoke(desktop, phone.device_id, LATER)
     # One hears of all of it before the cut, the other one after it.
-    laptop.receive(conversation_of(laptop, PLACE), [*given, sealed_of(phone.log(log), erasure)], LATER)
+    given.append(sealed_of(phone.log(log), erasure))
+    laptop.receive(conversation_of(laptop, PLACE), given, LATER)
+    desktop.receive(conversation_of(desktop, PLACE), given, LATER)
     meet(desktop, laptop, LATER)
-    forced(phone, desktop)
     kept = []
     for replica in (desktop, laptop):
         held = replica.store.arrivals(conversation_of(replica, PLACE), 0, 1000)
