@@ -441,7 +441,7 @@ ENTRY_FRAMING_BYTES: Final = 24
 
 RECEIVED_SLICE_COST: Final = 1100
 """What is stored before another session has its turn, about 50 ms: an entry costs 1, a signature 8, each
-64 bytes of an outer part beyond 256 and each 512 of a body 1; each entry more where many epochs are tried.
+64 bytes of an outer part beyond 256 and each 256 of a body 1; each entry more where many epochs are tried.
 A full bundle with a few signatures is one slice."""
 
 REQUESTS_MAX: Final = 64

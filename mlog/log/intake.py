@@ -179,7 +179,7 @@ class Intake:
 
 def _cost_of(row: EntryRow) -> int:
     """What it takes to open and place an entry; unit and rates of RECEIVED_SLICE_COST."""
-    return 1 + max(0, len(row.outer) - 256) // 64 + len(row.body or b"") // 512
+    return 1 + max(0, len(row.outer) - 256) // 64 + len(row.body or b"") // 256
 
 
 def _as_cost(read: Callable[[int, int], list[EntryRow]], after: int, budget: int) -> Iterator[EntryRow]:

@@ -578,7 +578,7 @@ def _slices(entries: Sequence[wire.Packed], epochs: int) -> Iterator[Sequence[wi
     start = end = cost = signed = 0
     for at, packed in enumerate(entries, 1):
         cost += 1 + 8 * (packed.signature is not None) + max(0, len(packed.head) - 256) // 64
-        cost += len(packed.body or b"") // 512 + epochs // 64
+        cost += len(packed.body or b"") // 256 + epochs // 64
         if packed.signature is not None:
             end, signed = at, cost
         if cost >= limits.RECEIVED_SLICE_COST:
