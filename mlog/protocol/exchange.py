@@ -181,9 +181,10 @@ class Exchange:
                 self._link.send(wire.Again())
 
     def pass_on(self, log: int, ids: Sequence[EntryId]) -> None:
-        """Send entries that are no news for their signatures, which no root shows to be lacking."""
+        """Send entries that are no news: for their signatures, which no root shows to be lacking, and so
+        that a peer that leads compares what it lacked of them again."""
         row = next((row for row in self._link.shared().values() if row.n == log), None)
-        if row is None or not ids or not self._sender.is_live(log):
+        if row is None or not self._sender.is_live(log):
             return
         pages = by_id(self._link.store, log, ids)
         self._sender.add(Stream(log, self._link.tag_of(row.topic), pages, bodies=False))
@@ -500,7 +501,9 @@ class Exchange:
             refused += malformed + len({id_ for id_, _ in taken.refused})
             stored += taken.stored + taken.completed
             if taken.completed:
-                self._vouched(row.n, [entry.id for entry in sealed if entry.signature is not None])
+                # Bodies are news for others too: they do not see it by new entries.
+                signed = [entry.id for entry in sealed if entry.signature is not None]
+                self._vouched(row.n, signed or [sealed[0].id])
             yield
         link.send(wire.Ack(message.serial, refused))
         # Also where nothing was new here: the peer has got more since the roots were compared.

@@ -92,8 +92,8 @@ def _dies(folder: Path, path: Path, way: str, write: int) -> None:
 
                     return counting
 
-                replica.write = counted(replica.write)  # type: ignore[method-assign]
-                replica.write_run = counted(replica.write_run)  # type: ignore[method-assign]
+                for name in ("write", "write_run"):
+                    setattr(replica, name, counted(getattr(replica, name)))
                 WAYS[way](home, path)
         finally:
             os._exit(0)

@@ -12,7 +12,7 @@ import tracemalloc
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -33,9 +33,9 @@ HIDDEN = {".DS_Store": b"x", "__MACOSX/chat.txt": b"x", "media/Thumbs.db": b"x"}
 MODES = {"export.tar": "w:", "export.tgz": "w:gz", "export.tar.bz2": "w:bz2", "export.tar.xz": "w:xz"}
 
 
-def tar_of(files: Mapping[str, bytes], mode: str = "w:", *more: tarfile.TarInfo) -> bytes:
+def tar_of(files: Mapping[str, bytes], mode: Any = "w:", *more: tarfile.TarInfo) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode, format=tarfile.GNU_FORMAT) as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=buffer, mode=mode, format=tarfile.GNU_FORMAT) as archive:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)

@@ -11,7 +11,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -37,8 +37,9 @@ def read(data: bytes, name: str) -> list[Item]:
 def turned(value: Any) -> Any:
     """The same value with all fields in the other order."""
     if isinstance(value, dict):
-        return {name: turned(one) for name, one in reversed(value.items())}  # type: ignore[misc]
-    return [turned(one) for one in value] if isinstance(value, list) else value  # type: ignore[misc]
+        fields = cast("dict[str, Any]", value)
+        return {name: turned(one) for name, one in reversed(fields.items())}
+    return [turned(one) for one in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def as_json(data: bytes) -> bytes | None:

@@ -164,6 +164,22 @@ FOUND = {
             Action("wait", 2, 774, 659, 2000),
         ),
     ),
+    # Texts of entries that were known already came from one device, and the others never heard of them.
+    "texts that come late": Schedule(
+        240_468_560,
+        "scopes",
+        4,
+        {3: "window", 2: "headers"},
+        (
+            Action("import", 3, 443, 771, 90_000),
+            Action("meet", 3, 485, 28, 10_000),
+            Action("meet", 0, 234, 85, 300),
+            Action("window", 3, 264, 875, 3),
+            Action("fetch", 0, 788, 391, 10_000),
+            Action("fetch", 2, 628, 802, 90_000),
+            Action("meet", 0, 568, 988, 90_000),
+        ),
+    ),
     # Signatures that a liar damaged lay unopened, and were counted as refused from who sent good ones.
     "a bad signature that lay here before": Schedule(
         1_000_586,
