@@ -27,7 +27,7 @@ import msgspec
 from _bench_shared import SEED, Bench, Result, percentile, result, rounded, write_texts
 
 from mlog.api.home import Home
-from mlog.log import bodies, people
+from mlog.log import belonging, bodies
 from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.peers import PeerRow
 from mlog.log.replica import Draft
@@ -127,7 +127,7 @@ def _join(desk: Path, laptop: Path, *, blind: bool) -> None:
             with one.store.transaction():
                 one.store.put_peer(_peer_of(two, "laptop"))
         else:
-            people.admit(one.replica, _peer_of(two, "laptop"), one.now_ms())
+            belonging.admit(one.replica, _peer_of(two, "laptop"), one.now_ms())
         with two.store.transaction():
             two.store.put_peer(_peer_of(one, "desk"))
 

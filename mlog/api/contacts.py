@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlog import limits
+from mlog.api.choosing import Choice, chosen
 from mlog.errors import UserError
 from mlog.log import contacts as entries
 from mlog.log.ids import DeviceId, Topic
-from mlog.log.peers import PeerRow
+from mlog.log.peers import PeerRow, renewed
 
 if TYPE_CHECKING:
     from mlog.api.home import Home
@@ -70,18 +71,16 @@ def meet(home: Home, record: DeviceRecord, name: str = "") -> KnownContact:
         known = peers.get(device)
         if known is None or not known.own:
             addresses = dict.fromkeys((*record.addresses, *(known.addresses if known is not None else ())))
-            home.store.put_peer(
-                PeerRow(
-                    device=device,
-                    name=f"{record.person} ({record.name})",
-                    noise=record.noise,
-                    hpke=record.hpke,
-                    own=False,
-                    addresses=tuple(addresses)[: limits.ADDRESSES_MAX],
-                    added_ms=known.added_ms if known is not None else now_ms,
-                    seen_ms=known.seen_ms if known is not None else 0,
-                )
+            row = PeerRow(
+                device=device,
+                name=f"{record.person} ({record.name})",
+                noise=record.noise,
+                hpke=record.hpke,
+                own=False,
+                addresses=tuple(addresses)[: limits.ADDRESSES_MAX],
+                added_ms=now_ms,
             )
+            home.store.put_peer(renewed(row, known))
         before = people.contacts().get(topic)
         chosen = _checked(name or (before.name if before is not None else "") or record.person)
         said = entries.Contact(topic=topic, name=chosen, device=device, since_ms=now_ms)
@@ -151,22 +150,13 @@ def person_named(home: Home, name: str) -> Person:
 
 
 def _named(home: Home, name: str) -> KnownContact:
-    known, folded = contacts(home), name.casefold()
-    for chosen in (
-        [c for c in known if c.name == name],
-        [c for c in known if c.name.casefold() == folded],
-        [c for c in known if folded and c.name.casefold().startswith(folded)],
-        [c for c in known if len(folded) >= 4 and c.topic.hex().startswith(folded)],
-    ):
-        if len(chosen) == 1:
-            return chosen[0]
-        if chosen:
-            known = chosen
-            break
-    if not known:
-        raise UserError("nobody is known here yet. 'mlog invite' makes somebody a contact.")
-    listed = "".join(f"\n  {c.topic.hex()[:8]}  {c.name}" for c in known[:20])
-    raise UserError(f"{name!r} does not name exactly one contact; these are known:{listed}")
+    return chosen(
+        [Choice(c, c.name, c.topic.hex()) for c in contacts(home)],
+        name,
+        what="contact",
+        none="nobody is known here yet. 'mlog invite' makes somebody a contact.",
+        begins=True,
+    )
 
 
 def _checked(name: str) -> str:

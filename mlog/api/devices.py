@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlog import limits
+from mlog.api.choosing import Choice, chosen
 from mlog.api.trust import checked_address
 from mlog.errors import UserError
-from mlog.log import people
+from mlog.log import belonging
 from mlog.log.ids import DeviceId
 from mlog.log.peers import PeerRow
 
@@ -130,7 +131,7 @@ def rename_device(home: Home, name: str, new: str) -> KnownDevice:
     if not new or len(new.encode()) > limits.NAME_SIZE_MAX_BYTES:
         raise UserError(f"a name has from 1 to {limits.NAME_SIZE_MAX_BYTES} bytes.")
     chosen = _named([device for device in devices(home) if device.member], name)
-    people.rename(home.replica, chosen.device, new, home.now_ms())
+    belonging.rename(home.replica, chosen.device, new, home.now_ms())
     return chosen
 
 
@@ -142,7 +143,7 @@ def reach_device(home: Home, addresses: Sequence[str]) -> None:
     """
     if len(addresses) > limits.ADDRESSES_MAX:
         raise UserError(f"at most {limits.ADDRESSES_MAX} addresses.")
-    people.reach(home.replica, [checked_address(address) for address in addresses], home.now_ms())
+    belonging.reach(home.replica, [checked_address(address) for address in addresses], home.now_ms())
 
 
 def revoke_device(home: Home, name: str) -> KnownDevice:
@@ -152,23 +153,14 @@ def revoke_device(home: Home, name: str) -> KnownDevice:
         UserError: None, or several, have this name; or it is this one.
     """
     chosen = _named([device for device in devices(home) if device.member], name)
-    people.revoke(home.replica, chosen.device, home.now_ms())
+    belonging.revoke(home.replica, chosen.device, home.now_ms())
     return chosen
 
 
 def _named(known: Sequence[KnownDevice], name: str) -> KnownDevice:
-    folded = name.casefold()
-    for matches in (
-        [device for device in known if device.name == name],
-        [device for device in known if device.name.casefold() == folded],
-        [device for device in known if len(folded) >= 4 and device.device.hex().startswith(folded)],
-    ):
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            known = matches
-            break
-    if not known:
-        raise UserError("no other device is known here. 'mlog pair' adds one.")
-    listed = "".join(f"\n  {device.device.hex()[:16]}  {device.name}" for device in known[:20])
-    raise UserError(f"{name!r} does not name exactly one device; these are known:{listed}")
+    return chosen(
+        [Choice(device, device.name, device.device.hex()) for device in known],
+        name,
+        what="device",
+        none="no other device is known here. 'mlog pair' adds one.",
+    )

@@ -26,8 +26,8 @@ from mlog.formats.tree import relative_name
 from mlog.log import bodies
 from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.crypto import hash_with_context
-from mlog.log.fold import chat_target
 from mlog.log.ids import EntryId, MessageId
+from mlog.log.message_fold import chat_target
 from mlog.log.replica import Draft, Replica, Run
 from mlog.log.store import BodyState, EntryRow, LogKind, Store
 

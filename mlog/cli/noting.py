@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,7 @@ from mlog.errors import UserError
 
 if TYPE_CHECKING:
     from mlog.api import Home
+    from mlog.api.notes import Notes
     from mlog.cli.output import Console
 
 __all__ = ["draft", "label", "mute", "pin", "read", "settings", "unmute", "unpin"]
@@ -53,40 +55,28 @@ def label(console: Console, conversation: str, label: str | None, remove: bool) 
 @click.argument("conversation", type=CONVERSATION)
 def pin(console: Console, conversation: str) -> None:
     """Let a conversation stand first in the list, on all your devices."""
-    with console.open_home() as home:
-        n = home.conversation(conversation).n
-        home.notes.pin(n)
-        _print_noted(console, home, n)
+    _note(console, conversation, lambda notes, n: notes.pin(n))
 
 
 @verb("unpin", "mlog unpin trip")
 @click.argument("conversation", type=CONVERSATION)
 def unpin(console: Console, conversation: str) -> None:
     """Let a conversation stand by its latest message again."""
-    with console.open_home() as home:
-        n = home.conversation(conversation).n
-        home.notes.pin(n, pinned=False)
-        _print_noted(console, home, n)
+    _note(console, conversation, lambda notes, n: notes.pin(n, pinned=False))
 
 
 @verb("mute", "mlog mute '#ubuntu'")
 @click.argument("conversation", type=CONVERSATION)
 def mute(console: Console, conversation: str) -> None:
     """Show no number of unread messages for a conversation."""
-    with console.open_home() as home:
-        n = home.conversation(conversation).n
-        home.notes.mute(n)
-        _print_noted(console, home, n)
+    _note(console, conversation, lambda notes, n: notes.mute(n))
 
 
 @verb("unmute", "mlog unmute '#ubuntu'")
 @click.argument("conversation", type=CONVERSATION)
 def unmute(console: Console, conversation: str) -> None:
     """Show how many messages of a conversation are unread again."""
-    with console.open_home() as home:
-        n = home.conversation(conversation).n
-        home.notes.mute(n, muted=False)
-        _print_noted(console, home, n)
+    _note(console, conversation, lambda notes, n: notes.mute(n, muted=False))
 
 
 @verb("read", "mlog read trip")
@@ -173,6 +163,13 @@ def settings(console: Console, name: str | None, value: str | None) -> None:
                     console.record("setting", {"name": known, "on": on})
                 else:
                     console.line(f"{known}: {'on' if on else 'off'}")
+
+
+def _note(console: Console, conversation: str, change: Callable[[Notes, int], object]) -> None:
+    with console.open_home() as home:
+        n = home.conversation(conversation).n
+        change(home.notes, n)
+        _print_noted(console, home, n)
 
 
 def _print_noted(console: Console, home: Home, n: int) -> None:

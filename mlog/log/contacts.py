@@ -69,7 +69,7 @@ def fold_contacts(store: Store, log: int) -> dict[Topic, Contact]:
 
 def write_contact(replica: Replica, contact: Contact, now_ms: int, *, removed: bool = False) -> None:
     """Say of a person that it is a contact, what it is called, or that it is none any more."""
-    from mlog.log.people import befriend
+    from mlog.log.belonging import befriend
 
     private = replica.people.private_log()
     if private is None:

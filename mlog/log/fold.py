@@ -21,18 +21,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from heapq import heapify, heappop, heappush
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
 from mlog import limits
 from mlog.errors import InvalidInput
-from mlog.log import bodies, crypto
+from mlog.log import bodies
 from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.crypto import LogKeys
 from mlog.log.cuts import Cuts
 from mlog.log.entry import NO_ENTRY, Header, stated_size
 from mlog.log.ids import DeviceId, EntryId, MessageId
+from mlog.log.message_fold import CHANGING, ERASED_WITH, changes_of, fold_message, found_by, references_of
 from mlog.log.private_cache import forget_private
 from mlog.log.store import (
     FORGOTTEN,
@@ -56,24 +57,16 @@ __all__ = [
     "LATEST_COUNTS",
     "Draft",
     "Fold",
-    "Folded",
     "LogState",
     "Opened",
     "Ranks",
-    "changes_of",
-    "chat_target",
-    "fold_message",
     "is_retold",
     "latest_title",
     "parents_of",
     "references_in",
-    "references_of",
     "words_in",
 ]
 
-_CHANGING: Final = frozenset({Kind.EDIT, Kind.ERASURE, Kind.MANIFEST})
-_ERASED_WITH: Final = frozenset({Kind.EDIT, Kind.MANIFEST})
-"""What is erased together with the message that it names."""
 _ERASED_AT_ONCE: Final = 32
 """Bodies that are read together to be erased: of the longest 8 MiB."""
 _LIGHT_ROWS: Final = 8
@@ -179,14 +172,14 @@ class Fold:
         mids = {o.row.message for o in opened if o.row.kind in SPOKEN}
         if out:
             # What they say was said by others, or is not said at all; they may erase each other.
-            changing = [o for o in opened if o.row.n in out and o.row.kind in _CHANGING]
+            changing = [o for o in opened if o.row.n in out and o.row.kind in CHANGING]
             mids.update(mid for o in changing if o.body is not None for mid in references_of(o.body))
             opened, first = [o for o in opened if o.row.n not in out], frozenset()
         edits: dict[int, MessageId] = {}
         for o in opened:
             if isinstance(o.body, bodies.Edit):
                 edits[o.row.n] = references_of(o.body)[0]
-            elif o.body is not None and o.row.kind in _CHANGING:
+            elif o.body is not None and o.row.kind in CHANGING:
                 mids.update(references_of(o.body))
         for n, targets in self._store.references([p.n for p in raised if p.kind == Kind.EDIT]).items():
             edits[n] = targets[0]
@@ -217,7 +210,7 @@ class Fold:
             if row.kind not in SPOKEN and row.hidden != (row.n in out):
                 self._store.set_hidden(row.n, not row.hidden)
         mids = {row.message for row in rows if row.kind in SPOKEN}
-        named = self._store.references([row.n for row in rows if row.kind in _CHANGING])
+        named = self._store.references([row.n for row in rows if row.kind in CHANGING])
         mids.update(mid for targets in named.values() for mid in targets)
         self._fold_messages(state, mids, frozenset(), limits.STORE_ROWS_MAX)
         kinds = {row.kind for row in rows}
@@ -241,7 +234,7 @@ class Fold:
         after: Position | None = None
         while True:
             query = TimelineQuery(
-                log=state.n, limit=limits.STORE_ROWS_MAX, after=after, kinds=_CHANGING, hidden=True
+                log=state.n, limit=limits.STORE_ROWS_MAX, after=after, kinds=CHANGING, hidden=True
             )
             rows = self._store.timeline(query)
             if not rows:
@@ -299,7 +292,7 @@ class Fold:
             store.change_unsettled(state.n, Task.FOLD, (), tasks)
             found = store.hits(tasks)
             mids = {hit.message for hit in found if hit.kind in SPOKEN}
-            named = store.references([hit.n for hit in found if hit.kind in _CHANGING])
+            named = store.references([hit.n for hit in found if hit.kind in CHANGING])
             mids.update(mid for targets in named.values() for mid in targets)
             budget -= self._fold_messages(state, mids, frozenset(), budget, any_way=True)
         tasks = [n for n, _ in store.unsettled(state.n, Task.ERASE, budget)] if budget > 0 else []
@@ -429,7 +422,7 @@ class Fold:
             compared = rows if len(rows) > 1 or any(row.kind == Kind.ERASURE for row in changing) else []
             weight = 1 + (len(rows) + len(changing)) // _LIGHT_ROWS
             weight += sum(stated_size(row.outer) for row in compared) // _READ_COST_BYTES
-            n = _found_by(rows, changing)
+            n = found_by(rows, changing)
             if budget is not None and n is not None and cost + weight > budget and (chosen or not any_way):
                 later.append((n, 0))
                 continue
@@ -453,7 +446,7 @@ class Fold:
                 if (
                     row.state == BodyState.ERASED
                     and row.n not in folded.erased
-                    and (row.kind in SPOKEN or row.kind in _ERASED_WITH)
+                    and (row.kind in SPOKEN or row.kind in ERASED_WITH)
                 ):
                     self._want_again(row)
             for row in rows:
@@ -498,7 +491,7 @@ class Fold:
         for mid, changing in changes.items():
             for change in changing:
                 own = authors.get(change.chain) == authors.get(said[mid].chain)
-                if own and change.kind in _ERASED_WITH and change.state not in FORGOTTEN:
+                if own and change.kind in ERASED_WITH and change.state not in FORGOTTEN:
                     gone[change.n] = change
         named = self._store.references([n for n, row in gone.items() if row.kind == Kind.EDIT])
         for row in gone.values():
@@ -546,103 +539,6 @@ def words_in(opened: Iterable[Opened]) -> list[tuple[int, str]]:
     return [(o.row.n, searchable(o.text)) for o in opened if o.text]
 
 
-class Folded(NamedTuple):
-    """What becomes of the entries that say and change one message.
-
-    Attributes:
-        erased: `n` of those whose body their author erased.
-        hidden: `n` of those that say it and for which another one stands.
-        edits: By `n` of one that says it, `n` of the edit that it reads as now.
-    """
-
-    erased: set[int]
-    hidden: set[int]
-    edits: dict[int, int]
-
-
-def fold_message(
-    rows: Sequence[EntryRow],
-    changes: Sequence[EntryRow],
-    authors: Mapping[int, DeviceId],
-    quarantined: Set[int] = frozenset(),
-    anyones: Set[int] = frozenset(),
-) -> Folded:
-    """Fold one message; what comes out depends on the entries, not on their order.
-
-    Args:
-        rows: Entries with its identity; those that are not spoken do not count.
-        changes: Entries that name it.
-        authors: Who writes each chain.
-        quarantined: By `n`, those that say and change nothing; but for erasures among themselves.
-        anyones: By `n`, erasures that are good for whoever said it.
-    """
-    erased = _erased_of(rows, changes, authors, quarantined, anyones)
-    hidden = {row.n for row in rows if row.n in quarantined and row.kind in SPOKEN}
-    said = [row for row in rows if row.kind in SPOKEN and row.n not in quarantined]
-    changes = [row for row in changes if row.n not in quarantined]
-    if len(said) <= 1 and not changes:
-        return Folded(erased, hidden, {})
-    edits: dict[int, int] = {}
-    for row in said:
-        own = [
-            change
-            for change in changes
-            if change.kind == Kind.EDIT
-            and change.n not in erased
-            and authors.get(change.chain) == authors.get(row.chain)
-        ]
-        if own:
-            edits[row.n] = max(own, key=lambda change: change.position).n
-    # Of those that say the same one stands for all; different claims stay apart.
-    groups: dict[object, list[EntryRow]] = {}
-    for row in said:
-        groups.setdefault(None if row.n in erased else _said(row), []).append(row)
-    # A text that is not here says nothing of what it was: it hides behind any other.
-    silent = groups.pop(None, [])
-    if silent and not groups:
-        groups[None] = silent
-    shown = {min(group, key=lambda row: (row.mid is not None, row.id)).n for group in groups.values()}
-    return Folded(erased, hidden | {row.n for row in said} - shown, edits)
-
-
-def _erased_of(
-    rows: Sequence[EntryRow],
-    changes: Sequence[EntryRow],
-    authors: Mapping[int, DeviceId],
-    quarantined: Set[int],
-    anyones: Set[int],
-) -> set[int]:
-    """Which bodies are empty; arguments as of `fold_message`.
-
-    What is quarantined is emptied by its author's erasures wherever these stand. Else a body that was
-    emptied before both were quarantined would have to come back, and an edit that is empty does not say
-    of what.
-    """
-    erasures = [row for row in changes if row.kind == Kind.ERASURE]
-    by_all = {authors.get(row.chain) for row in erasures}
-    erasers = {authors.get(row.chain) for row in erasures if row.n not in quarantined}
-    by_admin = any(row.n in anyones and row.n not in quarantined for row in erasures)
-    said = [row for row in rows if row.kind in SPOKEN]
-    return {
-        row.n
-        for row in (*said, *(row for row in changes if row.kind in _ERASED_WITH))
-        if (by_admin or authors.get(row.chain) in (by_all if row.n in quarantined else erasers))
-        and not _was_erased(row)
-    }
-
-
-def changes_of(
-    store: Store, log: int, mids: Collection[MessageId], *, bodies: bool = True
-) -> dict[MessageId, list[EntryRow]]:
-    """The entries that change these messages."""
-    references = store.references_to(log, mids, _CHANGING)
-    rows = store.rows({reference.n for reference in references}, bodies=bodies)
-    changes: dict[MessageId, list[EntryRow]] = {}
-    for reference in references:
-        changes.setdefault(reference.target, []).append(rows[reference.n])
-    return changes
-
-
 class Ranks:
     """Ranks of the entries that a batch names, and of those that it makes."""
 
@@ -671,26 +567,6 @@ def is_retold(header: Header) -> bool:
     return header.mid is not None or header.kind == Kind.IMPORT
 
 
-def references_of(body: Body) -> tuple[MessageId, ...]:
-    """The messages that a body names; of an IMPORT, the chat; of a file and its chunks, their group."""
-    if isinstance(body, bodies.Text):
-        return tuple(MessageId(bytes.fromhex(target)) for target in body.to)
-    if isinstance(body, bodies.Import):
-        return (chat_target(body.chat),)
-    if isinstance(body, bodies.Manifest) and body.group:
-        return (MessageId(bytes.fromhex(body.of)), MessageId(bytes.fromhex(body.group)))
-    if isinstance(body, bodies.Edit | bodies.Reaction | bodies.Erasure | bodies.Manifest):
-        return (MessageId(bytes.fromhex(body.of)),)
-    if isinstance(body, bodies.Chunk):
-        return (MessageId(body.group),)
-    return ()
-
-
-def chat_target(key: str) -> MessageId:
-    """What a chat's key is found by."""
-    return MessageId(crypto.hash_with_context("chat key", key.encode())[:16])
-
-
 def latest_title(store: Store, log: int) -> str:
     """What a conversation is called: the latest readable title, or ""."""
     query = TimelineQuery(log=log, limit=8, kinds=frozenset({Kind.TITLE}), newest_first=True)
@@ -699,22 +575,3 @@ def latest_title(store: Store, log: int) -> str:
         if isinstance(body, bodies.Title):
             return body.title
     return ""
-
-
-def _said(row: EntryRow) -> object:
-    """What tells two claims of one message apart; None if the text is not here, or was erased before."""
-    body = readable_body(row.kind, row.body)
-    return (body.by, body.text) if isinstance(body, bodies.Text) and not body.erased else None
-
-
-def _found_by(rows: Sequence[EntryRow], changing: Sequence[EntryRow]) -> int | None:
-    """An entry that names a message now and later: what an erasure empties forgets what it named."""
-    spoken = next((row.n for row in rows if row.kind in SPOKEN), None)
-    erasure = next((row.n for row in changing if row.kind == Kind.ERASURE), None)
-    return spoken or erasure or (changing[0].n if changing else None)
-
-
-def _was_erased(row: EntryRow) -> bool:
-    """Whether it was erased before it was imported: then there is nothing more to forget."""
-    body = readable_body(row.kind, row.body)
-    return isinstance(body, bodies.Text) and body.erased

@@ -14,11 +14,12 @@ import msgspec
 from mlog import limits
 from mlog.errors import InvalidInput, LimitExceeded
 from mlog.log import crypto
+from mlog.log.belonging import follow
 from mlog.log.crypto import EpochKeys, LogKeys
 from mlog.log.epochs import stated_epochs
 from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, Topic
-from mlog.log.people import follow, shared_logs
+from mlog.log.people import shared_logs
 from mlog.log.store import LogKind
 
 if TYPE_CHECKING:

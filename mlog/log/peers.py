@@ -13,7 +13,7 @@ import msgspec
 
 from mlog.log.ids import DeviceId, Incarnation
 
-__all__ = ["HeardRow", "PeerRow", "PeerStore", "PrunedRow", "ReceiptRow", "SyncRow", "SyncState"]
+__all__ = ["HeardRow", "PeerRow", "PeerStore", "PrunedRow", "ReceiptRow", "SyncRow", "SyncState", "renewed"]
 
 
 class PeerRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +34,13 @@ class PeerRow(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     added_ms: int = 0
     seen_ms: int = 0
+
+
+def renewed(row: PeerRow, known: PeerRow | None) -> PeerRow:
+    """A device as it is said to be now, with the times of when it was trusted and seen, if it is known."""
+    return (
+        row if known is None else msgspec.structs.replace(row, added_ms=known.added_ms, seen_ms=known.seen_ms)
+    )
 
 
 class SyncState(StrEnum):

@@ -11,23 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlog import limits
-from mlog.errors import LimitExceeded, UserError
-from mlog.log import bodies, crypto
+from mlog.log import crypto
 from mlog.log.authority import Role
-from mlog.log.bodies import Kind
 from mlog.log.contacts import Contact, fold_contacts
 from mlog.log.crypto import EpochKeys
-from mlog.log.cuts import NO_CUTS, Cuts, Ends, EndsOf, cuts_now, device_ends
+from mlog.log.cuts import NO_CUTS, Cuts, Ends, EndsOf, device_ends
 from mlog.log.epochs import epoch_to_write, stated_epochs
-from mlog.log.fold import Draft, LogState
+from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.membership import Membership, fold_membership, has_members
-from mlog.log.peers import PeerRow
 from mlog.log.person import Member, Person, Root, fold_person, root_of
 from mlog.log.store import ChainRow, DeviceRow, EntryRow, LogKind, LogRow, Store
 
@@ -35,23 +30,11 @@ if TYPE_CHECKING:
     from mlog.log.replica import Replica
 
 __all__ = [
-    "REVOKED_DEVICE",
     "People",
     "Standing",
-    "admit",
-    "befriend",
-    "follow",
     "private_log",
-    "reach",
-    "rename",
-    "revoke",
     "shared_logs",
 ]
-
-REVOKED_DEVICE: Final = (
-    "this device was revoked, and its keys are never trusted again. To use the machine again, start a new "
-    "home on it ('mlog --home FOLDER'), and add that."
-)
 
 
 class Standing(NamedTuple):
@@ -522,231 +505,6 @@ def _ends_of_others(person: Person) -> EndsOf:
 
 
 # -- changes ---------------------------------------------------------------------------------
-
-
-def admit(replica: Replica, peer: PeerRow, now_ms: int) -> None:
-    """Let a device be one of this person's; every log gets an epoch that it can read.
-
-    Does nothing where it is one already.
-
-    Raises:
-        LimitExceeded: The person has KEY_RECIPIENTS_MAX devices.
-    """
-    with replica.transaction():
-        before, person = replica.people.standing(), replica.people.current()
-        assert person is not None
-        if person.member(peer.device) is not None:
-            return
-        if len(person.members) >= limits.KEY_RECIPIENTS_MAX:
-            raise LimitExceeded(f"a person has at most {limits.KEY_RECIPIENTS_MAX} devices.")
-        if replica.people.is_revoked(peer.device):
-            raise UserError(REVOKED_DEVICE)
-        body = bodies.Admit(device=peer.device, name=peer.name, noise=peer.noise, hpke=peer.hpke)
-        replica.write(person.log, [Draft(Kind.ADMIT, body, now_ms)], now_ms)
-        follow(replica, before, now_ms)
-        _begin_epochs(replica, now_ms)
-
-
-def rename(replica: Replica, device: DeviceId, name: str, now_ms: int) -> None:
-    """Call a device of this person something else, for all its devices."""
-    with replica.transaction():
-        before, person = replica.people.standing(), replica.people.current()
-        member = person.member(device) if person is not None else None
-        assert person is not None
-        assert member is not None
-        body = bodies.Admit(device=device, name=name, noise=member.noise, hpke=member.hpke)
-        replica.write(person.log, [Draft(Kind.ADMIT, body, now_ms)], now_ms)
-        follow(replica, before, now_ms)
-
-
-def revoke(replica: Replica, device: DeviceId, now_ms: int) -> None:
-    """Trust a device of this person no more: it is cut in all logs, and reads nothing from now on.
-
-    What it wrote so far, as far as it is here, still counts; what else it wrote or will write does not.
-    Durable on return, all of it or nothing.
-
-    Raises:
-        UserError: It is the last device, or this one.
-    """
-    store = replica.store
-    with replica.transaction():
-        before, person = replica.people.standing(), replica.people.current()
-        assert person is not None
-        if device == replica.device_id:
-            raise UserError("a device cannot revoke itself: do it on another one of your devices.")
-        cuts = cuts_now(store, person.log, device)
-        # What waits for nothing but its cut comes in as many entries as there are chains for.
-        said = [bodies.Revoke(device=device, cuts=part) for part in _in_parts(cuts)]
-        rows = replica.write(person.log, [Draft(Kind.REVOKE, body, now_ms) for body in said], now_ms)
-        for state in shared_logs(replica):
-            if state.n != person.log and replica.people.may_write(state.n):
-                parts = _in_parts(cuts_now(store, state.n, device))
-                drafts = [
-                    Draft(Kind.REVOKE, bodies.Revoke(device=device, by=rows[0].id.hex(), cuts=part), now_ms)
-                    for part in parts
-                ]
-                replica.write_under_present_epoch(state.n, drafts, now_ms)
-        follow(replica, before, now_ms)
-        _begin_epochs(replica, now_ms, fresh=True)
-
-
-def _in_parts(cuts: Sequence[bodies.Cut]) -> list[tuple[bodies.Cut, ...]]:
-    parts = [tuple(cuts[at : at + limits.CUTS_MAX]) for at in range(0, len(cuts), limits.CUTS_MAX)]
-    return parts or [()]
-
-
-def follow(replica: Replica, before: Standing, now_ms: int) -> None:
-    """Do what follows from new entries of a person log; within the transaction that took them.
-
-    This device goes over to an older person that admits it; edits and erasures count anew where
-    devices became one person; devices that were admitted become peers, and those that were revoked are
-    peers no more, and what they wrote after their cuts counts no more.
-
-    Args:
-        before: Who was who before those entries.
-    """
-    store, people = replica.store, replica.people
-    people.forget()
-    if _join(replica, now_ms):
-        _begin_epochs(replica, now_ms)
-    after = people.standing()
-    devices = before.stand_ins.keys() | after.stand_ins.keys()
-    changed = {d for d in devices if before.stand_ins.get(d, d) != after.stand_ins.get(d, d)}
-    if changed:
-        for state in replica.logs():
-            writers = {chain.device for chain in store.chains(state.n)}
-            if len(writers) > 1 and writers & changed:
-                replica.refold(state.n)
-    known = {row.id: row for row in store.devices()}
-    for row in people.device_rows():
-        if known.get(row.id) != row:
-            store.put_device(row)
-    peers = {peer.device: peer for peer in store.peers()}
-    for device in after.devices - before.devices - {replica.device_id}:
-        _make_peer(store, people, peers.get(device), device, now_ms)
-    for device in peers:
-        if people.is_revoked(device):
-            store.remove_peer(device)
-    befriend(replica, now_ms)
-    for log, ends in after.ends.items():
-        replica.recount(log, before.ends.get(log, {}), ends)
-
-
-def befriend(replica: Replica, now_ms: int) -> None:
-    """Let the devices of the persons whom we meet connect, and those of no others any more."""
-    store, people = replica.store, replica.people
-    met = {
-        contact.device
-        for topic, contact in people.contacts().items()
-        if people.subject_of_topic(topic) == topic
-    }
-    devices: dict[DeviceId, tuple[Member, str]] = {}
-    for subject, person in people.acquaintances().items():
-        contact = people.contact_of(subject)
-        for member in person.members:
-            if member.confirmed and not people.is_own(member.device):
-                devices[member.device] = member, contact.name if contact is not None else person.name
-    known = {peer.device: peer for peer in store.peers()}
-    for device, peer in known.items():
-        if not peer.own and device not in devices and device not in met:
-            store.remove_peer(device)
-    for device, (member, name) in devices.items():
-        peer = known.get(device)
-        if peer is not None and peer.own:
-            continue
-        row = PeerRow(
-            device=device,
-            name=f"{name} ({member.name})",
-            noise=member.noise,
-            hpke=member.hpke,
-            own=False,
-            addresses=_merged(member.addresses, peer),
-            added_ms=peer.added_ms if peer is not None else now_ms,
-            seen_ms=peer.seen_ms if peer is not None else 0,
-        )
-        if row != peer:
-            store.put_peer(row)
-    own = people.current()
-    for member in own.members if own is not None else ():
-        peer = known.get(member.device)
-        if peer is not None and peer.own and (addresses := _merged(member.addresses, peer)) != peer.addresses:
-            store.put_peer(msgspec.structs.replace(peer, addresses=addresses))
-
-
-def _merged(said: Sequence[str], peer: PeerRow | None) -> tuple[str, ...]:
-    """Where to try a device: where it was met, then where it says that it is."""
-    met = peer.addresses if peer is not None else ()
-    return tuple(dict.fromkeys((*met, *said)))[: limits.PEER_ADDRESSES_MAX]
-
-
-def reach(replica: Replica, addresses: Sequence[str], now_ms: int) -> None:
-    """Tell all who may connect where this device can be reached."""
-    with replica.transaction():
-        before, person = replica.people.standing(), replica.people.current()
-        member = person.member(replica.device_id) if person is not None else None
-        assert person is not None
-        assert member is not None
-        record = bodies.Device(
-            name=member.name,
-            person=person.name,
-            noise=member.noise,
-            hpke=member.hpke,
-            addresses=tuple(addresses),
-        )
-        replica.write(person.log, [Draft(Kind.DEVICE, record, now_ms)], now_ms)
-        follow(replica, before, now_ms)
-
-
-def _join(replica: Replica, now_ms: int) -> bool:
-    """Confirm the oldest person that admits this device, if it is older than its own."""
-    people, device = replica.people, replica.device_id
-    own = people.current()
-    trusted = {peer.device for peer in replica.store.peers() if peer.own}
-    for person in people.persons():
-        if own is not None and person.age >= own.age:
-            return False
-        admitted = person.member(device)
-        # Whom we only know as somebody else cannot make us a part of them.
-        if admitted is None or not any(m.confirmed and m.device in trusted for m in person.members):
-            continue
-        known = own.member(device) if own is not None else None
-        record = bodies.Device(
-            name=known.name if known is not None else admitted.name,
-            person=person.name,
-            noise=replica.device_keys.noise_public,
-            hpke=replica.device_keys.hpke_public,
-        )
-        replica.write(person.log, [Draft(Kind.DEVICE, record, now_ms)], now_ms)
-        people.forget()
-        # Its other devices come along: each finds itself admitted by an older person, as this one did.
-        room = limits.KEY_RECIPIENTS_MAX - len(person.members)
-        others = [m for m in own.members if person.member(m.device) is None] if own is not None else []
-        for member in others[:room]:
-            body = bodies.Admit(device=member.device, name=member.name, noise=member.noise, hpke=member.hpke)
-            replica.write(person.log, [Draft(Kind.ADMIT, body, now_ms)], now_ms)
-            people.forget()
-        return True
-    return False
-
-
-def _begin_epochs(replica: Replica, now_ms: int, *, fresh: bool = False) -> None:
-    for state in shared_logs(replica):
-        replica.begin_epoch(state.n, now_ms, fresh=fresh)
-
-
-def _make_peer(store: Store, people: People, peer: PeerRow | None, device: DeviceId, now_ms: int) -> None:
-    if peer is not None:
-        if not peer.own:
-            store.put_peer(msgspec.structs.replace(peer, own=True))
-        return
-    person = people.current()
-    member = person.member(device) if person is not None else None
-    assert member is not None
-    store.put_peer(
-        PeerRow(
-            device=device, name=member.name, noise=member.noise, hpke=member.hpke, own=True, added_ms=now_ms
-        )
-    )
 
 
 def private_log(replica: Replica) -> LogState | None:

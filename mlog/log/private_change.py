@@ -23,7 +23,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 from mlog import limits
 from mlog.errors import InvalidInput, LimitExceeded
 
-__all__ = ["ACTOR_SIZE", "HASH_SIZE", "Change", "Op", "Value", "parse_change"]
+__all__ = ["ACTOR_SIZE", "HASH_SIZE", "Change", "Op", "Value", "leb", "parse_change"]
 
 ACTOR_SIZE: Final = 16
 HASH_SIZE: Final = 32
@@ -298,27 +298,27 @@ def _content(change: Change, others: Sequence[bytes]) -> bytes:
     steps = [number - before for before, number in pairwise((0, *numbers))]
     columns = {
         _KEY: _as_runs([op.key for op in change.ops], lambda key: _sized(key.encode())),
-        _INSERT: _leb(len(change.ops)),
-        _ACTION: _as_runs([_DELETE if op.value is None else _PUT for op in change.ops], _leb),
-        _META: _as_runs(metas, _leb),
+        _INSERT: leb(len(change.ops)),
+        _ACTION: _as_runs([_DELETE if op.value is None else _PUT for op in change.ops], leb),
+        _META: _as_runs(metas, leb),
         _RAW: b"".join(raws),
-        _PREDS: _as_runs([len(op.preds) for op in change.ops], _leb),
-        _PRED_ACTOR: _as_runs([actors[actor] for _, actor in preds], _leb),
+        _PREDS: _as_runs([len(op.preds) for op in change.ops], leb),
+        _PRED_ACTOR: _as_runs([actors[actor] for _, actor in preds], leb),
         _PRED_OP: _as_runs(steps, _signed_leb),
     }
     written = {column: data for column, data in columns.items() if data}
     return b"".join(
         (
-            _leb(len(change.deps)),
+            leb(len(change.deps)),
             *change.deps,
             _sized(change.actor),
-            _leb(change.seq),
-            _leb(change.start_op),
+            leb(change.seq),
+            leb(change.start_op),
             b"\0\0",
-            _leb(len(others)),
+            leb(len(others)),
             *map(_sized, others),
-            _leb(len(written)),
-            *(_leb(column) + _leb(len(data)) for column, data in written.items()),
+            leb(len(written)),
+            *(leb(column) + leb(len(data)) for column, data in written.items()),
             *written.values(),
         )
     )
@@ -331,7 +331,7 @@ def _written(value: Value | None) -> tuple[int, bytes]:
         case bool():
             return _TRUE if value else _FALSE, b""
         case int():
-            return _meta(_COUNT, _leb(value))
+            return _meta(_COUNT, leb(value))
         case str():
             return _meta(_TEXT, value.encode())
         case bytes():
@@ -364,10 +364,11 @@ def _as_runs(values: Iterable[_T], write: Callable[[_T], bytes]) -> bytes:
 
 
 def _sized(encoded: bytes) -> bytes:
-    return _leb(len(encoded)) + encoded
+    return leb(len(encoded)) + encoded
 
 
-def _leb(value: int) -> bytes:
+def leb(value: int) -> bytes:
+    """A number as automerge writes it: LEB128."""
     written = bytearray()
     while value >= 0x80:
         written.append(value & 0x7F | 0x80)

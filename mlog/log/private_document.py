@@ -24,7 +24,7 @@ from mlog import limits
 from mlog.errors import InvalidInput, UserError
 from mlog.log import crypto
 from mlog.log.ids import DeviceId, EntryId, Incarnation
-from mlog.log.private_change import ACTOR_SIZE, Change, Value, parse_change
+from mlog.log.private_change import ACTOR_SIZE, Change, Value, leb, parse_change
 
 if TYPE_CHECKING:
     from automerge.core import Document
@@ -218,7 +218,7 @@ class PrivateDocument:
         for _, change in taken:
             heads = (heads - set(change.deps)) | {change.hash}
         changes = [candidate.encoded for candidate, _ in taken]
-        message = b"".join((_SYNC_MESSAGE, _leb(len(changes)), *(_leb(len(c)) + c for c in changes)))
+        message = b"".join((_SYNC_MESSAGE, leb(len(changes)), *(leb(len(c)) + c for c in changes)))
         try:
             copy = _loaded(self.saved)
             copy.receive_sync_message(SyncState(), Message.decode(message))
@@ -299,11 +299,3 @@ def _scalar(value: Value) -> tuple[Any, Any]:
             return ScalarType.Str, value
         case bytes():
             return ScalarType.Bytes, value
-
-
-def _leb(value: int) -> bytes:
-    written = bytearray()
-    while value >= 0x80:
-        written.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes((*written, value))

@@ -17,6 +17,7 @@ from mlog import limits
 from mlog.errors import InvalidInput, StoreError
 from mlog.log import bodies, crypto, entry
 from mlog.log import missing as absence
+from mlog.log.belonging import befriend, follow
 from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
 from mlog.log.entry import NO_ENTRY, Header, Sealed
@@ -27,7 +28,7 @@ from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_
 from mlog.log.intake import Intake, Taken, extend_runs
 from mlog.log.membership import NAMES_RULINGS
 from mlog.log.missing import Missing
-from mlog.log.people import People, befriend, follow
+from mlog.log.people import People
 from mlog.log.person import Member
 from mlog.log.store import (
     BodyState,

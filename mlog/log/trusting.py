@@ -14,9 +14,9 @@ import msgspec
 
 from mlog import limits
 from mlog.errors import UserError
-from mlog.log import people
+from mlog.log import belonging
 from mlog.log.ids import DeviceId, Topic
-from mlog.log.peers import PeerRow
+from mlog.log.peers import PeerRow, renewed
 from mlog.log.person import Person
 from mlog.log.replica import Replica
 
@@ -78,7 +78,7 @@ def outcome_of(replica: Replica, claim: Claim) -> Outcome:
     """
     person = own_person(replica)
     if replica.people.is_revoked(claim.device):
-        raise UserError(f"{claim.name}: {people.REVOKED_DEVICE}")
+        raise UserError(f"{claim.name}: {belonging.REVOKED_DEVICE}")
     if person.topic == claim.topic or person.member(claim.device) is not None:
         return Outcome.KNOWN
     if len(person.members) > 1 and claim.devices > 1:
@@ -111,10 +111,10 @@ def trust(replica: Replica, claim: Claim, now_ms: int) -> Outcome:
             hpke=claim.hpke,
             own=True,
             addresses=tuple(addresses)[: limits.ADDRESSES_MAX],
-            added_ms=known.added_ms if known is not None else now_ms,
-            seen_ms=known.seen_ms if known is not None else 0,
+            added_ms=now_ms,
         )
+        peer = renewed(peer, known)
         store.put_peer(peer)
         if outcome == Outcome.ADMITTED:
-            people.admit(replica, peer, now_ms)
+            belonging.admit(replica, peer, now_ms)
     return outcome

@@ -20,17 +20,10 @@ from mlog.log import bodies, crypto, entry
 from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.entry import NO_ENTRY, Header
 from mlog.log.expiry import may_expire, settings_of
-from mlog.log.fold import (
-    Folded,
-    LogState,
-    Ranks,
-    changes_of,
-    fold_message,
-    latest_title,
-    references_of,
-)
+from mlog.log.fold import LogState, Ranks, latest_title
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
 from mlog.log.merkle import segment_digest
+from mlog.log.message_fold import Folded, changes_of, fold_message, references_of
 from mlog.log.missing import fork_detail
 from mlog.log.placing import is_next
 from mlog.log.replica import Replica

@@ -13,7 +13,7 @@ import msgspec
 from mlog.adapters.runtime import now_ms
 from mlog.api.home import Home
 from mlog.api.service import Service, sync_once
-from mlog.log import people
+from mlog.log import belonging
 from mlog.log.peers import PeerRow
 
 _LOOPBACK = "127.0.0.1"
@@ -30,7 +30,7 @@ def join(desk: Path, laptop: Path) -> None:
     """Make two homes of one person, which know each other as "desk" and "laptop"."""
     # The person that was founded first is the one that stays.
     with Home(desk, person="ann") as one, Home(laptop, person="ann", clock_ms=lambda: now_ms() + 1000) as two:
-        people.admit(one.replica, peer_of(two, "laptop"), one.now_ms())
+        belonging.admit(one.replica, peer_of(two, "laptop"), one.now_ms())
         with two.store.transaction():
             two.store.put_peer(peer_of(one, "desk"))
 

@@ -24,7 +24,7 @@ from mlog.api.pairing import steps
 from mlog.api.pairing_steps import Complete, Offered, Paired, Progress, Reaching, Searching, Shown, Step, Wish
 from mlog.api.service import Happening, Service
 from mlog.errors import Busy, MlogError, PeerUnavailable, UserError
-from mlog.log import people
+from mlog.log import belonging
 from mlog.protocol import codes
 from mlog.protocol.codes import LinkType
 from mlog.protocol.events import Decide, Notice
@@ -402,7 +402,7 @@ def _admit(home: Home, index: int) -> None:
 
     keys = device_keys(index)
     peer = PeerRow(device=keys.id, name="x", noise=keys.noise_public, hpke=keys.hpke_public, own=True)
-    people.admit(home.replica, peer, home.now_ms())
+    belonging.admit(home.replica, peer, home.now_ms())
 
 
 def test_two_groups_of_devices_are_refused_before_anybody_is_asked(two: Two) -> None:
@@ -423,7 +423,7 @@ def test_a_device_that_was_revoked_is_refused(two: Two) -> None:
     async def test() -> None:
         async with two.open():
             await two.pair()
-        people.revoke(two.desk.home.replica, two.phone.home.replica.device_id, two.desk.home.now_ms())
+        belonging.revoke(two.desk.home.replica, two.phone.home.replica.device_id, two.desk.home.now_ms())
         async with two.open():
             await two.pair()
             assert "this device was revoked" in two.desk.reason

@@ -23,7 +23,7 @@ from mlog.api.service import Service, find_device, sync_once
 from mlog.cli.lines import Lines
 from mlog.cli.output import Console
 from mlog.errors import Busy, MlogError, PeerUnavailable, StoreError, UserError
-from mlog.log import people
+from mlog.log import belonging
 from mlog.log.ids import DeviceId
 from mlog.log.peers import PeerRow, SyncState
 from mlog.protocol.events import Notice
@@ -57,7 +57,7 @@ class Two:
         # Founded later: the desk's person is the one that stays.
         self.laptop = Home(folder / "laptop", person="ann", clock_ms=lambda: now_ms() + 1000)
         self.told: list[Notice] = []
-        people.admit(self.desk.replica, peer_of(self.laptop, "laptop"), self.desk.now_ms())
+        belonging.admit(self.desk.replica, peer_of(self.laptop, "laptop"), self.desk.now_ms())
         trust(self.laptop, peer_of(self.desk, "desk"))
 
     @asynccontextmanager

@@ -15,7 +15,7 @@ from mlog.api import devices, trust
 from mlog.api.home import Home
 from mlog.api.trust import Outcome, TrustFile
 from mlog.errors import InvalidInput, StoreError, UserError
-from mlog.log import crypto, grants, people
+from mlog.log import belonging, crypto, grants
 from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys
 from mlog.log.peers import PeerRow
@@ -198,7 +198,7 @@ def test_two_groups_of_devices_are_refused_with_advice(older: Home, younger: Hom
     for home, index in ((older, 0), (younger, 1)):
         keys = device_keys(index)
         peer = PeerRow(device=keys.id, name="d", noise=keys.noise_public, hpke=keys.hpke_public, own=True)
-        people.admit(home.replica, peer, home.now_ms())
+        belonging.admit(home.replica, peer, home.now_ms())
         trust.export_trust(home, _file(home))
     for home, other in ((older, younger), (younger, older)):
         before = home.store.peers(), home.store.next_n()

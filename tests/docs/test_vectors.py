@@ -19,9 +19,9 @@ from mlog.formats import identity
 from mlog.log import bodies, crypto, entry, ids, receipts
 from mlog.log.crypto import EpochKeys, LogKeys, Vault, wrap_info
 from mlog.log.entry import Header, Sealed
-from mlog.log.fold import chat_target
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.merkle import log_root, segment_digest
+from mlog.log.message_fold import chat_target
 from mlog.log.private_change import parse_change
 from mlog.log.private_document import Candidate, PrivateDocument, actor_of
 from mlog.log.reading import chain_name

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 from hypothesis import given
@@ -14,52 +12,16 @@ from hypothesis import strategies as st
 
 import mlog
 from mlog import limits
-from mlog.errors import UserError
-from mlog.formats import GATHERERS, Chat, Hints, Item, Record, Skipped
+from mlog.formats import GATHERERS, Chat, Hints, Item, Record
 from mlog.formats.identity import of_id
 from mlog.formats.tree import Folder, ZipArchive
-
-
-class Memory:
-    """A tree in memory; a file without content cannot be read."""
-
-    def __init__(self, files: Mapping[str, bytes | None], name: str = "Saved") -> None:
-        self.name = name
-        self._files = files
-        self.names = sorted(files)
-
-    def size(self, name: str) -> int:
-        content = self._files[name]
-        if content is None:
-            raise UserError(f"{name}: cannot be read: no permission")
-        return len(content)
-
-    def open(self, name: str) -> BinaryIO:
-        return io.BytesIO(self._files[name] or b"")
+from tests.formats.mails import Memory, mail, shown
 
 
 def read(files: Mapping[str, bytes | None], name: str = "Saved") -> list[Item]:
     [gatherer] = GATHERERS
     tree = Memory(files, name)
     return list(gatherer.parse(tree, tree.names, Hints()))
-
-
-def mail(n: int, day: int = 1, more: str = "") -> bytes:
-    date = f"Date: {day} Jan 2020 00:00:00 +0000\n" if day else ""
-    return f"From: ann@example.org\nMessage-ID: <{n}@x>\nSubject: s\n{date}{more}\nhi {n}\n".encode()
-
-
-def shown(items: list[Item]) -> list[str]:
-    """Chats by key, records by the number in their text, skipped by reason."""
-    return [
-        item.key
-        if isinstance(item, Chat)
-        else item.text.rpartition(" ")[2]
-        if isinstance(item, Record)
-        else item.reason
-        for item in items
-        if isinstance(item, Chat | Record | Skipped)
-    ]
 
 
 def test_each_folder_is_a_chat_in_the_order_of_dates() -> None:

@@ -2,59 +2,19 @@
 
 from __future__ import annotations
 
-import io
-from typing import BinaryIO
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlog.errors import UserError
 from mlog.formats import TREE_IMPORTERS, Chat, Hints, Item, Record, Skipped
 from mlog.formats.identity import of_id
-
-
-class Memory:
-    """A tree in memory; a file without content cannot be read."""
-
-    name = "Mail"
-
-    def __init__(self, files: dict[str, bytes | None]) -> None:
-        self._files = files
-        self.names = sorted(files)
-
-    def size(self, name: str) -> int:
-        return len(self._files[name] or b"")
-
-    def open(self, name: str) -> BinaryIO:
-        content = self._files[name]
-        if content is None:
-            raise UserError(f"{name}: cannot be read: no permission")
-        return io.BytesIO(content)
+from tests.formats.mails import Memory, mail, shown
 
 
 def read(files: dict[str, bytes | None]) -> list[Item]:
     [maildir] = [one for one in TREE_IMPORTERS if one.name == "maildir"]
     tree = Memory(files)
     return list(maildir.parse(tree, maildir.claim(tree), Hints()))
-
-
-def mail(n: int, day: int = 1, more: str = "") -> bytes:
-    date = f"Date: {day} Jan 2020 00:00:00 +0000\n" if day else ""
-    return f"From: ann@example.org\nMessage-ID: <{n}@x>\nSubject: s\n{date}{more}\nhi {n}\n".encode()
-
-
-def shown(items: list[Item]) -> list[str]:
-    """Chats by key, records by the number in their text, skipped by reason."""
-    return [
-        item.key
-        if isinstance(item, Chat)
-        else item.text.rpartition(" ")[2]
-        if isinstance(item, Record)
-        else item.reason
-        for item in items
-        if isinstance(item, Chat | Record | Skipped)
-    ]
 
 
 def test_folders_are_one_chat_in_the_order_of_dates():

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from mlog.adapters.keystore import SystemEntropy
-from mlog.log import bodies, crypto, entry, grants, people
+from mlog.log import belonging, bodies, crypto, entry, grants
 from mlog.log.bodies import Kind
 from mlog.log.entry import Sealed
 from mlog.log.fold import Draft, LogState
@@ -70,7 +70,7 @@ def peer_of(index: int, *, own: bool = True) -> PeerRow:
 def trust(older: Replica, index: int, younger: Replica, of: int, now: int = START_MS + 100) -> None:
     """Both persons said that the other's device is theirs."""
     older.store.put_peer(peer_of(of))
-    people.admit(older, peer_of(of), now)
+    belonging.admit(older, peer_of(of), now)
     younger.store.put_peer(peer_of(index))
 
 

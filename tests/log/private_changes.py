@@ -16,7 +16,7 @@ ONE_PUT: Final = {KEY: b"\x7f\x01a", INSERT: b"\1", ACTION: b"\x7f\1", META: b"\
 """`a` is true: the columns of the shortest change."""
 _HUGE: Final = 2**40
 
-leb = private_change._leb
+leb = private_change.leb
 signed = private_change._signed_leb
 
 

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from mlog.errors import UserError
-from mlog.log import bodies, people
+from mlog.log import belonging, bodies, people
 from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys
 from mlog.log.fold import Draft
@@ -60,7 +60,7 @@ def forced(giver: Replica, taker: Replica, now: int = LATER) -> None:
 
 def test_a_revoked_device_is_no_member_and_no_peer():
     desktop, laptop, phone = three()
-    people.revoke(desktop, phone.device_id, LATER)
+    belonging.revoke(desktop, phone.device_id, LATER)
     meet(desktop, laptop, LATER)
     for replica in (desktop, laptop):
         assert {m.name for m in person_of(replica).members} == {"desktop", "laptop"}
@@ -72,7 +72,7 @@ def test_what_it_wrote_before_stays_and_what_it_writes_after_says_nothing():
     desktop, laptop, phone = three()
     say(phone, "before")
     meet(desktop, phone)
-    people.revoke(desktop, phone.device_id, LATER)
+    belonging.revoke(desktop, phone.device_id, LATER)
     say(phone, "after", LATER + 1)
     say(phone, "with an old date", START_MS)
     for replica in (desktop, laptop):
@@ -92,7 +92,7 @@ def test_what_came_before_the_revocation_was_heard_of_is_shown_no_more():
     say(phone, "known to the laptop only")
     forced(phone, laptop)
     assert "known to the laptop only" in shown(laptop)
-    people.revoke(desktop, phone.device_id, LATER)
+    belonging.revoke(desktop, phone.device_id, LATER)
     meet(desktop, laptop, LATER)
     assert shown(laptop) == shown(desktop) == ["known to the desktop"]
     assert findings_in(laptop) == findings_in(desktop) == []
@@ -102,7 +102,7 @@ def test_what_came_before_the_revocation_was_heard_of_is_shown_no_more():
 
 def test_a_chain_that_is_begun_after_the_revocation_is_cut_at_nothing():
     desktop, _, phone = three()
-    people.revoke(desktop, phone.device_id, LATER)
+    belonging.revoke(desktop, phone.device_id, LATER)
     phone.incarnation = Incarnation(b"afresh!!")
     say(phone, "from a new chain", START_MS)
     forced(phone, desktop)
@@ -113,7 +113,7 @@ def test_it_edits_erases_and_titles_nothing_any_more():
     desktop, _, phone = three()
     say(phone, "mine")
     meet(desktop, phone)
-    people.revoke(desktop, phone.device_id, LATER)
+    belonging.revoke(desktop, phone.device_id, LATER)
     log = conversation_of(phone, PLACE)
     target = phone.store.timeline(TimelineQuery(log=log, limit=1))[0].message.hex()
     write(phone, log, Kind.EDIT, bodies.Edit(of=target, text="forged"), LATER)
@@ -132,7 +132,7 @@ def test_what_is_cut_and_erased_ends_alike_whenever_the_cut_is_heard_of():
     write(phone, log, Kind.EDIT, bodies.Edit(of=target, text="edited"), START_MS + 301)
     given = [sealed_of(phone.log(log), row) for row in phone.store.arrivals(log, 0, 1000)]
     erasure = write(phone, log, Kind.ERASURE, bodies.Erasure(of=target), START_MS + 302)
-    people.revoke(desktop, phone.device_id, LATER)
+    belonging.revoke(desktop, phone.device_id, LATER)
     # One hears of all of it before the cut, the other one after it.
     given.append(sealed_of(phone.log(log), erasure))
     laptop.receive(conversation_of(laptop, PLACE), given, LATER)
@@ -149,7 +149,7 @@ def test_what_is_cut_and_erased_ends_alike_whenever_the_cut_is_heard_of():
 
 def test_what_it_changed_after_is_left_out_also_where_a_message_has_its_id():
     desktop, laptop, phone = three()
-    people.revoke(desktop, phone.device_id, LATER)
+    belonging.revoke(desktop, phone.device_id, LATER)
     log = conversation_of(phone, PLACE)
     edit = write(phone, log, Kind.EDIT, bodies.Edit(of=bytes(16).hex(), text="forged"), LATER)
     forced(phone, desktop)
@@ -163,7 +163,7 @@ def test_what_it_changed_after_is_left_out_also_where_a_message_has_its_id():
 
 def test_all_logs_go_on_under_an_epoch_that_it_does_not_have():
     desktop, laptop, phone = three()
-    people.revoke(desktop, phone.device_id, LATER)
+    belonging.revoke(desktop, phone.device_id, LATER)
     say(desktop, "among us", LATER)
     meet(desktop, laptop, LATER)
     forced(desktop, phone)
@@ -177,7 +177,7 @@ def test_all_logs_go_on_under_an_epoch_that_it_does_not_have():
 
 def test_it_cannot_take_the_revocation_back_or_revoke_another():
     desktop, laptop, phone = three()
-    people.revoke(desktop, phone.device_id, LATER)
+    belonging.revoke(desktop, phone.device_id, LATER)
     log = next(s.n for s in phone.logs(LogKind.PERSON) if s.keys.topic == person_of(desktop).topic)
     record = peer_of(2)
     body = bodies.Admit(device=record.device, name="again", noise=record.noise, hpke=record.hpke)
@@ -191,16 +191,16 @@ def test_it_cannot_take_the_revocation_back_or_revoke_another():
 
 def test_a_device_that_was_revoked_is_not_admitted_again():
     desktop, _, phone = three()
-    people.revoke(desktop, phone.device_id, LATER)
+    belonging.revoke(desktop, phone.device_id, LATER)
     with pytest.raises(UserError, match="never trusted again"):
-        people.admit(desktop, peer_of(2), LATER)
+        belonging.admit(desktop, peer_of(2), LATER)
 
 
 def test_of_two_devices_that_revoke_each_other_the_one_admitted_first_stays():
     desktop, laptop, phone = three()
     meet(laptop, phone)
-    people.revoke(laptop, phone.device_id, LATER)
-    people.revoke(phone, laptop.device_id, LATER)
+    belonging.revoke(laptop, phone.device_id, LATER)
+    belonging.revoke(phone, laptop.device_id, LATER)
     for one, other in ((desktop, laptop), (desktop, phone), (laptop, phone), (desktop, laptop)):
         forced(one, other)
         forced(other, one)
@@ -211,12 +211,12 @@ def test_of_two_devices_that_revoke_each_other_the_one_admitted_first_stays():
 def test_a_device_does_not_revoke_itself():
     desktop, _, _ = three()
     with pytest.raises(UserError, match="cannot revoke itself"):
-        people.revoke(desktop, desktop.device_id, LATER)
+        belonging.revoke(desktop, desktop.device_id, LATER)
 
 
 def test_a_renamed_device_is_called_so_everywhere():
     desktop, laptop, phone = three()
-    people.rename(desktop, phone.device_id, "pocket", LATER)
+    belonging.rename(desktop, phone.device_id, "pocket", LATER)
     meet(desktop, laptop, LATER)
     assert {m.name for m in person_of(laptop).members} == {"desktop", "laptop", "pocket"}
 
@@ -229,7 +229,7 @@ def test_the_order_of_arrival_changes_nothing(seed: int):
         say(chance.choice((desktop, laptop, phone)), f"{number}", START_MS + 300 + number)
         if chance.random() < 0.5:
             meet(desktop, chance.choice((laptop, phone)))
-    people.revoke(desktop, phone.device_id, LATER)
+    belonging.revoke(desktop, phone.device_id, LATER)
     say(phone, "late", LATER + 1)
     say(laptop, "on", LATER + 2)
     meet(desktop, laptop, LATER + 3)

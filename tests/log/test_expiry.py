@@ -46,6 +46,16 @@ def log(desk: Replica) -> int:
     return begin(desk, "trip")
 
 
+def _together() -> tuple[Replica, int, Replica, int]:
+    """Two devices of one person, and the number of one conversation at each."""
+    desk, laptop = home(0), home(1)
+    log = begin(desk, "trip")
+    trust(desk, 0, laptop, 1)
+    meet(desk, laptop)
+    there = next(s.n for s in laptop.logs() if s.keys.topic == desk.log(log).keys.topic)
+    return desk, log, laptop, there
+
+
 def test_a_setting_holds_for_what_stands_behind_it_up_to_the_next(desk: Replica, log: int) -> None:
     before = _say(desk, log, "before", _NOW)
     _expire(desk, log, _DAY_MS, _NOW + 1)
@@ -111,11 +121,7 @@ def test_what_is_imported_does_not_expire(desk: Replica, log: int) -> None:
 
 
 def test_replicas_whose_clocks_differ_stay_equal() -> None:
-    desk, laptop = home(0), home(1)
-    log = begin(desk, "trip")
-    trust(desk, 0, laptop, 1)
-    meet(desk, laptop)
-    there = next(s.n for s in laptop.logs() if s.keys.topic == desk.log(log).keys.topic)
+    desk, log, laptop, there = _together()
     _expire(desk, log, _DAY_MS, _NOW)
     row = _say(desk, log, "tent", _NOW + 1)
     meet(desk, laptop)
@@ -135,11 +141,7 @@ def test_replicas_whose_clocks_differ_stay_equal() -> None:
 
 
 def test_a_text_that_comes_after_its_time_is_forgotten_at_the_next_look() -> None:
-    desk, laptop = home(0), home(1)
-    log = begin(desk, "trip")
-    trust(desk, 0, laptop, 1)
-    meet(desk, laptop)
-    there = next(s.n for s in laptop.logs() if s.keys.topic == desk.log(log).keys.topic)
+    desk, log, laptop, there = _together()
     _expire(desk, log, _DAY_MS, _NOW)
     _say(desk, log, "tent", _NOW + 1)
     assert laptop.expire(there, _NOW + 5 * _DAY_MS) == 0
@@ -148,11 +150,7 @@ def test_a_text_that_comes_after_its_time_is_forgotten_at_the_next_look() -> Non
 
 
 def test_what_expired_elsewhere_before_it_came_here_is_no_gap() -> None:
-    desk, laptop = home(0), home(1)
-    log = begin(desk, "trip")
-    trust(desk, 0, laptop, 1)
-    meet(desk, laptop)
-    there = next(s.n for s in laptop.logs() if s.keys.topic == desk.log(log).keys.topic)
+    desk, log, laptop, there = _together()
     _expire(desk, log, _DAY_MS, _NOW)
     _say(desk, log, "tent", _NOW + 1)
     desk.expire(log, _NOW + 2 * _DAY_MS)
@@ -185,11 +183,7 @@ def test_a_text_that_is_gone_without_a_setting_is_damage(desk: Replica, log: int
 @pytest.mark.parametrize("seed", range(4))
 def test_any_order_of_arrival_and_of_looks_gives_the_same(seed: int) -> None:
     chance = random.Random(seed)
-    desk, laptop = home(0), home(1)
-    log = begin(desk, "trip")
-    trust(desk, 0, laptop, 1)
-    meet(desk, laptop)
-    there = next(s.n for s in laptop.logs() if s.keys.topic == desk.log(log).keys.topic)
+    desk, log, laptop, there = _together()
     for step in range(12):
         now = _NOW + step * _DAY_MS // 2
         replica, n = chance.choice(((desk, log), (laptop, there)))

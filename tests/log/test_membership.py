@@ -8,7 +8,7 @@ import pytest
 
 from mlog import limits
 from mlog.errors import InvalidInput, UserError
-from mlog.log import bodies, crypto, entry, grants, people, ruling
+from mlog.log import belonging, bodies, crypto, entry, grants, ruling
 from mlog.log.authority import Role
 from mlog.log.bodies import Kind
 from mlog.log.crypto import LogKeys
@@ -62,6 +62,18 @@ def talk(count: int, now: int = START_MS + 350) -> tuple[list[Replica], bytes]:
 
 
 # -- contacts --------------------------------------------------------------------------------
+
+
+def with_a_phone() -> tuple[Replica, Replica, Replica, bytes]:
+    """Ann and Bob in a conversation of the topic; the phone is Bob's second device."""
+    ann, bob, phone = home(0), home(1), home(2)
+    accept(ann, bob)
+    trust(bob, 1, phone, 2)
+    meet(bob, phone)
+    session(ann, bob)
+    topic = conversation(ann, bob)
+    all_meet([ann, bob])
+    return ann, bob, phone, topic
 
 
 def test_contacts_have_each_others_person_logs_and_nothing_else():
@@ -349,17 +361,11 @@ def test_nobody_is_lost_and_nobody_reads_on_where_one_is_added_and_one_removed_a
 
 
 def test_a_revoked_device_of_a_member_reads_nothing_on():
-    ann, bob, phone = home(0), home(1), home(2)
-    accept(ann, bob)
-    trust(bob, 1, phone, 2)
-    meet(bob, phone)
-    session(ann, bob)
-    topic = conversation(ann, bob)
-    all_meet([ann, bob])
+    ann, bob, phone, topic = with_a_phone()
     session(bob, phone)
     say(phone, topic, "mine")
     session(bob, phone)
-    people.revoke(bob, phone.device_id, LATER)
+    belonging.revoke(bob, phone.device_id, LATER)
     say(phone, topic, "no more mine", LATER)
     session(ann, bob, LATER)
     copy(phone, ann, LATER)
@@ -628,14 +634,8 @@ def test_what_relies_on_a_person_log_that_is_not_here_is_listed_with_its_reason(
 
 
 def test_a_revocation_that_relies_on_one_that_is_not_here_is_listed():
-    ann, bob, phone = home(0), home(1), home(2)
-    accept(ann, bob)
-    trust(bob, 1, phone, 2)
-    meet(bob, phone)
-    session(ann, bob)
-    topic = conversation(ann, bob)
-    all_meet([ann, bob])
-    people.revoke(bob, phone.device_id, LATER)
+    ann, bob, phone, topic = with_a_phone()
+    belonging.revoke(bob, phone.device_id, LATER)
     state, log = bob.log(log_of(bob, topic)), log_of(ann, topic)
     for row in bob.store.arrivals(state.n, 0, 1000):
         ann.receive(log, [sealed_of(state, row)], LATER)

@@ -10,7 +10,7 @@ import pytest
 
 from mlog import limits
 from mlog.errors import InvalidInput, LimitExceeded
-from mlog.log import bodies, crypto, entry, epochs, grants, people
+from mlog.log import belonging, bodies, crypto, entry, epochs, grants, people
 from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys, LogKeys
 from mlog.log.entry import Sealed
@@ -103,7 +103,7 @@ def test_a_person_has_a_bounded_number_of_devices() -> None:
     replica.write(log, [Draft(Kind.ADMIT, body, START_MS) for body in others], START_MS)
     assert len(person_of(replica).members) == limits.KEY_RECIPIENTS_MAX
     with pytest.raises(LimitExceeded):
-        people.admit(replica, peer_of(2), START_MS)
+        belonging.admit(replica, peer_of(2), START_MS)
     replica.begin_epoch(log, START_MS)
 
 
@@ -211,7 +211,7 @@ def test_devices_that_begin_epochs_at_the_same_time_agree_on_one() -> None:
     for replica in (older, younger):
         replica.store.put_peer(peer_of(2))
     # Both heard of the third device, and of no epoch that the other began.
-    people.admit(older, peer_of(2), START_MS + 400)
+    belonging.admit(older, peer_of(2), START_MS + 400)
     rows = older.store.arrivals(person_of(older).log, 0, 1000)
     admission = next(row for row in rows if row.kind == Kind.ADMIT and row.seq > 3)
     state = older.log(person_of(older).log)
@@ -276,7 +276,7 @@ def test_what_the_younger_one_leaves_is_kept_and_granted_to_nobody() -> None:
 def test_trust_on_one_side_only_gives_nothing_away() -> None:
     older, younger = home(0), home(1)
     older.store.put_peer(peer_of(1))
-    people.admit(older, peer_of(1), START_MS)
+    belonging.admit(older, peer_of(1), START_MS)
     sealed = grants.grant_for(older, younger.device_id, (), BINDING)
     assert sealed is not None
     with pytest.raises(InvalidInput):
@@ -290,7 +290,7 @@ def test_trust_on_one_side_only_gives_nothing_away() -> None:
 def test_a_younger_home_that_is_admitted_by_a_younger_person_stays() -> None:
     older, younger = home(0), home(1)
     younger.store.put_peer(peer_of(0))
-    people.admit(younger, peer_of(0), START_MS)
+    belonging.admit(younger, peer_of(0), START_MS)
     older.store.put_peer(peer_of(1))
     topic = person_of(older).topic
     meet(older, younger)
@@ -383,7 +383,7 @@ def test_to_admit_a_device_again_changes_nothing() -> None:
     older, younger = home(0), home(1)
     trust(older, 0, younger, 1)
     last = older.store.next_n()
-    people.admit(older, peer_of(1), START_MS + 900)
+    belonging.admit(older, peer_of(1), START_MS + 900)
     assert older.store.next_n() == last
 
 
@@ -397,11 +397,11 @@ def test_an_admission_that_fails_half_way_leaves_nothing() -> None:
     older.entropy = _Broken("")
     last = older.store.next_n()
     with pytest.raises(OSError, match="no entropy"):
-        people.admit(older, peer_of(1), START_MS)
+        belonging.admit(older, peer_of(1), START_MS)
     older.entropy = WrappingEntropy("again")
     assert older.store.next_n() == last
     assert len(person_of(older).members) == 1
-    people.admit(older, peer_of(1), START_MS)
+    belonging.admit(older, peer_of(1), START_MS)
     assert len(person_of(older).members) == 2
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlog.errors import UserError
-from mlog.log import bodies, people
+from mlog.log import belonging, bodies
 from mlog.log.bodies import Kind
 from mlog.log.fold import Draft
 from mlog.log.ids import EntryId, Incarnation
@@ -252,7 +252,7 @@ def test_what_a_device_noted_counts_up_to_its_revocation() -> None:
     _note(laptop, pin="before")
     meet(desk, laptop)
     assert _values(desk) == {"pin": "before"}
-    people.revoke(desk, laptop.device_id, _NOW + 10)
+    belonging.revoke(desk, laptop.device_id, _NOW + 10)
     _note(laptop, _NOW + 20, pin="after", more=1)
     copy(laptop, desk, _NOW + 30)
     assert _values(desk) == {"pin": "before"}

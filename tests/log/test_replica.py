@@ -16,9 +16,9 @@ from mlog.log import bodies, crypto, entry
 from mlog.log.bodies import Kind
 from mlog.log.crypto import wrap_info
 from mlog.log.entry import NO_ENTRY, Sealed
-from mlog.log.fold import chat_target
 from mlog.log.ids import EntryId, MessageId, week_of
 from mlog.log.memory import MemoryStore
+from mlog.log.message_fold import chat_target
 from mlog.log.replica import Draft, Replica, Run, Taken
 from mlog.log.store import BodyState, EntryRow, LogKind, Store, TimelineQuery
 from mlog.log.verify import verify_search

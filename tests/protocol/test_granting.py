@@ -6,7 +6,7 @@ import pytest
 
 from mlog import limits
 from mlog.adapters.keystore import SystemEntropy
-from mlog.log import bodies, crypto, grants, people
+from mlog.log import belonging, bodies, crypto, grants
 from mlog.log.bodies import Kind
 from mlog.log.ids import Incarnation
 from mlog.log.memory import MemoryStore
@@ -47,7 +47,7 @@ def trusted(older: Replica, younger: Replica) -> Pair:
     """Both persons said that the other's device is theirs."""
     row = peer_row(younger.device_keys)
     older.store.put_peer(row)
-    people.admit(older, row, START_MS + 100)
+    belonging.admit(older, row, START_MS + 100)
     younger.store.put_peer(peer_row(older.device_keys))
     return Pair(older, younger)
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from blake3 import blake3
 
-from mlog.log import bodies, people, window
+from mlog.log import belonging, bodies, window
 from mlog.log.bodies import Body, Kind
 from mlog.log.ids import MessageId, Topic
 from mlog.log.replica import Draft
@@ -209,7 +209,7 @@ class Simulation:
 
         def admit() -> None:
             assert machine.replica is not None
-            people.admit(machine.replica, machine.introduce(newcomer, now_ms), now_ms)
+            belonging.admit(machine.replica, machine.introduce(newcomer, now_ms), now_ms)
 
         self._person(newcomer, lambda: newcomer.introduce(machine, self.network.local_ms(newcomer)))
         self._person(machine, admit)
@@ -548,7 +548,7 @@ def _pair(machines: list[Machine], outsiders: tuple[tuple[int, str], ...]) -> Pa
         machine.introduce(first, START_MS)
         peer = first.introduce(machine, START_MS)
         if role is None:
-            people.admit(first.replica, peer, START_MS)
+            belonging.admit(first.replica, peer, START_MS)
         else:
             assert machine.replica is not None
             machine.replica.add_blind_log(first.replica.log(n).keys.topic)

@@ -17,7 +17,7 @@ from mlog import limits
 from mlog.adapters.keystore import SystemEntropy
 from mlog.adapters.sqlite import SqliteStore
 from mlog.errors import ProtocolViolation
-from mlog.log import bodies, crypto, people
+from mlog.log import belonging, bodies, crypto
 from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys, Vault
 from mlog.log.entry import Sealed, to_tail
@@ -94,7 +94,7 @@ class Victim:
             )
             replica.create_log(kind, drafts or [message(f"first of a {kind}")], START_MS)
         for keys in (self.honest, *self.hostile):
-            people.admit(replica, peer_row(keys), START_MS)
+            belonging.admit(replica, peer_row(keys), START_MS)
         with store.transaction():
             store.put_peer(peer_row(self.guest, own=False))
         self.blind = replica.add_blind_log(device_keys(9).noise_seed[:16])  # pyright: ignore[reportArgumentType]
