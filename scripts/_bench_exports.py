@@ -8,6 +8,7 @@ each) is that of the real programs, the words are synthetic.
 from __future__ import annotations
 
 import datetime as dt
+import html
 import json
 import random
 import zipfile
@@ -360,6 +361,48 @@ def _google_chats(talk: Talk) -> Iterator[tuple[str, Iterable[bytes]]]:
     yield "Google Chat/Groups/Space g/messages.json", _google_chat(talk)
 
 
+def _matrix_event(said: Said) -> dict[str, Any]:
+    event = {"type": "m.room.message", "room_id": "!tea:example.org", "sender": f"@{said.author}:example.org"}
+    content = {"msgtype": "m.text", "body": said.text}
+    return event | {"origin_server_ts": said.time_ms, "content": content}
+
+
+def _matrix(talk: Talk) -> Iterator[bytes]:
+    head = {"room_name": "Tea", "room_creator": "Ann", "topic": "", "exported_by": "Ann"}
+    events = (_matrix_event(said) | {"event_id": f"${said.n:043d}", "unsigned": {"age": 1}} for said in talk)
+    return _rows(head, "messages", events)
+
+
+def _matrix_export(talk: Talk) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Of a server: the events one behind the other, without ids."""
+    base = {"auth_events": ["$a"], "prev_events": ["$b"], "hashes": {"sha256": "x"}, "signatures": {}}
+    events = (_line(_matrix_event(said) | base | {"depth": said.n}) for said in talk)
+    yield "rooms/!tea:example.org/events", events
+
+
+def _signal_pages(talk: Talk) -> Iterator[tuple[str, Iterable[bytes]]]:
+    for at, day in enumerate(talk.days()):
+        yield f"Tea (_id1)/Tea{f'_{at}' if at else ''}.html", _signal_page(day)
+
+
+def _signal_page(said: Iterable[Said]) -> Iterator[bytes]:
+    yield b"<!-- Generated on 2024-01-02 03:04:05 by signalbackup-tools (20240102.1). Input x. -->\n"
+    yield b'<!DOCTYPE html>\n<html><head><meta charset="utf-8"><title>Tea</title><style>\n'
+    yield b".msg-incoming { align-self: flex-start; } </style></head><body>\n"
+    yield b'<div id="page">'
+    yield b'<div id="thread-title"><pre class="threadtitle">Tea</pre></div><div class="conversation-box">\n'
+    for one in said:
+        name = f'<span class="msg-name msg-name-7">{html.escape(one.author)}</span>'
+        data = f'<span class="msg-data">{one.utc:%b %d, %Y %H:%M:%S}</span>'
+        yield (
+            f'<div class="incoming-group-msg"><!-- Message: _id:{one.n},type:20 -->'
+            f'<div class="msg msg-incoming">{name}'
+            f"<div>\n<pre>{html.escape(one.text)}</pre>\n</div>"
+            f'<div class="footer">{data}</div></div>\n</div>\n'
+        ).encode()
+    yield b"</div></div></body></html>\n"
+
+
 def _rows_only(rows: Iterable[object]) -> Iterator[bytes]:
     yield b"["
     for at, row in enumerate(rows):
@@ -395,6 +438,7 @@ FORMATS: Final[dict[str, Maker]] = {
     "telegram": _one(_telegram, ".json"),
     "discord": _one(_discord, ".json"),
     "meta": _one(_meta, ".json"),
+    "matrix": _one(_matrix, ".json"),
     "google-chat": _one(_google_chat, ".json"),
     "sms": _one(_sms, ".xml"),
     "mbox": _one(_mbox, ".mbox"),
@@ -404,6 +448,8 @@ FORMATS: Final[dict[str, Maker]] = {
     "slack": Maker(_slack),
     "discord-package": Maker(_discord_package),
     "meta-export": Maker(_meta_export),
+    "matrix-export": Maker(_matrix_export),
+    "signal-pages": Maker(_signal_pages),
     "google-chat-export": Maker(_google_chats),
     "whatsapp-zip": Maker(lambda talk: iter([("_chat.txt", _whatsapp(talk))]), ".zip", _Zip),
     "slack-zip": Maker(_slack, ".zip", _Zip),

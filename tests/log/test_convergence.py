@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mlog.log.batch
 from mlog.adapters.sqlite import SqliteStore
-from mlog.log import intake
 from mlog.log.entry import Sealed
 from mlog.log.ids import EntryId
 from mlog.log.memory import MemoryStore
@@ -165,7 +165,7 @@ def test_any_cut_into_parts_and_batches_gives_the_same_replica_5000_times(drawn:
 @given(parcels())
 def test_what_is_left_for_later_gives_the_same_replica(drawn: Parcels):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intake, "_FOLDED_COST", 0)
+        patch.setattr(mlog.log.batch, "_FOLDED_COST", 0)
         later = check_any_way(drawn, MemoryStore(), MemoryStore())
     assert check_any_way(drawn, MemoryStore(), MemoryStore()) == later
 
