@@ -34,6 +34,7 @@ class Arrival(msgspec.Struct, gc=False):
         row: As it is stored, None for a new one.
         vouched: It is authentic.
         late: A body came that was not here before.
+        closed: As `Unsealed` says.
         lay: Its signature lay here, and is not of what came: if it is bad, that is not the sender's doing.
     """
 
@@ -50,6 +51,7 @@ class Arrival(msgspec.Struct, gc=False):
     vouched: bool = False
     late: bool = False
     lay: bool = False
+    closed: bool = False
 
 
 class Chain(msgspec.Struct):

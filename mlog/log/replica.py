@@ -132,7 +132,7 @@ class Replica:
         try:
             keys = LogKeys(self._vault.open("log", row.secret))
             for epoch in self.store.epochs(row.n):
-                keys.add_epoch(EpochKeys(epoch.number, self._vault.open("epoch", epoch.secret)))
+                keys.add_epoch(self._open_epoch(epoch))
         except InvalidInput:
             raise StoreError(
                 "the keys of a log cannot be read: the database belongs to another key file, or is "
@@ -144,14 +144,26 @@ class Replica:
 
     def refresh(self, state: LogState) -> bool:
         """Read the epochs of a log again, since another process may have learned more; whether there are."""
-        before, rows = len(state.keys.epochs), self.store.epochs(state.n)
-        if len(rows) < before:
+        keys, rows = state.keys, self.store.epochs(state.n)
+        if len(rows) < len(keys.epochs) and not keys.outlines:
             # All of them, and the one that is derived. Opening a thousand takes 20 ms, and this is asked
             # for each bundle with an entry that nobody here can open.
             return False
-        for row in rows:
-            state.keys.add_epoch(EpochKeys(row.number, self._vault.open("epoch", row.secret)))
-        return len(state.keys.epochs) > before
+        new = [epoch for epoch in map(self._open_epoch, rows) if keys.lacks(epoch)]
+        for epoch in new:
+            keys.add_epoch(epoch)
+        return bool(new)
+
+    def _open_epoch(self, row: EpochRow) -> EpochKeys:
+        try:
+            return EpochKeys(row.number, self._vault.open("epoch", row.secret))
+        except InvalidInput:
+            return EpochKeys(row.number, b"", self._vault.open("outline", row.secret))
+
+    def _row_of(self, log: int, epoch: EpochKeys) -> EpochRow:
+        if epoch.secret:
+            return EpochRow(log, epoch.number, self._vault.seal("epoch", epoch.secret))
+        return EpochRow(log, epoch.number, self._vault.seal("outline", epoch.outline))
 
     def _learn(self, state: LogState, author: DeviceId, body: bodies.Key) -> tuple[bool, str]:
         """Take the epoch that a key entry wraps for this device, if it does."""
@@ -175,7 +187,7 @@ class Replica:
         epochs = state.keys.epochs
         if body.epoch == 0:
             raise InvalidInput("epoch 0 follows from the log's secret and is never given")
-        if sealed is None or any(crypto.commitment(epoch.secret) == stated for epoch in epochs):
+        if sealed is None or any(e.secret and crypto.commitment(e.secret) == stated for e in epochs):
             return None
         if len(epochs) >= limits.EPOCHS_MAX:
             raise InvalidInput(f"more than {limits.EPOCHS_MAX:,} epochs")
@@ -238,7 +250,7 @@ class Replica:
     def _add_log(self, kind: LogKind, keys: LogKeys, n: int) -> LogState:
         self.store.add_log(LogRow(n, keys.topic, kind, self._vault.seal("log", keys.secret)))
         for epoch in keys.epochs[1:]:
-            self.store.add_epoch(EpochRow(n, epoch.number, self._vault.seal("epoch", epoch.secret)))
+            self.store.add_epoch(self._row_of(n, epoch))
         state = self._logs[n] = LogState(n, kind, keys)
         return state
 
@@ -294,24 +306,31 @@ class Replica:
         draft, present = Draft(Kind.KEY, body, now_ms), self.people.present_epoch(state)
         self._write(state, self.incarnation, [draft], now_ms, present)
         self._add_epoch(state, epoch)
-        self.people.forget_epoch(state.n)
+        self.people.forget_log(state.n)
         return epoch
 
     def _add_epoch(self, state: LogState, epoch: EpochKeys) -> None:
-        self.store.add_epoch(EpochRow(state.n, epoch.number, self._vault.seal("epoch", epoch.secret)))
+        outline = state.keys.outline_of(epoch)
+        if outline is not None:
+            self.store.remove_epoch(self._row_of(state.n, outline))
+            self.store.change_unsettled(state.n, Task.UNSEAL, [(0, 0)], ())
+        self.store.add_epoch(self._row_of(state.n, epoch))
         state.keys.add_epoch(epoch)
 
     def learn_epochs(self, log: int, epochs: Iterable[EpochKeys]) -> bool:
-        """Take epoch secrets that were granted; whether any was new. What waits for them is read later."""
+        """Take epochs that were granted; whether any was new. What waits for them is read later."""
         with self.transaction():
             state = self.log(log)
             self.refresh(state)
-            known = {epoch.secret for epoch in state.keys.epochs}
-            new = [epoch for epoch in epochs if epoch.secret not in known]
-            for epoch in new[: limits.EPOCHS_MAX - len(known)]:
-                self._add_epoch(state, epoch)
+            keys, new = state.keys, list[EpochKeys]()
+            for epoch in epochs:
+                known = keys.outline_of(epoch) is not None
+                if keys.lacks(epoch) and (known or len(keys.epochs) < limits.EPOCHS_MAX):
+                    self._add_epoch(state, epoch)
+                    new.append(epoch)
             if new:
                 self.store.change_unsettled(log, Task.OPEN, [(0, 0)], ())
+                self.people.forget_epoch(log)
         return bool(new)
 
     # -- writing -----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ The table at the end says which messages are taken, and by whom; every other clo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from itertools import chain, islice
 from typing import Any, ClassVar, Final, TypeAlias
@@ -78,7 +78,7 @@ class Exchange:
         self._peer_compares_only = False
         self._settled_topics: set[Topic] | None = None
         self._owed: set[Topic] | None = None
-        self._epochs: dict[int, int] = {}
+        self._epochs: dict[int, tuple[int, Set[bytes]]] = {}
         self._relisted = False
         self._scopes = _scopes_of(link)
         self._asked: set[EntryId] = set()
@@ -152,9 +152,9 @@ class Exchange:
         for log in logs:
             if not link.is_shared(log) or log not in self._epochs:
                 continue
-            count = len(link.store.epochs(log))
-            if count != self._epochs[log]:
-                self._epochs[log] = count
+            given = self._given(log)
+            if given != self._epochs[log]:
+                self._epochs[log] = given
                 self._grant_but(settled)
 
     def _share_changed_logs(self) -> None:
@@ -306,7 +306,13 @@ class Exchange:
         self._owed = held if lacks and not granted and link.peer.own else None
 
     def _note_epochs(self) -> None:
-        self._epochs = {row.n: len(self._link.store.epochs(row.n)) for row in self._link.shared().values()}
+        shared = self._link.shared().values()
+        self._epochs = {row.n: self._given(row.n) for row in shared if row.secret}
+
+    def _given(self, log: int) -> tuple[int, Set[bytes]]:
+        """How many epochs of a log are known, and of which the peer may have the secret."""
+        replica = self._link.replica
+        return len(self._link.store.epochs(log)), grants.given_to(replica, log, self._link.device)
 
     def _grant_but(self, topics: Collection[bytes]) -> bool:
         link = self._link

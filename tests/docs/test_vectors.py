@@ -150,7 +150,14 @@ def test_keys_of_an_epoch(case: dict[str, Any]) -> None:
     assert crypto.commitment(epoch.secret).hex() == case["commitment"]
     assert epoch.tag(salt).hex() == case["tag"]
     assert epoch.header_key(salt).hex() == case["header_key"]
-    assert epoch.body_key(salt).hex() == case["body_key"]
+    assert epoch.outline.hex() == case["outline"]
+    assert epoch.body_key(salt, outlined=False).hex() == case["body_key"]
+    assert epoch.body_key(salt, outlined=True).hex() == case["outline_body_key"]
+    outlined = EpochKeys(0, b"", epoch.outline)
+    assert outlined.tag(salt) == epoch.tag(salt)
+    assert outlined.header_key(salt) == epoch.header_key(salt)
+    assert outlined.signature_key(salt) == epoch.signature_key(salt)
+    assert outlined.body_key(salt, outlined=True) == epoch.body_key(salt, outlined=True)
     assert epoch.signature_key(salt).hex() == case["signature_key"]
 
 
@@ -270,7 +277,7 @@ def test_entry_opens(case: dict[str, Any]) -> None:
     if case["sealed_body"] is not None:
         body = entry.open_body(epoch, outer, bytes.fromhex(case["sealed_body"]))
         assert body == _body_bytes(case["body"])
-        assert entry.seal_body(epoch, outer, body).hex() == case["sealed_body"]
+        assert entry.seal_body(epoch, outer, body, header.kind).hex() == case["sealed_body"]
     if header.kind in set(bodies.Kind):
         bodies.decode(header.kind, _body_bytes(case["body"]))
 

@@ -80,7 +80,7 @@ def sealed_of(state: LogState, row: EntryRow) -> Sealed:
         fields = entry.parse_outer(row.outer)
         epoch = state.keys.epoch_of(fields.salt, fields.tag)
         assert epoch is not None
-        body = entry.seal_body(epoch, row.outer, body)
+        body = entry.seal_body(epoch, row.outer, body, row.kind)
     return Sealed(row.id, row.outer, body, row.signature)
 
 
