@@ -12,7 +12,7 @@ a field that goes away or changes its meaning makes a new version.
     setting       name on
     expiry        topic conversation after_s
     message       id message_id topic conversation kind author claimed device time text reply_to
-                  edited erased absent damage reactions attachments
+                  edited erased absent closed damage reactions attachments
     entry         id topic conversation kind author device incarnation seq prev parents time week
                   imported signed head state outer_size body_size body damage
     source        id format name file_hash position
@@ -41,7 +41,7 @@ a field that goes away or changes its meaning makes a new version.
     why           topic conversation id message_id here kind author claimed device incarnation seq time
                   week arrival authentic vouched_by damage rank pushed_by parents absent_parents shown by
                   reason forked holders seen missing explanation
-    status        topic conversation kind entries bodies messages chains heads root gaps proven
+    status        topic conversation kind entries bodies messages chains heads root gaps closed proven
     copy          topic conversation device name state here_lacks there_lacks exact weeks
                   first_missing detail bodies keeps_from seen compared proven expires
     calendar      topic conversation device name here weeks
@@ -53,7 +53,7 @@ a field that goes away or changes its meaning makes a new version.
     trust_file    file
     trusted       device name person outcome addresses
     contact       person name called devices safety since
-    member        topic conversation name role here contact devices
+    member        topic conversation name role here contact history devices
     device        device name here peer member confirmed revoked by addresses added seen in_sync
                   conversations
     renamed       device name before

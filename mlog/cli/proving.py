@@ -100,7 +100,7 @@ def _status_records(
 ) -> None:
     from mlog.cli.calendar import calendar_weeks, week_start
 
-    names = ("entries", "bodies", "messages", "chains", "heads", "gaps")
+    names = ("entries", "bodies", "messages", "chains", "heads", "gaps", "closed")
     counts = {name: getattr(log, name) for name in names}
     place = lines.place(log.n)
     proven = iso_or_none(standing.proven_ms)
@@ -148,6 +148,8 @@ def _status_lines(
         console.line(line)
     gaps = console.bad(f"{log.gaps:,} gaps") if log.gaps else "no gap known"
     console.line(f"  root {log.root.hex()[:32]}, {gaps}")
+    if log.closed:
+        console.line(console.dim(f"  {log.closed:,} entries from before you joined, closed to you"))
     for copy in standing.copies:
         for line in _copy_lines(console, copy, now_ms, columns):
             console.line(line)
@@ -481,6 +483,11 @@ def _shown(found: Explanation) -> Iterable[str]:
     match found.shown:
         case Shown.SHOWN:
             yield "It is shown as it was written."
+        case Shown.CLOSED:
+            yield (
+                "It is from before you joined, or its author had not heard of that yet: its text is closed "
+                "to you. An admin who can read it can let you ('mlog add CONVERSATION YOU --history')."
+            )
         case Shown.EDITED:
             yield f"It is shown with the text of the edit{by}, the latest one by its own author."
         case Shown.ERASED:

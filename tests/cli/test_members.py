@@ -50,6 +50,19 @@ def test_people_are_added_and_removed(run: Run, bob: Path):
     assert "does not name exactly one person" in run("remove", "trip", "bob", "--yes").err
 
 
+def test_add_says_what_the_newcomer_reads_and_gives_no_history_unasked(run: Run, bob: Path):
+    run("send", "trip", "said before")
+    added = run("add", "trip", "bob")
+    assert "nothing that was said before" in added.err
+    assert "not what was said before joining" in added.out
+    [_, member] = run("--json", "members", "trip").records
+    assert member["history"] is False
+    granted = run("add", "trip", "bob", "--history")
+    assert "all that was ever said" in granted.err
+    [_, member] = run("--json", "members", "trip").records
+    assert (member["history"], member["role"]) == (True, "member")
+
+
 def test_leaving_is_asked_for_and_ends_writing(run: Run, bob: Path):
     run("add", "trip", "bob")
     assert "only admin" in run("leave", "trip", "--yes").err

@@ -146,7 +146,8 @@ def texts_of(replica: Replica, log: int) -> list[str | None]:
     shown: list[str | None] = []
     for row in replica.store.timeline(TimelineQuery(log=log, limit=1000)):
         stands = replica.store.rows([row.edit])[row.edit] if row.edit else row
-        body = bodies.decode(stands.kind, stands.body) if stands.body is not None else None
+        is_open = stands.body is not None and stands.state == BodyState.OPENED
+        body = bodies.decode(stands.kind, stands.body) if is_open and stands.body is not None else None
         shown.append(body.text if isinstance(body, bodies.Text | bodies.Edit) else None)
     return shown
 
