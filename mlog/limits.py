@@ -481,4 +481,4 @@ PEER_ADDRESSES_MAX: Final = 16
 """Addresses that are tried for one device."""
 
 SKETCHED_IDS_MIN: Final = 100
-"""Fewer ids than this in the segments that differ are listed: 3 KB, and no arithmetic."""
+"""Fewer ids of a follower than this, in the segments that differ, are listed: 3 KB, and no arithmetic."""
