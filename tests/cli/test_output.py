@@ -181,7 +181,7 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
         patch.setattr("mlog.api.service.serve", tell)
         keep("serve")
         patch.setattr("mlog.api.pairing.pair", paired)
-        patch.setattr("mlog.cli.pairing._can_ask", lambda: True)
+        patch.setattr("mlog.cli.pairing.can_ask", lambda: True)
         keep("pair")
         keep("invite")
         keep("accept", *["able"] * 6)
