@@ -15,16 +15,21 @@ from mlog import limits
 from mlog.adapters.runtime import now_ms
 from mlog.api import devices, recovery
 from mlog.api.home import Home
+from mlog.api.members import new_with
 from mlog.api.pairing_steps import Complete, Paired, Progress, Reaching, Step
 from mlog.api.proof import LogStatus
 from mlog.api.service import Service, sync_once
 from mlog.errors import MlogError, PeerUnavailable, UserError
 from mlog.log import belonging, bodies, people, trusting
 from mlog.log.bodies import Kind
+from mlog.log.peers import PeerRow
 from mlog.log.phrase import Phrase
 from mlog.log.store import TimelineQuery
 from mlog.log.stored import readable_body
+from tests.api.acquainted import people as acquainted
+from tests.api.acquainted import sync
 from tests.api.serving import peer_of
+from tests.system.ends import Proxy
 
 _LOOPBACK = "127.0.0.1"
 
@@ -293,3 +298,70 @@ def test_a_home_that_is_older_than_what_is_recovered_is_left_alone(desk: Home, t
 def test_where_the_home_is_served_it_says_so(new: Recovered) -> None:
     with served(new.home.path):
         assert "'mlog serve' runs on this home" in new.fails(recovery.fresh_phrase(), "127.0.0.1:9")
+
+
+# -- cuts, and who is not one's own ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("until", [60, 300, 600, 2_000, 6_000, 12_000])
+def test_wherever_it_is_cut_off_it_goes_on_and_admits_the_device_once(
+    desk: Home, new: Recovered, until: int
+) -> None:
+    garden = desk.new("Garden")
+    phrase = enrolled(desk)
+    desk.send(garden.n, "here")
+    proxy = Proxy()
+    with served(desk.path) as at:
+        port = int(at.rpartition(":")[2])
+        carried = threading.Thread(target=proxy.carry, args=(port, until, proxy.close))
+        carried.start()
+        with pytest.raises((PeerUnavailable, UserError)):
+            new.recover(phrase, f"{_LOOPBACK}:{proxy.port}")
+        carried.join(30)
+        assert proxy.carried >= until
+        new.recover(phrase, at)
+    assert texts(new.home, "Garden") == ["here"]
+    for home in (desk, new.home):
+        assert [member.name for member in trusting.own_person(home.replica).machines] == ["desk", "new"]
+        assert home.verify() == []
+        assert all(home.store.forks(row.n) == [] for row in home.store.logs())
+
+
+def test_a_device_that_is_none_of_the_person_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A contact knows the person log, and so could answer, if its mlog were changed to do so."""
+    ann, ben = acquainted(tmp_path, "ann", "ben")
+    with Home(ann) as home:
+        phrase = enrolled(home)
+    sync(ann, ben)
+    made = Recovered(tmp_path / "new", ahead_ms=60_000)
+    with made.home, served(ben) as at:
+        assert "does not answer this phrase" in made.fails(phrase, at)
+        with Home(ben) as there:
+            [ann_there] = [p for p in there.replica.people.persons() if p.phrases]
+            [known], keys = ann_there.phrases, phrase.keys
+            row = PeerRow(device=keys.id, name=known.name, noise=known.noise, hpke=known.hpke, own=True)
+            with there.store.transaction():
+                there.store.put_peer(row)
+        monkeypatch.setattr("mlog.protocol.node.Node._phrases", lambda _: ann_there.phrases)
+        assert "none of yours any more" in made.fails(phrase, at)
+        assert made.home.store.peers() == []
+        assert len(trusting.own_person(made.home.replica).members) == 1
+
+
+def test_contacts_are_told_of_the_phrase_and_never_dial_it(tmp_path: Path) -> None:
+    ann, ben = acquainted(tmp_path, "ann", "ben")
+    with Home(ann) as home:
+        phrase = enrolled(home)
+        trip = new_with(home, "Trip", ["ben"])
+        home.send(trip.n, "shall we go")
+        assert wrapped_for(home, trip.n, phrase)
+    assert sync(ann, ben)
+    with Home(ben) as home:
+        assert texts(home, "Trip") == ["shall we go"]
+        assert phrase.keys.id not in {peer.device for peer in home.store.peers()}
+        n = home.conversation("Trip").n
+        home.send(n, "yes")
+        # Who writes in a common conversation writes for the phrase of each member, too.
+        assert wrapped_for(home, n, phrase)
