@@ -195,6 +195,8 @@ def recover(console: Console, peer: str | None, name: str | None, no_discovery: 
             _told(console, step)
 
         recovery.recover(home, phrase, told, peer=peer or "", discovery=not no_discovery)
+    if not console.json:
+        console.note("a lost device still reads what you write: 'mlog devices revoke DEVICE' ends that")
 
 
 def _told(console: Console, step: Step) -> None:

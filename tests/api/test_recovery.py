@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from mlog import limits
+from mlog.adapters.interfaces import loopback
 from mlog.adapters.runtime import now_ms
 from mlog.api import devices, recovery
 from mlog.api.home import Home
 from mlog.api.members import new_with
-from mlog.api.pairing_steps import Complete, Paired, Progress, Reaching, Step
+from mlog.api.pairing_steps import Complete, Paired, Progress, Reaching, Searching, Step
 from mlog.api.proof import LogStatus
 from mlog.api.service import Service, sync_once
 from mlog.errors import MlogError, PeerUnavailable, UserError
@@ -26,10 +27,13 @@ from mlog.log.peers import PeerRow
 from mlog.log.phrase import Phrase
 from mlog.log.store import TimelineQuery
 from mlog.log.stored import readable_body
+from tests.adapters.test_discovery import wire
 from tests.api.acquainted import people as acquainted
 from tests.api.acquainted import sync
 from tests.api.serving import peer_of
 from tests.system.ends import Proxy
+
+__all__ = ["wire"]
 
 _LOOPBACK = "127.0.0.1"
 
@@ -41,16 +45,19 @@ def desk(tmp_path: Path) -> Iterator[Home]:
 
 
 @contextmanager
-def served(path: Path) -> Generator[str]:
+def served(path: Path, *, discovered: bool = False) -> Generator[str]:
     """A service on a home, in a thread of its own; gives where it is reached."""
     ready, found = threading.Event(), list[str]()
     stop: list[Callable[[], object]] = []
 
     async def serve() -> None:
         with Home(path) as home:
-            service = Service(home, phone=False, dials=False)
+            networks = loopback if discovered else None
+            service = Service(home, phone=False, dials=False, networks=networks)
             try:
                 await service.start((_LOOPBACK, 0))
+                if discovered:
+                    await service.discover(_LOOPBACK)
                 loop = asyncio.get_running_loop()
                 stop.append(lambda: loop.call_soon_threadsafe(service.stop))
                 found.append(f"{_LOOPBACK}:{service.port}")
@@ -298,6 +305,56 @@ def test_a_home_that_is_older_than_what_is_recovered_is_left_alone(desk: Home, t
 def test_where_the_home_is_served_it_says_so(new: Recovered) -> None:
     with served(new.home.path):
         assert "'mlog serve' runs on this home" in new.fails(recovery.fresh_phrase(), "127.0.0.1:9")
+
+
+def test_a_holder_that_knows_no_other_device_is_found_in_the_network(
+    desk: Home, new: Recovered, wire: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert wire is not None
+    garden = desk.new("Garden")
+    desk.send(garden.n, "found")
+    phrase = enrolled(desk)
+    monkeypatch.setattr("mlog.adapters.interfaces.present", loopback)
+    with served(desk.path, discovered=True):
+        recovery.recover(new.home, phrase, new.told.append)
+    assert [type(step) for step in new.told][:2] == [Searching, Reaching]
+    assert texts(new.home, "Garden") == ["found"]
+
+
+def test_where_nobody_is_announced_it_says_what_to_do(
+    new: Recovered, wire: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert wire is not None
+    monkeypatch.setattr("mlog.adapters.interfaces.present", loopback)
+    monkeypatch.setattr("mlog.api.recovery._SEARCH_S", 0.1)
+    with pytest.raises(PeerUnavailable, match=r"no device that runs mlog is found.*mlog serve.*--peer"):
+        recovery.recover(new.home, recovery.fresh_phrase(), new.told.append)
+
+
+def test_a_phrase_comes_along_when_its_person_joins_an_older_one(desk: Home, tmp_path: Path) -> None:
+    """Then no entry of its own confirms it yet: it does so itself, once it is used."""
+    garden = desk.new("Garden")
+    desk.send(garden.n, "of the older one")
+    laptop_path = tmp_path / "laptop"
+    with Home(laptop_path, person="ann", device="laptop", clock_ms=lambda: now_ms() + 1000) as laptop:
+        phrase = enrolled(laptop)
+        belonging.admit(desk.replica, peer_of(laptop, "laptop"), desk.now_ms())
+        with laptop.store.transaction():
+            laptop.store.put_peer(peer_of(desk, "desk"))
+        with served(desk.path) as at:
+            sync_once(laptop, at, timeout_s=20)
+    [member] = recovery.phrases(desk)
+    assert (member.device, member.confirmed) == (phrase.keys.id, False)
+    assert phrase.keys.id not in {peer.device for peer in desk.store.peers()}
+    third = Recovered(tmp_path / "third", ahead_ms=2_000)
+    with third.home:
+        with served(desk.path) as at:
+            third.recover(phrase, at)
+        assert texts(third.home, "Garden") == ["of the older one"]
+        names = [one.name for one in trusting.own_person(third.home.replica).machines]
+        assert names == ["desk", "laptop", "new"]
+    [member] = recovery.phrases(desk)
+    assert member.confirmed
 
 
 # -- cuts, and who is not one's own ----------------------------------------------------------
