@@ -384,6 +384,32 @@ def test_wherever_it_is_cut_off_it_goes_on_and_admits_the_device_once(
         assert all(home.store.forks(row.n) == [] for row in home.store.logs())
 
 
+def test_a_cut_after_the_device_was_admitted_is_gone_on_from_by_any_sync(
+    desk: Home, new: Recovered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    garden = desk.new("Garden")
+    for n in range(20):
+        desk.send(garden.n, f"bean {n}")
+    phrase, proxy = enrolled(desk), Proxy()
+    monkeypatch.setattr(limits, "IDLE_TIMEOUT_MS", 1_000)
+
+    def carry(port: int) -> None:
+        proxy.carry(port, 1 << 30, proxy.close)
+        # The second connection is that of the device itself.
+        proxy.carry(port, 4_000, proxy.close)
+
+    with served(desk.path) as at:
+        carried = threading.Thread(target=carry, args=(int(at.rpartition(":")[2]),))
+        carried.start()
+        reason = new.fails(phrase, f"{_LOOPBACK}:{proxy.port}", PeerUnavailable)
+        carried.join(30)
+        assert "'mlog sync' on either one fetches the rest" in reason
+        assert sum(row.messages for row in new.home.status()) < 20
+        sync_once(new.home, at, timeout_s=20)
+    assert texts(new.home, "Garden") == texts(desk, "Garden")
+    assert new.home.verify() == []
+
+
 def test_a_device_that_is_none_of_the_person_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
