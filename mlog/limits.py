@@ -275,6 +275,13 @@ PAIRINGS_FOUND_MAX: Final = 16
 PAIRING_MESSAGE_SIZE_MAX_BYTES: Final = 16 * KIB
 """Longest message of a pairing: a record with all names and addresses at their longest is 8 KiB."""
 
+RECOVERY_CLOCK_MAX_MS: Final = 24 * 3600 * 1000
+"""How far the clocks of a recovering device and of a holder may be apart; so long its first message can be
+sent again by who has a copy of it."""
+
+PHRASES_TRIED_MAX: Final = 8
+"""Recovery phrases that a stranger's first message is tried with, each of which costs 0.3 ms."""
+
 # -- channel ---------------------------------------------------------------------------------
 
 FRAME_SIZE_MAX_BYTES: Final = 65_535
