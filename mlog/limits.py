@@ -282,6 +282,9 @@ sent again by who has a copy of it."""
 PHRASES_TRIED_MAX: Final = 8
 """Recovery phrases that a stranger's first message is tried with, each of which costs 0.3 ms."""
 
+RECOVERY_ENTRIES_MAX: Final = 100_000
+"""Entries of person logs that a recovering device takes into memory before it has seen whose they are."""
+
 # -- channel ---------------------------------------------------------------------------------
 
 FRAME_SIZE_MAX_BYTES: Final = 65_535

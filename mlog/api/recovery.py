@@ -266,6 +266,7 @@ class _Attempt:
         self._heard: asyncio.Queue[Event | Notice] = asyncio.Queue()
         self._address = ""
         self._greeted = False
+        self._stored = 0
         self._admitted = False
 
     async def run(self, addresses: tuple[str, ...]) -> DeviceId:
@@ -325,6 +326,13 @@ class _Attempt:
                 self._greeted = True
             case Notice(what="equal", log=log, device=device):
                 return self._compared(log, DeviceId(device), runtime)
+            case Notice(what="stored", count=count):
+                self._stored += count
+                if self._stored > limits.RECOVERY_ENTRIES_MAX:
+                    raise UserError(
+                        f"the device at {addresses[0]} sends far more than the log of a person's devices. "
+                        "Recover from another one: --peer HOST:PORT."
+                    )
             case Notice(what="differing", log=log) if self._is_own(log):
                 raise UserError(
                     "the log of your devices is damaged on the device that answers: run 'mlog verify "

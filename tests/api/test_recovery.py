@@ -266,6 +266,16 @@ def test_a_phrase_that_is_revoked_elsewhere_admits_nobody(desk: Home, new: Recov
             assert members == {desk.replica.device_id, laptop.replica.device_id}
 
 
+def test_a_holder_that_sends_without_end_is_left(
+    desk: Home, new: Recovered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phrase = enrolled(desk)
+    monkeypatch.setattr(limits, "RECOVERY_ENTRIES_MAX", 3)
+    with served(desk.path) as at:
+        assert "sends far more" in new.fails(phrase, at)
+    assert new.home.store.peers() == []
+
+
 def test_nobody_there_is_said(new: Recovered) -> None:
     with socket.create_server((_LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]

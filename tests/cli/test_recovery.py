@@ -146,7 +146,10 @@ def test_a_mistyped_word_is_typed_again_alone(tmp_path: Path) -> None:
     words = [*Phrase(b"\7" * 32).words]
     with Terminal(tmp_path / "new", "recover", "--peer", "127.0.0.1:9", "--name", "new") as terminal:
         terminal.until("The 24 words")
-        terminal.type(" ".join(words[:10]) + " gardem\n")
+        # Tab completes.
+        terminal.type(f"{words[0][:4]}\t")
+        terminal.until(f"{words[0]} $|{words[0][:4]}")
+        terminal.type(" ".join(words[1:10]) + " gardem\n")
         terminal.until("word 11 is none of the list. Did you mean garden")
         terminal.until("Word 11:")
         wrong = [*words[10:-1], "zoo"]
