@@ -396,8 +396,8 @@ class _Attempt:
         )
         if trusting.outcome_of(home.replica, claim) == Outcome.ADMITTED:
             raise UserError(
-                "this home is older than what is to be recovered. Recover into a new one: 'mlog --home "
-                "FOLDER recover'."
+                "this home is older than what is to be recovered, or the clock of this machine is behind. "
+                "Set the clock, and recover into a new home: 'mlog --home FOLDER recover'."
             )
         trusting.trust(home.replica, claim, now_ms)
         keys, own = home.replica.device_keys, trusting.own_person(home.replica)

@@ -109,6 +109,7 @@ While devices are paired, `pair_offer` has the secrets that are shown, `pair_sho
 `paired` the `outcome` is as of `trusted`.
 
 A `device` that is a `phrase` is a recovery phrase; of a new one `recovery` says whether it `replaced` one.
+A machine that is recovered is `paired` too, with outcome "joins".
 
 A `window`'s `days` are null for everything; `unproven` are the Mondays of weeks that stayed for want of a
 proof.
