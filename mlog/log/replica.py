@@ -625,11 +625,15 @@ class Replica:
             bodies: With the texts of messages; other bodies, which keep the log itself going, always
                 go along.
         """
-        keys = None if self._blind(log) is not None else self.log(log).keys
+        state = None if self._blind(log) is not None else self.log(log)
+        keys = state.keys if state is not None else None
         found: list[Sealed] = []
         gaps: list[GapRow] = []
         for row in rows:
             sealed, damaged = sealed_again(keys, row, bodies=bodies or not is_text(row))
+            # Another process may have begun the epoch that it was written under.
+            if damaged and state is not None and self.refresh(state):
+                sealed, damaged = sealed_again(keys, row, bodies=bodies or not is_text(row))
             if sealed is not None:
                 found.append(sealed)
             for part in damaged:
