@@ -126,7 +126,6 @@ class Node:
             case Tick():
                 self._tick()
             case Committed():
-                self._end_untrusted()
                 self._committed()
             case SyncNow():
                 self._sync_now()
@@ -349,6 +348,8 @@ class Node:
         session.rested = rested
 
     def _committed(self) -> None:
+        # First, so that they are told nothing of it: this may have come from another device.
+        self._end_untrusted()
         self._end_narrowed()
         logs, relisted = self._feed.look()
         for session in self._sessions.values():
@@ -428,7 +429,6 @@ class Node:
         if meeting.over:
             self._meeting = None
             # Whom it made known may connect, and is dialled.
-            self._end_untrusted()
             self._committed()
 
     def _pairs(self, number: int) -> bool:
