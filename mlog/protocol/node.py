@@ -120,7 +120,6 @@ class Node:
             case Tick():
                 self._tick()
             case Committed():
-                self._end_untrusted()
                 self._committed()
             case SyncNow():
                 self._sync_now()
@@ -323,6 +322,8 @@ class Node:
         session.rested = rested
 
     def _committed(self) -> None:
+        # Also what came by a session may say that a device is trusted no more.
+        self._end_untrusted()
         self._end_narrowed()
         logs, relisted = self._feed.look()
         for session in self._sessions.values():
@@ -401,7 +402,6 @@ class Node:
         if meeting.over:
             self._meeting = None
             # Whom it made known may connect, and is dialled.
-            self._end_untrusted()
             self._committed()
 
     def _pairs(self, number: int) -> bool:

@@ -139,7 +139,7 @@ class Ledger(Observer):
             f"{machine} acknowledges {len(ids)} entries less {ack.refused}, and has {len(here)}",
         )
         machine.held.setdefault(topic, set()).update(here)
-        if ack.refused and sender.honest:
+        if ack.refused and sender.honest and link.is_shared(n):
             # Who cannot open an entry cannot check its signature either, and passes on what came with it.
             whys = {id_: why for id_ in ids if (why := self._refusals[machine.index].get(id_)) is not None}
             signatures = [id_ for id_, why in whys.items() if why.startswith("signature: ")]

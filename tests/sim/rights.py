@@ -9,7 +9,7 @@ otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mlog import limits
 from mlog.log import bodies
@@ -20,6 +20,7 @@ from mlog.log.entry import parse_outer
 from mlog.log.epochs import stated_epochs
 from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
 from mlog.log.memory import MemoryStore
+from mlog.log.person import Person
 from mlog.log.private_log import PrivateLog
 from mlog.log.replica import Replica
 from mlog.log.store import EntryRow, LogKind, LogRow, TimelineQuery
@@ -64,12 +65,22 @@ class _Secret:
         self.kept_from: set[int] = set()
 
 
+class _LetIn(NamedTuple):
+    """Somebody was given the secrets of a log, by who knew these rulings."""
+
+    giver: Machine
+    is_own: bool
+    known: frozenset[tuple[EntryId, bytes]]
+
+
 class Rights(Observer):
     """Watches who is sent what, who writes what for whom, and what was here of whom it was taken from."""
 
-    def __init__(self, network: Network, society: Society):
+    def __init__(self, network: Network, society: Society, topics: list[Topic]):
         self._network = network
         self._society = society
+        self._topics = topics
+        self._let_in: dict[tuple[Topic, int], list[_LetIn]] = {}
         self._by_device = {machine.device: machine for machine in network.machines}
         self._knowledge: dict[int, tuple[object, dict[int, frozenset[tuple[EntryId, bytes]]]]] = {}
         self.secrets: dict[Topic, dict[EntryId, _Secret]] = {}
@@ -119,6 +130,9 @@ class Rights(Observer):
         for row in rows:
             secret = _Secret(row.outer, machine, known)
             secret.kept_from.update(m.index for m in machines if m.device not in readers)
+            for other in machines:
+                for let_in in self._let_in.get((log.topic, other.index), ()):
+                    self._open(secret, other, let_in)
             self.secrets.setdefault(log.topic, {})[row.id] = secret
 
     def _known(self, machine: Machine, log: int) -> frozenset[tuple[EntryId, bytes]]:
@@ -161,28 +175,38 @@ class Rights(Observer):
             )
 
     def _granted(self, giver: Machine, other: Machine) -> None:
-        """Who lets somebody in, or in again, knowing all of it that the author of an entry knew, may give
-        that too."""
+        """Somebody is given secrets, as it should be by what the giver knows."""
         assert giver.replica is not None
-        for topic, secrets in self.secrets.items():
+        person = giver.replica.people.current()
+        is_own = person is not None and person.member(other.device) is not None
+        for topic in (*self._topics, self._society.private[self._society.person(other)]):
             n = giver.log_n(topic)
             readers = giver.replica.people.readers(n) if n is not None else None
-            if n is None or not any(member.device == other.device for member in readers or ()):
+            if n is None or not (is_own or any(m.device == other.device for m in readers or ())):
                 continue
-            about = {other.device, self._society.topic_of(other)}
-            known = self._known(giver, n)
-            for secret in secrets.values():
-                if other.index in secret.kept_from:
-                    needed = {ruling for ruling in secret.known if ruling[1] in about}
-                    if not giver.honest or needed <= known:
-                        secret.kept_from.discard(other.index)
+            let_in = _LetIn(giver, is_own, self._known(giver, n))
+            known = self._let_in.setdefault((topic, other.index), [])
+            if let_in not in known:
+                known.append(let_in)
+                for secret in self.secrets.get(topic, {}).values():
+                    self._open(secret, other, let_in)
+
+    def _open(self, secret: _Secret, other: Machine, let_in: _LetIn) -> None:
+        """Who knows all of somebody that the author of an entry knew, and lets them in, may give that too;
+        and what a device may read, its person's new devices may."""
+        if other.index not in secret.kept_from or (let_in.is_own and let_in.giver.index in secret.kept_from):
+            return
+        about = {other.device} if let_in.is_own else {other.device, self._society.topic_of(other)}
+        needed = {ruling for ruling in secret.known if ruling[1] in about}
+        if not let_in.giver.honest or needed <= let_in.known:
+            secret.kept_from.discard(other.index)
 
     def may_have(self, giver: Machine, row: LogRow, other: Machine) -> bool:
         """Whether, by what the giver knows, another machine may have a log: docs/protocol.md, 4.9."""
         assert giver.replica is not None
         people, device = giver.replica.people, other.device
         persons = people.persons()
-        if any(device in person.revocations for person in persons):
+        if _is_revoked(persons, device):
             return False
         if any(peer.own and peer.device == device for peer in giver.replica.store.peers()):
             return True
@@ -240,6 +264,13 @@ class Rights(Observer):
                         keys.epoch_of(fields.salt, fields.tag) is None,
                         f"{machine} can open what {secret.author} wrote and kept from it",
                     )
+
+
+def _is_revoked(persons: Sequence[Person], device: DeviceId) -> bool:
+    """Whether a person revoked a device that said yes to it, or that nobody else has."""
+    said_yes = [p for p in persons for m in (*p.members, *p.revoked) if m.device == device and m.confirmed]
+    revoked = [p for p in persons if device in p.revocations]
+    return any(person in said_yes or not said_yes for person in revoked)
 
 
 def _is_empty(machine: Machine, row: LogRow) -> bool:
@@ -379,12 +410,13 @@ def check_rights(simulation: Simulation) -> Belonging:
     for topic, inside in belonging.inside.items():
         lost = belonging.lost[topic]
         _require(not lost, f"{lost} belong to a conversation of {inside} and were never given it")
-        _check_same(inside, topic)
-        checkers.check_equal(network, inside, topic)
-        for machine in inside:
-            _check_all_is_read(simulation, machine, topic)
-            checkers.check_wanted_bodies(machine, inside, topic, network.local_ms(machine))
-            _check_within_cuts(network, rights, machine, topic)
+        for group in _groups(inside, topic):
+            _check_same(group, topic)
+            checkers.check_equal(network, group, topic)
+            for machine in group:
+                _check_all_is_read(simulation, machine, topic, group)
+                checkers.check_wanted_bodies(machine, group, topic, network.local_ms(machine))
+                _check_within_cuts(network, rights, machine, topic)
     for machine in network.machines:
         if machine.honest:
             outside = [t for t in rights.secrets if machine not in belonging.inside.get(t, ())]
@@ -398,12 +430,42 @@ def check_rights(simulation: Simulation) -> Belonging:
 def _check_persons(network: Network, society: Society, belonging: Belonging) -> None:
     """All devices of a person agree over its log, its private log and what it notes."""
     for person, (topic, private) in enumerate(zip(society.persons, society.private, strict=True)):
-        devices = [m for m in belonging.active if society.person(m) == person]
-        _check_same(devices, topic)
-        checkers.check_equal(network, devices, topic)
-        checkers.check_equal(network, devices, private)
-        notes = [PrivateLog(m.replica).state() for m in devices if m.replica is not None]
-        _require(all(note == notes[0] for note in notes), f"{devices} differ in what their person notes")
+        for devices in _groups([m for m in belonging.active if society.person(m) == person], topic):
+            _check_same(devices, topic)
+            checkers.check_equal(network, devices, topic)
+            checkers.check_equal(network, devices, private)
+            notes = [PrivateLog(m.replica).state() for m in devices if m.replica is not None]
+            _require(all(note == notes[0] for note in notes), f"{devices} differ in what their person notes")
+
+
+def _groups(machines: Sequence[Machine], topic: Topic) -> list[list[Machine]]:
+    """Those who belong to a log, apart where all ways between them lead through somebody who thinks that
+    the next one is out: as where one who was revoked or removed revoked or removed another at the same
+    time, and was heard first. Whom the other one ruled out at last it does not hear."""
+    groups: list[list[Machine]] = []
+    for machine in machines:
+        joined = [g for g in groups if any(_hear_each_other(machine, other, topic) for other in g)]
+        groups = [group for group in groups if group not in joined]
+        groups.append(sorted([machine, *(m for g in joined for m in g)], key=lambda m: m.index))
+    return groups
+
+
+def _hear_each_other(one: Machine, other: Machine, topic: Topic) -> bool:
+    return not (_is_out(one, other, topic) or _is_out(other, one, topic))
+
+
+def _is_out(one: Machine, other: Machine, topic: Topic) -> bool:
+    """Whether one thinks that the other belongs no more to a log, or that itself does not."""
+    replica, n = one.replica, one.log_n(topic)
+    assert replica is not None
+    people = replica.people
+    if people.is_revoked(other.device) or people.is_revoked(one.device):
+        return True
+    membership = people.membership(n) if n is not None else None
+    return membership is not None and Role.NONE in (
+        membership.role(people.subject()),
+        membership.role(people.stand_in(other.device)),
+    )
 
 
 def _check_same(machines: Sequence[Machine], topic: Topic) -> None:
@@ -432,19 +494,28 @@ def _belonging_facts(machine: Machine, topic: Topic) -> Mapping[str, object]:
         "revoked devices": person and sorted((d, r) for d, r in person.revocations.items()),
         "readers": readers and [member.device.hex()[:8] for member in readers],
         "rulings": people.heads(n),
-        "cuts": sorted((chains[at].device, chains[at].incarnation, end) for at, end in people.ends(n).items()),
+        "cuts": sorted(
+            (chains[at].device, chains[at].incarnation, end) for at, end in people.ends(n).items()
+        ),
         "epoch": epoch and (epoch.number, epoch.secret.hex()[:8]),
     }
 
 
-def _check_all_is_read(simulation: Simulation, machine: Machine, topic: Topic) -> None:
-    """Who belongs to a conversation reads all that honest devices wrote there."""
+def _check_all_is_read(
+    simulation: Simulation, machine: Machine, topic: Topic, group: Sequence[Machine]
+) -> None:
+    """Who belongs to a conversation reads all that honest devices wrote there, as far as anybody else does."""
     n = machine.log_n(topic)
     assert n is not None
     assert machine.store is not None
     written = set().union(*(simulation.ledger.written[m.device] for m in simulation.honest))
-    rows = [row for row in machine.store.arrivals(n, 0, _ALL) if not row.chain and row.id in written]
-    _require(not rows, f"{machine} belongs to a conversation and cannot read {len(rows)} entries in it")
+    unread = {r.id for r in machine.store.arrivals(n, 0, _ALL) if not r.chain and r.id in written}
+    for other in group if unread else ():
+        there = other.log_n(topic)
+        assert there is not None
+        assert other.store is not None
+        read = [row.id for row in other.store.find(there, unread).values() if row.chain]
+        _require(not read, f"{machine} belongs to a conversation and cannot read {len(read)} entries in it")
 
 
 def _check_within_cuts(network: Network, rights: Rights, machine: Machine, topic: Topic) -> None:
@@ -463,20 +534,22 @@ def _check_within_cuts(network: Network, rights: Rights, machine: Machine, topic
     for device in set(shown.values()):
         person = next((p for p in people.persons() if device in p.revocations), None)
         subject = people.subject_of(device)
-        rulings: list[EntryId] = []
+        rulings: list[Sequence[EntryId]] = []
         if person is not None:
             known = {revoked.id.hex() for revoked in person.revocations[device]}
-            for row in revocations:
-                body = readable_body(row.kind, row.body)
-                if isinstance(body, bodies.Revoke) and body.device == device and body.by in known:
-                    rulings.append(row.id)
-        elif membership is not None and membership.role(subject) == Role.NONE:
-            rulings = [ruling.id for ruling in membership._removals.get(subject or b"", ())]
-        else:
-            continue
-        if any(ruling not in rights.within for ruling in rulings):
-            # It was minted by somebody who breaks the rules.
-            continue
-        allowed = frozenset[EntryId]().union(*(rights.within[ruling] for ruling in rulings))
-        beyond = {id_ for id_, author in shown.items() if author == device} - allowed
-        _require(not beyond, f"{machine} shows {len(beyond)} entries of a device from behind its cut")
+            said = [(row.id, readable_body(row.kind, row.body)) for row in revocations]
+            cuts = [
+                id_
+                for id_, body in said
+                if isinstance(body, bodies.Revoke) and body.device == device and body.by in known
+            ]
+            # Who revoked it may not have had this log, or may not be heard there any more.
+            rulings += [cuts] if cuts else []
+        if membership is not None and membership.role(subject) == Role.NONE:
+            rulings.append([ruling.id for ruling in membership._removals.get(subject or b"", ())])
+        for ends in rulings:
+            # Of those that were minted by somebody who breaks the rules nothing is known.
+            if rights.within.keys() >= set(ends):
+                allowed = frozenset[EntryId]().union(*(rights.within[ruling] for ruling in ends))
+                beyond = {id_ for id_, author in shown.items() if author == device} - allowed
+                _require(not beyond, f"{machine} shows {len(beyond)} entries of a device from behind its cut")

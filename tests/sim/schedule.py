@@ -73,7 +73,16 @@ class Profile(NamedTuple):
 _LIFE: Final = {"say": 12, "import": 2, "meet": 8, "part": 5, "wait": 3}
 _CRASHES: Final = {"kill": 2, "kill at": 5, "kill amid": 3, "boot": 9, "fail at": 1, "busy": 2}
 _LIES: Final = {"lie": 4, "forge": 4}
-_PEOPLE: Final = {"meet": 14, "part": 4, "begin": 2, "add": 4, "expel": 3, "leave": 1, "promote": 3, "read": 1}
+_PEOPLE: Final = {
+    "meet": 14,
+    "part": 4,
+    "begin": 2,
+    "add": 4,
+    "expel": 3,
+    "leave": 1,
+    "promote": 3,
+    "read": 1,
+}
 _DEVICES: Final = {"pair": 2, "revoke": 4, "rename": 1}
 
 PROFILES: Final[dict[str, Profile]] = {

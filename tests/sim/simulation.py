@@ -176,7 +176,7 @@ class Simulation:
                 self.liars[machine.index] = Liar(self, machine)
         self.topics = list(first.topics)
         self.society = Society(self, first)
-        self.rights = Rights(self.network, self.society)
+        self.rights = Rights(self.network, self.society, self.topics)
         self._actions = {**self._actions, **self.society.actions}
         for machine in self.machines:
             self.boot(machine)

@@ -185,7 +185,9 @@ class Society:
             }
             ruling.require_writable(replica, n)
             if held:
-                told = tuple(bodies.ReadChain(chain=name.hex(), seq=seq) for name, seq in sorted(held.items()))
+                told = tuple(
+                    bodies.ReadChain(chain=name.hex(), seq=seq) for name, seq in sorted(held.items())
+                )
                 replica.write(n, [Draft(Kind.READ, bodies.Read(chains=told), now_ms)], now_ms)
 
         self._in(machine, a, read)
@@ -241,7 +243,9 @@ class Society:
 
         def revoke(replica: Replica, now_ms: int) -> None:
             person = replica.people.current()
-            members = [m for m in (person.members if person is not None else ()) if m.device != machine.device]
+            members = [
+                m for m in (person.members if person is not None else ()) if m.device != machine.device
+            ]
             if members:
                 belonging.revoke(replica, members[a % len(members)].device, now_ms)
                 for log in replica.store.logs():
@@ -268,8 +272,11 @@ class Society:
     # -- the end -----------------------------------------------------------------------------
 
     def say_everywhere(self) -> None:
-        """Each machine says something in each conversation to which it thinks that it belongs."""
+        """Each machine says something in each conversation to which it thinks that it belongs; and one that
+        joined a person late notes something, with what it brings along."""
         for machine in self._simulation.machines:
+            if self._simulation.role(machine) == "spare":
+                self._note(machine, machine.index, 0)
             for topic in self._simulation.topics if machine.store is not None else ():
                 n = machine.log_n(topic)
                 if n is None:

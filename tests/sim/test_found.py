@@ -214,6 +214,10 @@ FOUND = {
             Action("new log", 1, 185, 647, 0),
         ),
     ),
+    # A device was revoked elsewhere: its session with who heard of that by another session went on.
+    "a session with a device that was revoked elsewhere": Schedule(
+        9, "society", 6, {5: "spare"}, (Action("revoke", 0, 542, 536, 0),), (0, 0, 0, 1, 1, 1)
+    ),
 }
 
 
