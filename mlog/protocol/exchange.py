@@ -432,7 +432,8 @@ class Exchange:
                 self._asked_again[row.n] = rounds + 1
                 self._asked.difference_update(lacking)
             ids = [id_ for id_ in lacking if id_ not in self._asked]
-            if ids and len(self._asked) < limits.ASKED_IDS_MAX:
+            # Another session may have brought what takes the log from this peer.
+            if ids and len(self._asked) < limits.ASKED_IDS_MAX and self._link.is_shared(row.n):
                 self._asked.update(ids)
                 self._ask(wire.Want(0, tag, ids=b"".join(ids)))
 

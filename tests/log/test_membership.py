@@ -32,7 +32,7 @@ from tests.log.conversing import (
     settle,
     transfer,
 )
-from tests.log.persons import (
+from tests.log.persons import grant, (
     BINDING,
     copy,
     findings_in,
@@ -191,6 +191,20 @@ def test_a_conversation_of_one_person_is_as_it_was():
     assert ann.people.membership(log) is None
     assert [m.device for m in ann.people.readers(log) or ()] == [ann.device_id]
     assert log not in ann.people.shared_with(bob.device_id)
+
+
+def test_nothing_is_written_to_a_conversation_before_its_beginning_is_here():
+    # It would begin a chain that knows of no members, and counts for nothing for ever.
+    ann, bob = acquainted(2)
+    topic = conversation(ann, bob)
+    grant(ann, bob, LATER)
+    log = log_of(bob, topic)
+    with pytest.raises(UserError, match="beginning"):
+        ruling.require_writable(bob, log)
+    bob.begin_epoch(log, LATER)
+    assert not bob.store.chains(log)
+    session(ann, bob)
+    ruling.require_writable(bob, log)
 
 
 def test_who_is_no_member_writes_nothing_that_counts():

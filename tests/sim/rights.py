@@ -322,7 +322,10 @@ class Belonging:
                 for machine in last
                 if machine in first
                 and machine not in inside
-                and any(self._are_contacts(machine, other) for other in inside)
+                and any(
+                    self._are_contacts(machine, other) and _hear_each_other(machine, other, topic)
+                    for other in inside
+                )
             ]
 
     def _settle(self, machines: list[Machine], belong, topics: tuple[Topic, ...]) -> list[Machine]:
@@ -351,8 +354,8 @@ class Belonging:
         if membership is not None:
             belong = {s for m in machines if membership.role(s := people.stand_in(m.device)) != Role.NONE}
         else:
-            first = min(stated_epochs(union.store, n), key=lambda stated: stated.number)
-            belong = {people.stand_in(DeviceId(device)) for device in first.recipients}
+            first = min(stated_epochs(union.store, n), key=lambda stated: stated.number, default=None)
+            belong = {people.stand_in(DeviceId(d)) for d in first.recipients} if first is not None else set()
         return [m for m in machines if people.stand_in(m.device) in belong and self._is_active(union, m)]
 
     def _are_contacts(self, one: Machine, other: Machine) -> bool:
