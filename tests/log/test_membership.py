@@ -32,10 +32,11 @@ from tests.log.conversing import (
     settle,
     transfer,
 )
-from tests.log.persons import grant, (
+from tests.log.persons import (
     BINDING,
     copy,
     findings_in,
+    grant,
     home,
     meet,
     person_of,

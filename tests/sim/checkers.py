@@ -453,7 +453,6 @@ def check_nothing_is_lost(ledger: Ledger, machines: Sequence[Machine], topic: To
 
 
 def check_statuses(
-    network: Network,
     one: Machine,
     other: Machine,
     shares: Callable[[Machine, LogRow, Machine], bool] = lambda *_: True,

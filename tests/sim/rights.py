@@ -23,7 +23,7 @@ from mlog.log.memory import MemoryStore
 from mlog.log.person import Person
 from mlog.log.private_log import PrivateLog
 from mlog.log.replica import Replica
-from mlog.log.store import EntryRow, LogKind, LogRow, TimelineQuery
+from mlog.log.store import EntryRow, LogKind, LogRow, Store, TimelineQuery
 from mlog.log.stored import readable_body
 from mlog.protocol import wire
 from mlog.protocol.session import Session
@@ -242,7 +242,7 @@ class Rights(Observer):
         about = next((person for person in persons if person.log == row.n), None)
         if about is None:
             return is_contact
-        if about.topic == own.topic or about.topic == theirs.topic:
+        if about.topic in (own.topic, theirs.topic):
             return is_contact or bool(common)
         subjects = set().union(*(membership.subjects() for membership in common))
         return people.subject_of_topic(about.topic) in subjects | {subject} and (is_contact or bool(common))
@@ -285,7 +285,7 @@ def _read_of(replica: Replica, log: int, devices: set[DeviceId]) -> frozenset[En
     return frozenset(row.id for row in replica.store.arrivals(log, 0, _ALL) if row.chain in chains)
 
 
-def _rows(store: MemoryStore, log: int, kinds: frozenset[int]) -> Iterable[EntryRow]:
+def _rows(store: Store, log: int, kinds: frozenset[int]) -> Iterable[EntryRow]:
     query = TimelineQuery(log=log, limit=limits.STORE_ROWS_MAX, kinds=kinds, hidden=True)
     return store.timeline(query)
 
@@ -507,7 +507,7 @@ def _belonging_facts(machine: Machine, topic: Topic) -> Mapping[str, object]:
 def _check_all_is_read(
     simulation: Simulation, machine: Machine, topic: Topic, group: Sequence[Machine]
 ) -> None:
-    """Who belongs to a conversation reads all that honest devices wrote there, as far as anybody else does."""
+    """Who belongs to a conversation reads all that honest devices wrote there and anybody else reads."""
     n = machine.log_n(topic)
     assert n is not None
     assert machine.store is not None

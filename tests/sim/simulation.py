@@ -584,7 +584,7 @@ class Simulation:
         for one, other in self.links():
             if one.honest and other.honest:
                 shares = self.rights.may_have if self.rights is not None else lambda *_: True
-                checkers.check_statuses(network, one, other, shares)
+                checkers.check_statuses(one, other, shares)
         if ledger.refused:
             raise SimFailure(ledger.refused[0])
 

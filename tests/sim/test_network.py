@@ -324,12 +324,12 @@ def test_replicas_that_differ_are_seen():
 
 def test_an_old_status_and_an_old_receipt_are_seen(monkeypatch: pytest.MonkeyPatch):
     world = World()
-    checkers.check_statuses(world.network, *world.machines)
+    checkers.check_statuses(*world.machines)
     _break(monkeypatch, Exchange, "_touch", lambda self, log, *, changed=True: None)
     world.say(world.machines[0])
     world.network.run(60_000)
     with pytest.raises(SimFailure, match="old receipt"):
-        checkers.check_statuses(world.network, *world.machines)
+        checkers.check_statuses(*world.machines)
 
 
 def test_a_bad_part_that_an_honest_device_passes_on_is_seen(monkeypatch: pytest.MonkeyPatch):
