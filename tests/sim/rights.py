@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .simulation import Simulation
     from .society import Society
 
-__all__ = ["Belonging", "Rights", "check_rights"]
+__all__ = ["Belonging", "Rights", "check_all_is_read", "check_rights", "check_within_cuts"]
 
 _ALL: Final = 1_000_000
 _ORACLE: Final = 99
@@ -417,9 +417,9 @@ def check_rights(simulation: Simulation) -> Belonging:
             _check_same(group, topic)
             checkers.check_equal(network, group, topic)
             for machine in group:
-                _check_all_is_read(simulation, machine, topic, group)
+                check_all_is_read(simulation, machine, topic, group)
                 checkers.check_wanted_bodies(machine, group, topic, network.local_ms(machine))
-                _check_within_cuts(network, rights, machine, topic)
+                check_within_cuts(network, rights, machine, topic)
     for machine in network.machines:
         if machine.honest:
             outside = [t for t in rights.secrets if machine not in belonging.inside.get(t, ())]
@@ -504,7 +504,7 @@ def _belonging_facts(machine: Machine, topic: Topic) -> Mapping[str, object]:
     }
 
 
-def _check_all_is_read(
+def check_all_is_read(
     simulation: Simulation, machine: Machine, topic: Topic, group: Sequence[Machine]
 ) -> None:
     """Who belongs to a conversation reads all that honest devices wrote there and anybody else reads."""
@@ -521,7 +521,7 @@ def _check_all_is_read(
         _require(not read, f"{machine} belongs to a conversation and cannot read {len(read)} entries in it")
 
 
-def _check_within_cuts(network: Network, rights: Rights, machine: Machine, topic: Topic) -> None:
+def check_within_cuts(network: Network, rights: Rights, machine: Machine, topic: Topic) -> None:
     """What is shown of who was revoked or removed was known to who did that."""
     replica, n = machine.replica, machine.log_n(topic)
     assert replica is not None
