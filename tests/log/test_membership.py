@@ -394,6 +394,29 @@ def test_a_revoked_device_of_a_member_reads_nothing_on():
 # -- edits and erasure -----------------------------------------------------------------------
 
 
+def test_an_epoch_is_not_granted_to_whom_it_leaves_out_before_the_reason_is_here():
+    ann, phone, bob = home(0), home(1), home(2)
+    trust(ann, 0, phone, 1)
+    meet(ann, phone)
+    accept(ann, bob)
+    topic = conversation(ann, bob)
+    all_meet([ann, phone, bob])
+    belonging.revoke(ann, phone.device_id, LATER)
+    here, there = log_of(ann, topic), log_of(bob, topic)
+    # Bob is given the conversation, and not yet the log of Ann's devices.
+    rows = ann.store.arrivals(here, 0, 1000)
+    bob.receive(there, [sealed_of(ann.log(here), row) for row in rows], LATER)
+    assert len(bob.log(there).keys.epochs) == len(ann.log(here).keys.epochs)
+    assert grants.withheld(bob, there, phone.device_id) == 1
+    sealed = grants.grant_for(bob, phone.device_id, (), BINDING)
+    assert sealed is not None
+    grants.accept_grant(phone, bob.device_id, sealed, BINDING, LATER)
+    theirs = {epoch.secret for epoch in phone.log(log_of(phone, topic)).keys.epochs}
+    assert ann.log(here).keys.current.secret not in theirs
+    session(ann, bob)
+    assert not grants.grant_for(bob, phone.device_id, (), BINDING)
+
+
 def test_everybody_edits_their_own_and_an_admin_erases_anybodys():
     (ann, bob, carol), topic = talk(3)
     said = say(bob, topic, "frist")

@@ -251,6 +251,27 @@ FOUND = {
         ),
         (0, 1, 2, 3),
     ),
+    # Who had heard of an epoch, and not yet why it left a device out, granted it to that device.
+    "an epoch without a device that was revoked": Schedule(
+        2010,
+        "revocations",
+        6,
+        {5: "spare"},
+        (Action("revoke", 1, 989, 118, 90_000),),
+        (0, 0, 0, 1, 1, 0),
+    ),
+    "an epoch without a device that was revoked, and the process killed": Schedule(
+        2003,
+        "society",
+        4,
+        {3: "spare"},
+        (
+            Action("revoke", 0, 927, 991, 0),
+            Action("kill", 0, 269, 122, 300),
+            Action("say", 2, 793, 925, 2000),
+        ),
+        (0, 0, 1, 0),
+    ),
 }
 
 
