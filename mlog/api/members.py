@@ -58,7 +58,7 @@ def _known(home: Home, joined: Joined) -> KnownMember:
         here=joined.subject == people.subject(),
         contact=contact is not None,
         history=joined.history,
-        devices=tuple(m.name for m in person.members) if person is not None else (),
+        devices=tuple(m.name for m in person.machines) if person is not None else (),
     )
 
 
