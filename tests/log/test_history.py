@@ -30,7 +30,7 @@ from tests.log.conversing import (
     session,
     settle,
 )
-from tests.log.persons import findings_in, home, meet, texts_of, trust, write
+from tests.log.persons import findings_in, home, meet, replica_of, sealed_of, texts_of, trust, write
 from tests.log.support import START_MS
 
 NOW = START_MS + 1_000
@@ -355,3 +355,22 @@ def test_a_closed_body_says_so_and_does_not_open():
     assert row.body is not None
     with pytest.raises(InvalidInput, match="only the outline"):
         entry.open_body(epoch, row.outer, row.body)
+
+
+def test_another_process_that_knew_the_outline_alone_opens_what_comes_after_the_secret():
+    homes, topic = talk()
+    ann, bob, carol = homes
+    let_in(ann, topic, carol)
+    session(ann, carol)
+    late = say(bob, topic, "not heard yet", NOW + 1)
+    log = log_of(carol, topic)
+    beside = replica_of(2, carol.store)
+    assert beside.log(log).keys.outlines
+    let_in(ann, topic, carol, NOW + 2, history=True)
+    session(ann, carol, NOW + 2)
+    assert beside.log(log).keys.outlines, "nobody told it"
+    sealed = sealed_of(bob.log(log_of(bob, topic)), late)
+    assert beside.receive(log, [sealed], NOW + 3).stored == 1
+    assert carol.store.find(log, [late.id])[late.id].state == BodyState.OPENED
+    assert beside.log(log).keys.outlines == []
+    assert findings_in(beside) == []
