@@ -155,12 +155,11 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
 
 
 def withheld(replica: Replica, log: int, device: DeviceId) -> int:
-    """Of how many epochs of a log a device is not granted the secret now, and may be later."""
+    """How many epochs of a log a device is not granted now, and may be later."""
     state = replica.log(log)
     if replica.people.membership(log) is None and not _has_twins(state):
         return 0
-    given = _epochs_for(replica, state, device)
-    return len(state.keys.epochs) - 1 - len(_whole_of(replica, state, device, given))
+    return len(state.keys.epochs) - 1 - len(_epochs_for(replica, state, device))
 
 
 def _has_twins(state: LogState) -> bool:

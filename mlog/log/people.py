@@ -393,14 +393,18 @@ class People:
         """Those of these logs whose secrets a device of another person may have of us."""
         return {n for n, granted in self._shared_with(device).items() if granted}
 
+    def reads_all(self, log: int, device: DeviceId) -> bool:
+        """Whether the person of a device may read what was written to a log before it came."""
+        membership, subject = self.membership(log), self.subject_of(device)
+        return membership is None or subject is None or membership.has_history(subject)
+
     def closed_to(self, state: LogState, device: DeviceId) -> Set[EpochKeys]:
         """The epochs of which we know the secret, and may give a device of another person the outline alone.
 
         Who joined without the history may have those whose key entries all knew it as a member: one alone
         may say anything of an epoch that it does not know.
         """
-        membership = self.membership(state.n) if state.kind == LogKind.CONVERSATION else None
-        subject = self.subject_of(device)
+        membership, subject = self.membership(state.n), self.subject_of(device)
         if membership is None or subject is None or membership.has_history(subject):
             return frozenset()
         stated = self._stated_to(state.n, subject, membership)
