@@ -55,7 +55,7 @@ def _known(home: Home, joined: Joined) -> KnownMember:
         role=joined.role.name.lower(),
         here=joined.subject == people.subject(),
         contact=contact is not None,
-        devices=tuple(m.name for m in person.members) if person is not None else (),
+        devices=tuple(m.name for m in person.machines) if person is not None else (),
     )
 
 

@@ -54,8 +54,9 @@ a field that goes away or changes its meaning makes a new version.
     trusted       device name person outcome addresses
     contact       person name called devices safety since
     member        topic conversation name role here contact devices
-    device        device name here peer member confirmed revoked by addresses added seen in_sync
-                  conversations
+    device        device name here peer member confirmed revoked phrase by addresses added seen
+                  in_sync conversations
+    recovery      device name replaced
     renamed       device name before
     revoked       device name
     forgotten     device name
@@ -106,6 +107,9 @@ its person at the next sync) or "known"; of a `device`, `member` says that the p
 While devices are paired, `pair_offer` has the secrets that are shown, `pair_shown` who is at the other end
 (`asks`: the person here is asked), and `remaining` and `done` count entries of both directions. Of what was
 `paired` the `outcome` is as of `trusted`.
+
+A `device` that is a `phrase` is a recovery phrase; of a new one `recovery` says whether it `replaced` one.
+A machine that is recovered is `paired` too, with outcome "joins".
 
 A `window`'s `days` are null for everything; `unproven` are the Mondays of weeks that stayed for want of a
 proof.

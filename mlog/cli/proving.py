@@ -71,9 +71,11 @@ def status(console: Console, conversation: str | None, calendar: bool, fail_if_s
         if not console.json:
             from mlog.api.keys import key_protection
             from mlog.cli.keys import protection_line
+            from mlog.cli.recovery import phrase_line
 
             _advise(console, found.values())
             console.note(protection_line(key_protection(home.path)))
+            console.note(phrase_line(home))
         _twins(console, home)
         if fail_if_stale is not None:
             _check_stale(console, home, found, fail_if_stale)

@@ -360,7 +360,7 @@ class Batch:
                 forked.add((h.device, h.incarnation))
             children = list(named_by.get(a.id, ()))
             if h.seq < chain.row.seq:
-                children += store.places_at([(chain.row.n, h.seq + 1)]).values()
+                children += self._chains.after(chain.row.n, h.seq)
             self._chains.extend(chain, a)
             row = EntryRow(
                 n=n if a.row is None else a.row.n,

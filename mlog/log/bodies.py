@@ -284,12 +284,14 @@ class Admit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         name: What the person calls the device.
         noise, hpke: As in its own record.
+        phrase: It is no machine, but a recovery phrase (mlog/log/phrase.py).
     """
 
     device: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     name: _Name
     noise: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     hpke: Annotated[bytes, msgspec.Meta(min_length=1216, max_length=1216)]
+    phrase: bool = False
 
 
 class Cut(msgspec.Struct, frozen=True, kw_only=True):

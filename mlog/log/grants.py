@@ -6,26 +6,28 @@ A device of the same person may have all that its devices share; one of another 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import msgspec
 
 from mlog import limits
 from mlog.errors import InvalidInput, LimitExceeded
-from mlog.log import crypto
+from mlog.log import bodies, crypto
 from mlog.log.belonging import follow
+from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys, LogKeys
 from mlog.log.epochs import stated_epochs
 from mlog.log.fold import LogState
-from mlog.log.ids import DeviceId, Topic
+from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.people import shared_logs
-from mlog.log.store import LogKind
+from mlog.log.store import LogKind, TimelineQuery
+from mlog.log.stored import readable_body
 
 if TYPE_CHECKING:
     from mlog.log.replica import Replica
 
-__all__ = ["accept_grant", "grant_for", "grant_info"]
+__all__ = ["accept_grant", "grant_for", "grant_info", "withheld"]
 
 _Secret: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 _Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=limits.SEQ_MAX)]
@@ -67,7 +69,7 @@ def grant_for(
     granted: list[_Granted] = []
     size = 0
     for state in _grantable(replica, device):
-        epochs = [(epoch.number, epoch.secret) for epoch in state.keys.epochs[1:]]
+        epochs = [(epoch.number, epoch.secret) for epoch in _epochs_for(replica, state, device)]
         if state.keys.topic in known_topics and not _may_lack(replica, state, device):
             continue
         log = _Granted(state.kind, state.keys.topic, state.keys.secret, tuple(epochs[-limits.EPOCHS_MAX :]))
@@ -103,17 +105,75 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
     this device. Of the person logs of others it gets all epochs by grants; and of a conversation those
     that were begun since it came in by somebody who had not heard of it.
     """
-    numbers = [epoch.number for epoch in state.keys.epochs[1:]]
-    if len(set(numbers)) < len(numbers):
+    if _has_twins(state):
         return True
     if state.kind == LogKind.PERSON:
         person = replica.people.current()
-        return len(numbers) > 1 and (person is None or person.member(device) is None)
+        return len(state.keys.epochs) > 2 and (person is None or person.member(device) is None)
     if replica.people.membership(state.n) is None:
         return False
     stated = stated_epochs(replica.store, state.n)
     first = min((epoch.number for epoch in stated if device in epoch.recipients), default=0)
     return any(epoch.number >= first and device not in epoch.recipients for epoch in stated)
+
+
+def withheld(replica: Replica, log: int, device: DeviceId) -> int:
+    """How many epochs of a log a device is not granted now, and may be later."""
+    state = replica.log(log)
+    if replica.people.membership(log) is None and not _has_twins(state):
+        return 0
+    return len(state.keys.epochs) - 1 - len(_epochs_for(replica, state, device))
+
+
+def _has_twins(state: LogState) -> bool:
+    """Whether two epochs have one number: they were begun by devices that did not know of each other."""
+    numbers = [epoch.number for epoch in state.keys.epochs[1:]]
+    return len(set(numbers)) < len(numbers)
+
+
+def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence[EpochKeys]:
+    """The epochs of a log that a device is granted: none that leaves it out for a reason that has not come.
+
+    Who began an epoch without a device may not have heard of it; or heard that it was revoked, or its
+    person removed. Key entries name what their authors knew of that, so it is waited for.
+    """
+    epochs, store = state.keys.epochs[1:], replica.store
+    if state.kind == LogKind.PERSON:
+        return epochs
+    stated = {(s.number, s.commitment): s for s in stated_epochs(store, state.n)}
+    # Own devices pass on what they were granted before the key entry comes, or what it names.
+    waits = replica.people.membership(state.n) is not None
+    is_all = len(stated) < limits.KEY_ENTRIES_READ_MAX
+    doubted = _may_be_revoked(replica, state.n, device)
+    named = {parent for s in stated.values() if device not in s.recipients for parent in s.parents}
+    here = store.places(state.n, named)
+
+    def may_be_known(epoch: EpochKeys) -> bool:
+        found = stated.get((epoch.number, crypto.commitment(epoch.secret)))
+        if found is None:
+            return not (waits and is_all)
+        knows = not waits or all(parent in here for parent in found.parents)
+        return device in found.recipients or (knows and not doubted)
+
+    return [epoch for epoch in epochs if may_be_known(epoch)]
+
+
+def _may_be_revoked(replica: Replica, log: int, device: DeviceId) -> bool:
+    """Whether a log says that a device was revoked, and the person log does not say so yet."""
+    store, people = replica.store, replica.people
+    subject = people.subject_of(device)
+    person = people.person_of(subject) if subject is not None else None
+    query = TimelineQuery(log=log, limit=limits.STORE_ROWS_MAX, kinds=frozenset({Kind.REVOKE}), hidden=True)
+    rows = store.timeline(query) if person is not None else []
+    authors = {chain.n: chain.device for chain in store.chain_rows({row.chain for row in rows})}
+    for row in rows:
+        body = readable_body(row.kind, row.body)
+        if not isinstance(body, bodies.Revoke) or body.device != device or person is None:
+            continue
+        by = EntryId(bytes.fromhex(body.by))
+        if people.subject_of(authors[row.chain]) == subject and not store.places(person.log, [by]):
+            return True
+    return False
 
 
 def _seal_grant(

@@ -269,7 +269,15 @@ class People:
         person = next((p for p in self.persons() if p.log == log), None)
         if person is not None:
             return person.member(self._device) is not None
-        return self.role(log) != Role.NONE
+        return self.role(log) != Role.NONE and self.has_begun(log)
+
+    def has_begun(self, log: int) -> bool:
+        """Whether a chain may be begun in a log: until its beginning is here nobody knows who belongs to it,
+        and a chain that begins without knowing that counts for nothing. Of a window it may never come."""
+        row = next((row for row in self._store.logs() if row.n == log), None)
+        if row is None or row.window_days or self._root(row) is not None:
+            return True
+        return any(chain.device == self._device for chain in self._store.chains(log))
 
     def heads(self, log: int) -> tuple[EntryId, ...]:
         """The rulings in a log that no other one knows: what an entry that needs a right names."""

@@ -198,6 +198,11 @@ class Replica:
                 self.store.add_log(LogRow(known, topic, LogKind.BLIND, b""))
         return known
 
+    def as_device(self, keys: DeviceKeys) -> Replica:
+        """The same logs, to be written to in the name of another device, on a chain of its own."""
+        incarnation = Incarnation(self.entropy.random(8))
+        return Replica(self.store, keys, self._vault, self.entropy, incarnation)
+
     @contextmanager
     def transaction(self) -> Generator[None]:
         """As the store's; what was learned of logs inside is forgotten if it fails."""
@@ -631,8 +636,8 @@ class Replica:
         gaps: list[GapRow] = []
         for row in rows:
             sealed, damaged = sealed_again(keys, row, bodies=bodies or not is_text(row))
-            # Another process may have begun the epoch that it was written under.
             if damaged and state is not None and self.refresh(state):
+                # Another process began the epoch that it is sealed under.
                 sealed, damaged = sealed_again(keys, row, bodies=bodies or not is_text(row))
             if sealed is not None:
                 found.append(sealed)

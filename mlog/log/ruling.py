@@ -112,8 +112,12 @@ def require_writable(replica: Replica, log: int) -> None:
     """Refuse to write what would not count.
 
     Raises:
-        UserError: This person is not in the conversation.
+        UserError: This person is not in the conversation, or nobody knows yet who is.
     """
+    if not replica.people.has_begun(log):
+        raise UserError(
+            "the beginning of this conversation is not here yet: 'mlog sync' first, then try again."
+        )
     if not replica.people.may_write(log):
         raise UserError("you are not in this conversation any more: what you write would reach nobody.")
 

@@ -190,7 +190,11 @@ class Leader:
         """One slice of work; False if there is nothing to do before something happens."""
         for compared in self._logs.values():
             if compared.talk is not None and not compared.listens:
-                self._resume(compared, None)
+                if self._link.is_shared(compared.log):
+                    self._resume(compared, None)
+                else:
+                    # It was shared when this began, and is no more: the follower may not have it.
+                    compared.talk = None
                 return True
         if self._offer is not None:
             if next(self._offer, self) is self:
@@ -410,7 +414,7 @@ class Leader:
         chosen = set(weeks)
         count_here = sum(d.entries for d in compared.standing.digests if d.week in chosen)
         count_there = count_here + surplus
-        if min(count_here, count_there) < limits.SKETCHED_IDS_MIN:
+        if count_there < limits.SKETCHED_IDS_MIN:
             return False
         from mlog.protocol import sketch
 

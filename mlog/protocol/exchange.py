@@ -78,7 +78,7 @@ class Exchange:
         self._peer_compares_only = False
         self._settled_topics: set[Topic] | None = None
         self._owed: set[Topic] | None = None
-        self._epochs: dict[int, int] = {}
+        self._epochs: dict[int, tuple[int, int]] = {}
         self._relisted = False
         self._scopes = _scopes_of(link)
         self._asked: set[EntryId] = set()
@@ -152,9 +152,12 @@ class Exchange:
         for log in logs:
             if not link.is_shared(log) or log not in self._epochs:
                 continue
+            known, withheld = self._epochs[log]
             count = len(link.store.epochs(log))
-            if count != self._epochs[log]:
-                self._epochs[log] = count
+            if count == known and not withheld:
+                continue
+            self._epochs[log] = now = count, grants.withheld(link.replica, log, link.device)
+            if now != (known, withheld):
                 self._grant_but(settled)
 
     def _share_changed_logs(self) -> None:
@@ -306,7 +309,11 @@ class Exchange:
         self._owed = held if lacks and not granted and link.peer.own else None
 
     def _note_epochs(self) -> None:
-        self._epochs = {row.n: len(self._link.store.epochs(row.n)) for row in self._link.shared().values()}
+        link = self._link
+        logs = [row.n for row in link.shared().values() if row.secret]
+        self._epochs = {
+            n: (len(link.store.epochs(n)), grants.withheld(link.replica, n, link.device)) for n in logs
+        }
 
     def _grant_but(self, topics: Collection[bytes]) -> bool:
         link = self._link
@@ -432,7 +439,8 @@ class Exchange:
                 self._asked_again[row.n] = rounds + 1
                 self._asked.difference_update(lacking)
             ids = [id_ for id_ in lacking if id_ not in self._asked]
-            if ids and len(self._asked) < limits.ASKED_IDS_MAX:
+            # Another session may have brought what takes the log from this peer.
+            if ids and len(self._asked) < limits.ASKED_IDS_MAX and self._link.is_shared(row.n):
                 self._asked.update(ids)
                 self._ask(wire.Want(0, tag, ids=b"".join(ids)))
 

@@ -36,6 +36,7 @@ from tests.log.persons import (
     BINDING,
     copy,
     findings_in,
+    grant,
     home,
     meet,
     person_of,
@@ -191,6 +192,20 @@ def test_a_conversation_of_one_person_is_as_it_was():
     assert ann.people.membership(log) is None
     assert [m.device for m in ann.people.readers(log) or ()] == [ann.device_id]
     assert log not in ann.people.shared_with(bob.device_id)
+
+
+def test_nothing_is_written_to_a_conversation_before_its_beginning_is_here():
+    # It would begin a chain that knows of no members, and counts for nothing for ever.
+    ann, bob = acquainted(2)
+    topic = conversation(ann, bob)
+    grant(ann, bob, LATER)
+    log = log_of(bob, topic)
+    with pytest.raises(UserError, match="beginning"):
+        ruling.require_writable(bob, log)
+    bob.begin_epoch(log, LATER)
+    assert not bob.store.chains(log)
+    session(ann, bob)
+    ruling.require_writable(bob, log)
 
 
 def test_who_is_no_member_writes_nothing_that_counts():
@@ -377,6 +392,29 @@ def test_a_revoked_device_of_a_member_reads_nothing_on():
 
 
 # -- edits and erasure -----------------------------------------------------------------------
+
+
+def test_an_epoch_is_not_granted_to_whom_it_leaves_out_before_the_reason_is_here():
+    ann, phone, bob = home(0), home(1), home(2)
+    trust(ann, 0, phone, 1)
+    meet(ann, phone)
+    accept(ann, bob)
+    topic = conversation(ann, bob)
+    all_meet([ann, phone, bob])
+    belonging.revoke(ann, phone.device_id, LATER)
+    here, there = log_of(ann, topic), log_of(bob, topic)
+    # Bob is given the conversation, and not yet the log of Ann's devices.
+    rows = ann.store.arrivals(here, 0, 1000)
+    bob.receive(there, [sealed_of(ann.log(here), row) for row in rows], LATER)
+    assert len(bob.log(there).keys.epochs) == len(ann.log(here).keys.epochs)
+    assert grants.withheld(bob, there, phone.device_id) == 1
+    sealed = grants.grant_for(bob, phone.device_id, (), BINDING)
+    assert sealed is not None
+    grants.accept_grant(phone, bob.device_id, sealed, BINDING, LATER)
+    theirs = {epoch.secret for epoch in phone.log(log_of(phone, topic)).keys.epochs}
+    assert ann.log(here).keys.current.secret not in theirs
+    session(ann, bob)
+    assert not grants.grant_for(bob, phone.device_id, (), BINDING)
 
 
 def test_everybody_edits_their_own_and_an_admin_erases_anybodys():

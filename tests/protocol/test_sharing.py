@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlog import limits
-from mlog.log import ruling
+from mlog.log import belonging, ruling
 from mlog.log.bodies import Kind
 from mlog.log.contacts import Contact, write_contact
 from mlog.log.peers import PeerRow
@@ -14,7 +14,7 @@ from mlog.log.store import LogKind
 from mlog.protocol import wire
 from mlog.protocol.events import Committed
 from tests.log.conversing import conversation, has, log_of, membership_of, person, settle
-from tests.log.persons import home, meet, person_of, texts_of, trust, write
+from tests.log.persons import copy, home, meet, person_of, texts_of, trust, write
 from tests.log.support import START_MS, text
 from tests.protocol.pair import End, Pair
 
@@ -131,3 +131,18 @@ def test_a_device_that_a_contact_pairs_is_accepted_and_told_of():
     committed(pair, pair.b)
     assert [notice.detail for notice in pair.a.told("accepted")] == ["person 1 (phone)"]
     assert phone.device_id in {peer.device for peer in pair.a.store.peers()}
+
+
+def test_a_device_whose_revocation_comes_by_its_own_session_loses_that_at_once():
+    desk, laptop, phone = home(0), home(1), home(2)
+    for index, device in ((1, laptop), (2, phone)):
+        trust(desk, 0, device, index)
+        meet(desk, device)
+    meet(laptop, phone)
+    belonging.revoke(desk, laptop.device_id, START_MS + 500)
+    copy(desk, laptop, START_MS + 500)
+    pair = Pair(phone, laptop)
+    pair.connect()
+    rest(pair)
+    assert phone.people.is_revoked(laptop.device_id)
+    assert not pair.a.node._sessions

@@ -6,7 +6,7 @@ it look at stores when all is healed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -139,7 +139,7 @@ class Ledger(Observer):
             f"{machine} acknowledges {len(ids)} entries less {ack.refused}, and has {len(here)}",
         )
         machine.held.setdefault(topic, set()).update(here)
-        if ack.refused and sender.honest:
+        if ack.refused and sender.honest and link.is_shared(n):
             # Who cannot open an entry cannot check its signature either, and passes on what came with it.
             whys = {id_: why for id_ in ids if (why := self._refusals[machine.index].get(id_)) is not None}
             signatures = [id_ for id_, why in whys.items() if why.startswith("signature: ")]
@@ -452,14 +452,23 @@ def check_nothing_is_lost(ledger: Ledger, machines: Sequence[Machine], topic: To
     _require(not lost, f"{len(lost)} entries were dropped that nobody else has")
 
 
-def check_statuses(network: Network, one: Machine, other: Machine) -> None:
-    """Both call every log that they share equal, and have a receipt of the other that verifies."""
+def check_statuses(
+    one: Machine,
+    other: Machine,
+    shares: Callable[[Machine, LogRow, Machine], bool] = lambda *_: True,
+) -> None:
+    """Both call every log that they share equal, and have a receipt of the other that verifies.
+
+    Args:
+        shares: Whether a machine lets another one have a log.
+    """
     for machine, peer in ((one, other), (other, one)):
         store = machine.store
         assert store is not None
-        shared = {row.topic for row in peer.store.logs()} if peer.store is not None else set()
+        there = peer.store.logs() if peer.store is not None else []
+        shared = {row.topic for row in there if shares(peer, row, machine)}
         for row in store.logs():
-            if row.topic not in shared:
+            if row.topic not in shared or not shares(machine, row, peer):
                 continue
             status = next((s for s in store.syncs(row.n) if s.device == peer.device), None)
             found = "never compared" if status is None else f"{status.state.value}: {status.detail}"

@@ -205,18 +205,19 @@ class Machine:
 
     # -- what its person does ----------------------------------------------------------------
 
-    def found_person(self, now_ms: int) -> None:
+    def found_person(self, now_ms: int, person: str = "one person") -> None:
         """As the first start of a home does: a person log and a private log."""
         assert self.replica is not None
         identity = keys_of(self.index)
         record = bodies.Device(
-            name=self.name, person="one person", noise=identity.noise_public, hpke=identity.hpke_public
+            name=self.name, person=person, noise=identity.noise_public, hpke=identity.hpke_public
         )
         self.replica.create_log(LogKind.PERSON, [Draft(Kind.DEVICE, record, now_ms)], now_ms)
         self.replica.create_log(LogKind.PRIVATE, [], now_ms)
 
-    def introduce(self, other: Machine, now_ms: int) -> PeerRow:
-        """Trust a device as one's own: from now on it may connect, and is dialled where it is reached."""
+    def introduce(self, other: Machine, now_ms: int, *, own: bool = True) -> PeerRow:
+        """Trust a device as one's own, or as that of another person: from now on it may connect, and is
+        dialled where it is reached."""
         identity = keys_of(other.index)
         assert self.store is not None
         peer = PeerRow(
@@ -224,7 +225,7 @@ class Machine:
             name=other.name,
             noise=identity.noise_public,
             hpke=identity.hpke_public,
-            own=True,
+            own=own,
             added_ms=now_ms,
         )
         with self.store.transaction():

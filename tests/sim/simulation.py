@@ -26,7 +26,9 @@ from .faults import POINTS, Fault, Injected, InjectedBusy, Killed
 from .liars import LIES, Liar
 from .machine import DAY_MS, START_MS, Machine
 from .network import Network, SimFailure, Transport
+from .rights import Rights, check_rights
 from .schedule import PROFILES, Action, Schedule
+from .society import Society, begun
 
 __all__ = ["Paired", "Simulation", "failure_of", "paired", "run_schedule"]
 
@@ -34,6 +36,8 @@ _WORDS: Final = ("oak", "green bottles", "ja, nein", "שלום", "мир", "a" *
 _CHAT_LINES: Final = 400
 _YEARS_MS: Final = 3650 * DAY_MS
 _QUIET_MS: Final = 5 * 60_000
+_TRY_MS: Final = 10_000
+_ROUNDS_MAX: Final = 5
 _HEAL_MAX_MS: Final = 24 * 3600_000
 _NUMBERS: Final = re.compile(r"\bm\d+\b|[0-9a-f]{8,}|\d+")
 _IDLE_MS: Final = 3600_000
@@ -96,6 +100,8 @@ class Simulation:
         self.topics: list[Topic] = []
         self.mids: list[MessageId] = []
         self.liars: dict[int, Liar] = {}
+        self.society: Society | None = None
+        self.rights: Rights | None = None
         self._actions: Mapping[str, Callable[[Machine, int, int], None]] = {
             "say": lambda m, a, b: self._say(m, a, b, beside=False),
             "beside": lambda m, a, b: self._say(m, a, b, beside=True),
@@ -138,7 +144,10 @@ class Simulation:
         self.idle()
 
     def set_up(self) -> None:
-        """Devices of one person that know each other and share a conversation; newcomers come later."""
+        """Devices that know each other and share conversations; newcomers come later."""
+        if self.schedule.persons:
+            self._set_up_society()
+            return
         outsiders = {i: role for i, role in self.schedule.roles.items() if role in ("newcomer", "blind")}
         begun = paired(len(self.machines), tuple(outsiders.items()), sqlite=self._folder is not None)
         for machine, tables in zip(self.machines, begun.disks, strict=True):
@@ -152,6 +161,23 @@ class Simulation:
                 self.liars[index] = Liar(self, machine)
             if role in ("window", "headers"):
                 self._set_scope(machine, role)
+        for machine in self.machines:
+            self.boot(machine)
+
+    def _set_up_society(self) -> None:
+        roles = self.schedule.roles
+        spares = tuple(index for index, role in roles.items() if role == "spare")
+        first = begun(self.schedule.persons, spares)
+        for machine, tables in zip(self.machines, first.disks, strict=True):
+            machine.continue_from(tables)
+            self.ledger.begin(machine)
+            machine.honest = roles.get(machine.index) not in ("liar", "clone")
+            if roles.get(machine.index) == "liar":
+                self.liars[machine.index] = Liar(self, machine)
+        self.topics = list(first.topics)
+        self.society = Society(self, first)
+        self.rights = Rights(self.network, self.society, self.topics)
+        self._actions = {**self._actions, **self.society.actions}
         for machine in self.machines:
             self.boot(machine)
 
@@ -177,13 +203,22 @@ class Simulation:
 
     # -- actions: people ---------------------------------------------------------------------
 
-    def _topic(self, machine: Machine, number: int) -> Topic | None:
+    def topic(self, machine: Machine, number: int) -> Topic | None:
         """One of the logs that this machine can write to."""
         if machine.store is None:
             return None
         said = {row.topic for row in machine.store.logs() if row.kind == LogKind.CONVERSATION}
         known = [topic for topic in self.topics if topic in said]
         return known[number % len(known)] if known else None
+
+    def _may_write(self, machine: Machine, topic: Topic) -> bool:
+        """Whether a command would refuse to write there."""
+        if self.society is None:
+            return True
+        n = machine.log_n(topic)
+        assert machine.replica is not None
+        assert n is not None
+        return machine.replica.people.may_write(n)
 
     def _new_log(self, machine: Machine) -> None:
         if machine.replica is None or not machine.honest or self.role(machine) == "newcomer":
@@ -196,7 +231,7 @@ class Simulation:
             n = machine.replica.create_log(LogKind.CONVERSATION, [title], now_ms)
             self.topics.append(machine.replica.log(n).keys.topic)
 
-        self._person(machine, create)
+        self.person_acts(machine, create)
 
     def _admit(self, machine: Machine) -> None:
         """A member admits the newcomer, whose person trusts it too: as trust files do."""
@@ -211,8 +246,8 @@ class Simulation:
             assert machine.replica is not None
             belonging.admit(machine.replica, machine.introduce(newcomer, now_ms), now_ms)
 
-        self._person(newcomer, lambda: newcomer.introduce(machine, self.network.local_ms(newcomer)))
-        self._person(machine, admit)
+        self.person_acts(newcomer, lambda: newcomer.introduce(machine, self.network.local_ms(newcomer)))
+        self.person_acts(machine, admit)
 
     def _set_scope(self, machine: Machine, role: str) -> None:
         store, n = machine.store, machine.log_n(self.topics[-1])
@@ -222,7 +257,7 @@ class Simulation:
             days = _WINDOW_DAYS if role == "window" else 0
             store.set_window(n, days, fetch_bodies=role != "headers")
 
-    def _person(self, machine: Machine, act: Callable[[], object]) -> None:
+    def person_acts(self, machine: Machine, act: Callable[[], object]) -> None:
         """What a person does at a machine; its process may be killed amid it."""
         store = machine.store
         assert store is not None
@@ -251,7 +286,7 @@ class Simulation:
                 self.mids.append(row.message)
 
     def _say(self, machine: Machine, a: int, b: int, *, beside: bool) -> None:
-        topic = self._topic(machine, a)
+        topic = self.topic(machine, a)
         if topic is None:
             return
         now_ms = self.network.local_ms(machine)
@@ -261,9 +296,10 @@ class Simulation:
         ]
 
         def write() -> None:
-            machine.say(topic, drafts, now_ms, beside=beside)
+            if self._may_write(machine, topic):
+                machine.say(topic, drafts, now_ms, beside=beside)
 
-        self._person(machine, write)
+        self.person_acts(machine, write)
 
     def _draft(self, a: int, b: int) -> tuple[Kind, Body]:
         word = f"{_WORDS[b % len(_WORDS)]} {b}"
@@ -294,7 +330,7 @@ class Simulation:
                 return Kind.MESSAGE, bodies.Text(text=word)
 
     def _import(self, machine: Machine, a: int, b: int) -> None:
-        topic = self._topic(machine, a)
+        topic = self.topic(machine, a)
         if topic is None:
             return
         now_ms = self.network.local_ms(machine)
@@ -304,6 +340,8 @@ class Simulation:
             replica, n = machine.replica, machine.log_n(topic)
             assert replica is not None
             assert n is not None
+            if not self._may_write(machine, topic):
+                return
             run = replica.begin_run(n)
             source = Draft(Kind.IMPORT, bodies.Import(format="test", chat="chat"), drafts[0].time_ms)
             after = None
@@ -314,7 +352,7 @@ class Simulation:
                 )
                 after = written.after
 
-        self._person(machine, write)
+        self.person_acts(machine, write)
 
     def _window(self, machine: Machine, a: int, b: int) -> None:
         role = self.role(machine)
@@ -329,7 +367,7 @@ class Simulation:
             days, now_ms = (0, _WINDOW_DAYS, 60)[a % 3], self.network.local_ms(machine)
             window.set_window(machine.store, n, days, fetch_bodies=b % 2 == 0, now_ms=now_ms)
 
-        self._person(machine, change)
+        self.person_acts(machine, change)
 
     def _prune(self, machine: Machine, a: int, b: int) -> None:
         """As `mlog prune` does at one that keeps a window, mostly after a shorter one was chosen."""
@@ -356,14 +394,14 @@ class Simulation:
         # Where the process is killed amid it, nobody knows how much is gone.
         held = machine.held.setdefault(row.topic, set())
         held.difference_update(r.id for r in before if r.kind >= bodies.Kind.MESSAGE)
-        self._person(machine, prune)
+        self.person_acts(machine, prune)
         if ended and machine.store is store:
             row = next(row for row in store.logs() if row.n == n)
             held.update(store.find(n, [r.id for r in before]))
             checkers.check_pruned(self.ledger, machine, row, before, now_ms)
 
     def _fetch(self, machine: Machine, a: int, b: int) -> None:
-        topic = self._topic(machine, a)
+        topic = self.topic(machine, a)
         if topic is None or machine.replica is None:
             return
         n = machine.log_n(topic)
@@ -403,6 +441,8 @@ class Simulation:
     def _restore(self, machine: Machine, a: int, *, unnoticed: bool) -> None:
         if not machine.snapshots or (unnoticed and machine.honest):
             return
+        if self.rights is not None and machine.store is not None:
+            self.rights.check_secrets(machine)
         self.network.kill(machine)
         machine.restore(a, unnoticed=unnoticed)
         self.ledger.restored(machine)
@@ -430,7 +470,7 @@ class Simulation:
     def _liar_does(self, what: str, a: int, b: int) -> None:
         for liar in self.liars.values():
             if liar.machine.replica is not None:
-                self._person(liar.machine, lambda liar=liar: getattr(liar, what)(a, b))
+                self.person_acts(liar.machine, lambda liar=liar: getattr(liar, what)(a, b))
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -449,6 +489,9 @@ class Simulation:
                 network.part(first, second)
         for machine in self.machines:
             self.boot(machine)
+        if self.society is not None:
+            self._meet_of_persons(self.society)
+            return
         self._admit(self.machines[0])
         linked = {frozenset((one.index, other.index)) for one, other in self.links()}
         for connection in network.connections:
@@ -465,8 +508,48 @@ class Simulation:
                     network.meet(one, other, both=self.random.random() < 0.5)
             network.run_until_quiet(_QUIET_MS, _HEAL_MAX_MS)
 
+    def _meet_of_persons(self, society: Society) -> None:
+        """All meet all, until nobody hears of anything that lets others connect, or keeps them from it."""
+        network = self.network
+        society.pair_spare()
+        for round_ in range(_ROUNDS_MAX):
+            before = self._known_peers()
+            for one, other in self._pairs():
+                if self.liars:
+                    network.part(one, other)
+                if not network.can_reach(one, other) or not network.connections_of(one, other):
+                    network.meet(one, other, both=True)
+            network.run(_TRY_MS)
+            known = self._known_peers()
+            for one, other in self._pairs():
+                # Who is trusted no more, and does not know it, would try for ever.
+                if not {(one.index, other.index), (other.index, one.index)} <= known:
+                    network.part(one, other)
+            network.run_until_quiet(_QUIET_MS, _HEAL_MAX_MS)
+            if not round_:
+                society.say_everywhere()
+            elif self._known_peers() == before:
+                break
+        society.forget_expired()
+
+    def _pairs(self) -> list[tuple[Machine, Machine]]:
+        return [(one, other) for one in self.machines for other in self.machines[: one.index]]
+
+    def _known_peers(self) -> set[tuple[int, int]]:
+        """Which machines know which others as devices that may connect."""
+        index = {machine.device: machine.index for machine in self.machines}
+        return {
+            (machine.index, index[peer.device])
+            for machine in self.machines
+            if machine.store is not None
+            for peer in machine.store.peers()
+        }
+
     def links(self) -> list[tuple[Machine, Machine]]:
         """Who reaches whom at the end: a tree of the honest, sometimes all with all; liars reach all."""
+        if self.society is not None:
+            known = self._known_peers()
+            return [p for p in self._pairs() if {(p[0].index, p[1].index), (p[1].index, p[0].index)} <= known]
         random = Random(f"links {self.network.seed}")
         honest = self.honest
         full = [m for m in honest if self.role(m) == ""]
@@ -488,7 +571,9 @@ class Simulation:
         for machine in honest:
             checkers.check_held(machine)
             checkers.check_authentic(network, ledger, machine)
-        for topic in self.topics:
+        if self.society is not None:
+            check_rights(self)
+        for topic in self.topics if self.society is None else ():
             checkers.check_equal(network, honest, topic)
             for machine in honest:
                 checkers.check_wanted_bodies(machine, honest, topic, network.local_ms(machine))
@@ -498,7 +583,8 @@ class Simulation:
             checkers.check_stores(machine)
         for one, other in self.links():
             if one.honest and other.honest:
-                checkers.check_statuses(network, one, other)
+                shares = self.rights.may_have if self.rights is not None else lambda *_: True
+                checkers.check_statuses(one, other, shares)
         if ledger.refused:
             raise SimFailure(ledger.refused[0])
 

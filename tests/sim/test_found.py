@@ -214,6 +214,64 @@ FOUND = {
             Action("new log", 1, 185, 647, 0),
         ),
     ),
+    # A device was revoked elsewhere: its session with who heard of that by another session went on.
+    "a session with a device that was revoked elsewhere": Schedule(
+        9, "society", 6, {5: "spare"}, (Action("revoke", 0, 542, 536, 0),), (0, 0, 0, 1, 1, 1)
+    ),
+    # A log was compared with a contact who brings it, and then turned out to be one that it may not have.
+    "a log that is compared and shared no more": Schedule(
+        1006,
+        "members",
+        6,
+        {5: "spare"},
+        (
+            Action("meet", 0, 81, 286, 2000),
+            Action("begin", 1, 789, 658, 90_000),
+            Action("meet", 0, 590, 496, 0),
+            Action("meet", 3, 219, 873, 10_000),
+            Action("meet", 3, 752, 163, 30),
+            Action("meet", 5, 92, 552, 300),
+            Action("meet", 1, 814, 621, 0),
+            Action("wait", 5, 597, 444, 3),
+        ),
+        (0, 0, 0, 1, 1, 1),
+    ),
+    # Somebody wrote in a conversation whose secrets were here, and nothing else: it was never taken after.
+    "a conversation of which nothing has come yet": Schedule(
+        1002,
+        "society",
+        4,
+        {},
+        (
+            Action("meet", 3, 527, 25, 10_000),
+            Action("kill at", 2, 574, 630, 0),
+            Action("begin", 2, 614, 110, 300),
+            Action("expel", 3, 622, 577, 3),
+            Action("say", 3, 157, 251, 0),
+        ),
+        (0, 1, 2, 3),
+    ),
+    # Who had heard of an epoch, and not yet why it left a device out, granted it to that device.
+    "an epoch without a device that was revoked": Schedule(
+        2010,
+        "revocations",
+        6,
+        {5: "spare"},
+        (Action("revoke", 1, 989, 118, 90_000),),
+        (0, 0, 0, 1, 1, 0),
+    ),
+    "an epoch without a device that was revoked, and the process killed": Schedule(
+        2003,
+        "society",
+        4,
+        {3: "spare"},
+        (
+            Action("revoke", 0, 927, 991, 0),
+            Action("kill", 0, 269, 122, 300),
+            Action("say", 2, 793, 925, 2000),
+        ),
+        (0, 0, 1, 0),
+    ),
 }
 
 

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from mlog.errors import InvalidInput, StoreError
-from mlog.log import bodies, window
+from mlog.log import bodies, grants, window
 from mlog.log.bodies import Kind
 from mlog.log.crypto import hpke_suite, unwrap
+from mlog.log.cuts import Cuts
 from mlog.log.entry import Sealed
 from mlog.log.intake import Taken
-from mlog.log.replica import Draft
+from mlog.log.people import People
+from mlog.log.private_log import PrivateLog
+from mlog.log.replica import Draft, Replica
 from mlog.log.store import BodyState, EntryRow, LogKind
 from mlog.protocol import sending, wire
 from mlog.protocol.events import Close, Closed, Committed, Effect, Event
@@ -22,7 +25,7 @@ from mlog.protocol.exchange import Exchange
 from mlog.protocol.node import Node
 from mlog.protocol.session import Session
 
-from . import checkers
+from . import checkers, rights
 from .checkers import Ledger
 from .entropy import SeededEntropy, wrap
 from .faults import POINTS, Disk, Fault, Injected, Killed, SimStore
@@ -324,12 +327,12 @@ def test_replicas_that_differ_are_seen():
 
 def test_an_old_status_and_an_old_receipt_are_seen(monkeypatch: pytest.MonkeyPatch):
     world = World()
-    checkers.check_statuses(world.network, *world.machines)
+    checkers.check_statuses(world.machines[0], world.machines[1])
     _break(monkeypatch, Exchange, "_touch", lambda self, log, *, changed=True: None)
     world.say(world.machines[0])
     world.network.run(60_000)
     with pytest.raises(SimFailure, match="old receipt"):
-        checkers.check_statuses(world.network, *world.machines)
+        checkers.check_statuses(world.machines[0], world.machines[1])
 
 
 def test_a_bad_part_that_an_honest_device_passes_on_is_seen(monkeypatch: pytest.MonkeyPatch):
@@ -372,6 +375,120 @@ def test_a_text_that_is_gone_everywhere_is_seen():
         store.update([row], [], [], [])
     with pytest.raises(SimFailure, match="1 texts are known of"):
         checkers.check_nothing_is_lost(world.ledger, world.machines, world.topic)
+
+
+# -- checkers of several persons ---------------------------------------------------------------
+
+
+def society(*persons: int) -> Simulation:
+    """Several persons who know each other; the first two conversations are of those who are contacts."""
+    simulation = Simulation(Schedule(1, "members", len(persons), {}, (), persons))
+    simulation.set_up()
+    return simulation
+
+
+def test_secrets_of_a_conversation_that_was_left_are_seen(monkeypatch: pytest.MonkeyPatch):
+    simulation = society(0, 1)
+    assert simulation.rights is not None
+    _break(monkeypatch, Replica, "begin_epoch", lambda self, log, now_ms, *, fresh=False: None)
+    _break(monkeypatch, Replica, "_epoch", lambda self, state, now_ms: state.keys.current)
+    simulation.act(Action("expel", 0, 0, 0, 1_000))
+    simulation.rights.check_secrets(simulation.machines[1])
+    simulation.act(Action("say", 0, 0, 0, 1_000))
+    with pytest.raises(SimFailure, match="m1 can open what m0 wrote and kept from it"):
+        simulation.rights.check_secrets(simulation.machines[1])
+
+
+def test_secrets_of_who_is_let_in_knowingly_are_none():
+    simulation = society(0, 1)
+    assert simulation.rights is not None
+    for action in ("expel", "say", "add"):
+        simulation.act(Action(action, 0, 0, 0, 1_000))
+    assert any(secret.kept_from for of in simulation.rights.secrets.values() for secret in of.values())
+    simulation.heal()
+    simulation.rights.check_secrets(simulation.machines[1])
+    simulation.check()
+
+
+def test_entries_that_are_sent_to_whom_they_are_not_for_are_seen(monkeypatch: pytest.MonkeyPatch):
+    simulation = society(0, 1)
+    _break(monkeypatch, People, "_shared_with", lambda self, device: {r.n: True for r in self._store.logs()})
+    simulation.act(Action("expel", 0, 0, 0, 0))
+    simulation.act(Action("say", 0, 0, 0, 0))
+    with pytest.raises(SimFailure, match="to which it does not belong"):
+        simulation.act(Action("meet", 0, 0, 0, 10_000))
+
+
+def test_what_counts_from_behind_a_cut_is_seen(monkeypatch: pytest.MonkeyPatch):
+    simulation = society(0, 1)
+    first, second = simulation.machines
+    topic = simulation.topics[0]
+    simulation.act(Action("expel", 0, 0, 0, 0))
+    simulation.act(Action("say", 1, 0, 0, 0))
+    here, there = first.log_n(topic), second.log_n(topic)
+    assert here is not None
+    assert there is not None
+    assert first.replica is not None
+    assert second.replica is not None
+    assert simulation.rights is not None
+
+    def take() -> None:
+        assert first.replica is not None
+        assert second.replica is not None
+        rows = second.replica.store.arrivals(there, 0, 1_000)
+        first.replica.receive(here, second.replica.sealed_of(there, rows, bodies=True), START_MS)
+
+    rights.check_within_cuts(simulation.network, simulation.rights, first, topic)
+    _break(monkeypatch, Cuts, "quarantined", lambda self, rows: set[int]())
+    take()
+    with pytest.raises(SimFailure, match="from behind its cut"):
+        rights.check_within_cuts(simulation.network, simulation.rights, first, topic)
+
+
+def test_who_is_never_given_its_conversation_is_seen(monkeypatch: pytest.MonkeyPatch):
+    simulation = society(0, 1)
+    monkeypatch.setattr(grants, "grant_for", lambda replica, device, known, binding: None)
+    simulation.act(Action("begin", 0, 1, 0, 1_000))
+    simulation.heal()
+    with pytest.raises(SimFailure, match="were never given it"):
+        simulation.check()
+
+
+def test_members_that_differ_over_who_belongs_are_seen(monkeypatch: pytest.MonkeyPatch):
+    simulation = society(0, 1)
+    simulation.heal()
+    simulation.check()
+    second = simulation.machines[1].replica
+    assert second is not None
+    heads = People.heads
+    _break(monkeypatch, People, "heads", lambda self, log: () if self is second.people else heads(self, log))
+    with pytest.raises(SimFailure, match="differ in rulings"):
+        simulation.check()
+
+
+def test_an_entry_that_a_member_cannot_read_is_seen():
+    simulation = society(0, 1)
+    simulation.act(Action("say", 0, 0, 0, 0))
+    simulation.heal()
+    second = simulation.machines[1]
+    n = second.log_n(simulation.topics[0])
+    assert n is not None
+    assert second.store is not None
+    row = second.store.arrivals(n, 0, 1_000)[-1]
+    row.chain = 0
+    second.store.update([row], [], [], [])
+    with pytest.raises(SimFailure, match="cannot read 1 entries"):
+        rights.check_all_is_read(simulation, second, simulation.topics[0], simulation.machines)
+
+
+def test_devices_that_differ_in_what_their_person_notes_are_seen(monkeypatch: pytest.MonkeyPatch):
+    simulation = society(0, 0, 1)
+    simulation.act(Action("note", 0, 0, 0, 0))
+    simulation.heal()
+    simulation.check()
+    _break(monkeypatch, PrivateLog, "state", lambda self: object())
+    with pytest.raises(SimFailure, match="what their person notes"):
+        simulation.check()
 
 
 def test_a_livelock_is_seen(monkeypatch: pytest.MonkeyPatch):
