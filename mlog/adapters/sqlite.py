@@ -313,7 +313,6 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
         if words is not None:
             self._run("INSERT INTO search (search, rowid, words) VALUES ('delete', ?, ?)", (n, words))
         self._run("DELETE FROM bodies WHERE n = ?", (n,))
-        self._run("DELETE FROM links WHERE n = ?", (n,))
         self._run("UPDATE entries SET state = ? WHERE n = ?", (state, n))
         self._run("INSERT OR IGNORE INTO stale SELECT log, week FROM entries WHERE n = ?", (n,))
         self.set_meta("scrub", b"due")

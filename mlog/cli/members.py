@@ -91,9 +91,9 @@ def remove(console: Console, conversation: str, person: str, yes: bool) -> None:
     """
     from mlog.api import members as api
 
-    _confirm(f"Remove {safe(person)} from {safe(conversation)}?", yes=yes)
     with console.open_home() as home:
         chosen = home.conversation(conversation)
+        _confirm(f"Remove {safe(person)} from {safe(chosen.title)}?", yes=yes)
         api.remove(home, chosen.n, person)
         _list(console, home, chosen.n)
 
@@ -108,9 +108,9 @@ def leave(console: Console, conversation: str, yes: bool) -> None:
     """
     from mlog.api import members as api
 
-    _confirm(f"Leave {safe(conversation)}?", yes=yes)
     with console.open_home() as home:
         chosen = home.conversation(conversation)
+        _confirm(f"Leave {safe(chosen.title)}?", yes=yes)
         api.leave(home, chosen.n)
         _list(console, home, chosen.n)
 

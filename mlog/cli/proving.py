@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import textwrap
 from typing import TYPE_CHECKING, Final
@@ -225,11 +226,17 @@ def _advise(console: Console, found: Iterable[Standing]) -> None:
         states = {copy.state for copy in copies if copy.name == name}
         if CopyState.NEVER_MET in states:
             console.note(
-                f"{name} was never met: run 'mlog serve' there, and here 'mlog sync {name}', or "
+                f"{safe(name)} was never met: run 'mlog serve' there, and here {_sync_with(name)}, or "
                 f"'mlog sync HOST:PORT' with its address."
             )
         elif states - {CopyState.EQUAL}:
-            console.note(f"'mlog sync {name}' brings it up to date while it is reachable.")
+            console.note(f"{_sync_with(name)} brings it up to date while it is reachable.")
+
+
+def _sync_with(name: str) -> str:
+    """The command, as it can be typed: names of other people's devices have blanks and brackets."""
+    typed = shlex.quote(safe(name))
+    return f"mlog sync {typed}" if typed.startswith("'") else f"'mlog sync {typed}'"
 
 
 def _check_stale(console: Console, home: Home, found: dict[int, Standing], age_ms: int) -> None:

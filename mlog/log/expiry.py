@@ -18,7 +18,7 @@ import msgspec
 from mlog import limits
 from mlog.log import bodies
 from mlog.log.bodies import SPOKEN, Kind
-from mlog.log.store import FORGOTTEN, EntryRow, Position, Store, TimelineQuery
+from mlog.log.store import BodyState, EntryRow, Position, Store, TimelineQuery
 from mlog.log.stored import readable_body
 
 __all__ = ["EXPIRING", "Setting", "due", "may_expire", "setting_at", "settings_of"]
@@ -63,7 +63,7 @@ def may_expire(settings: Sequence[Setting], row: EntryRow) -> bool:
 
 
 def due(store: Store, log: int, now_ms: int) -> Iterator[list[EntryRow]]:
-    """The entries of a log whose time is over and whose bodies are not forgotten yet, in pages."""
+    """The entries of a log whose time is over and whose bodies have not expired yet, in pages."""
     settings = settings_of(store, log)
     ends: list[Position | None] = [setting.position for setting in settings[1:]]
     for setting, end in zip(settings, [*ends, None], strict=False):
@@ -79,6 +79,7 @@ def due(store: Store, log: int, now_ms: int) -> Iterator[list[EntryRow]]:
             hidden=True,
         )
         while rows := store.timeline(query):
-            # An edit may have gone with its message, in a page before.
-            yield [row for row in rows if row.state not in FORGOTTEN and row.mid is None]
+            # An edit may have gone with its message, in a page before. What was erased expires too: who never
+            # had it cannot tell that it was.
+            yield [row for row in rows if row.state != BodyState.EXPIRED and row.mid is None]
             query = msgspec.structs.replace(query, after=rows[-1].position)

@@ -32,6 +32,7 @@ from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.crypto import LogKeys
 from mlog.log.cuts import Cuts
 from mlog.log.entry import NO_ENTRY, Header, stated_size
+from mlog.log.expiry import EXPIRING, may_expire, settings_of
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.message_fold import CHANGING, ERASED_WITH, changes_of, fold_message, found_by, references_of
 from mlog.log.private_cache import forget_private
@@ -75,7 +76,8 @@ _ERASED_COST_BYTES: Final = 512
 """What a unit of RECEIVED_SLICE_COST reads: rows without texts, and of texts; and what it erases of these."""
 _CHUNKS: Final = frozenset({Kind.CHUNK})
 _ERASURES: Final = frozenset({Kind.ERASURE})
-LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE, Kind.PRIVATE})
+_EXPIRING: Final = frozenset(int(kind) for kind in EXPIRING)
+LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE, Kind.PRIVATE, Kind.EXPIRE})
 """Kinds whose order in the view counts: the latest holds, or one goes on from the other."""
 FIRST: Final = -1
 """Stands among the kinds that a fold met for the first entry of a chain."""
@@ -174,7 +176,8 @@ class Fold:
             # What they say was said by others, or is not said at all; they may erase each other.
             changing = [o for o in opened if o.row.n in out and o.row.kind in CHANGING]
             mids.update(mid for o in changing if o.body is not None for mid in references_of(o.body))
-            opened, first = [o for o in opened if o.row.n not in out], frozenset()
+            self._fold_chunks(state, [o for o in opened if o.row.n in out], budget)
+        opened, first = [o for o in opened if o.row.n not in out], frozenset()
         edits: dict[int, MessageId] = {}
         for o in opened:
             if isinstance(o.body, bodies.Edit):
@@ -194,6 +197,8 @@ class Fold:
         kinds = {o.row.kind for o in opened} | {place.kind for place in raised}
         if Kind.TITLE in kinds:
             self._store.set_title(state.n, latest_title(self._store, state.n))
+        if Kind.EXPIRE in kinds:
+            self._unexpire(state)
         if Kind.PRIVATE in kinds:
             changed = [o.row.position for o in opened if o.row.kind == Kind.PRIVATE]
             forget_private(
@@ -213,7 +218,11 @@ class Fold:
         named = self._store.references([row.n for row in rows if row.kind in CHANGING])
         mids.update(mid for targets in named.values() for mid in targets)
         self._fold_messages(state, mids, frozenset(), limits.STORE_ROWS_MAX)
+        erasures = {row.n for row in rows if row.kind == Kind.ERASURE}
+        self._erase_chunks(state, {mid for n in erasures for mid in named.get(n, ())}, limits.STORE_ROWS_MAX)
         kinds = {row.kind for row in rows}
+        if Kind.EXPIRE in kinds:
+            self._unexpire(state)
         if Kind.TITLE in kinds:
             self._store.set_title(state.n, latest_title(self._store, state.n))
         if Kind.PRIVATE in kinds:
@@ -359,12 +368,13 @@ class Fold:
         targets = {reference.n: reference.target for reference in references}
         rows = self._store.rows(targets, bodies=False)
         authors = self._authors(state.n, {row.chain for row in rows.values()})
-        erased = [
-            n
-            for n, group in targets.items()
-            if rows[n].state != BodyState.ERASED
-            and (None in (who := erasers.get(group, ())) or authors.get(rows[n].chain) in who)
-        ]
+        erased: list[int] = []
+        for n, group in targets.items():
+            who = erasers.get(group, ())
+            if None in who or authors.get(rows[n].chain) in who:
+                erased += [n] if rows[n].state not in FORGOTTEN else []
+            elif rows[n].state == BodyState.ERASED:
+                self._want_again(rows[n])
         self._erase(state, erased, budget)
 
     def erasers_of(self, log: int, groups: Set[MessageId]) -> dict[MessageId, set[DeviceId | None]]:
@@ -439,7 +449,7 @@ class Fold:
             for row in rows:
                 row.body = read.get(row.n)
             folded = fold_message(rows, changing, authors, out, anyones)
-            present = [row for row in (*rows, *changing) if row.state != BodyState.ERASED]
+            present = [row for row in (*rows, *changing) if row.state not in FORGOTTEN]
             erased += [row.n for row in present if row.n in folded.erased]
             kept += [row.n for row in present if row.n not in folded.erased] if pending else []
             for row in (*rows, *changing):
@@ -471,7 +481,7 @@ class Fold:
                 if budget is not None and cost >= budget:
                     left = part[at:] + left
                     break
-                if n in rows and rows[n].state != BodyState.ERASED:
+                if n in rows and rows[n].state not in FORGOTTEN:
                     self._erase_body(rows[n])
                     cost += 2 + len(rows[n].body or b"") // _ERASED_COST_BYTES
         if left:
@@ -491,13 +501,30 @@ class Fold:
         for mid, changing in changes.items():
             for change in changing:
                 own = authors.get(change.chain) == authors.get(said[mid].chain)
-                if own and change.kind in ERASED_WITH and change.state not in FORGOTTEN:
+                if own and change.kind in ERASED_WITH and change.state != BodyState.EXPIRED:
                     gone[change.n] = change
         named = self._store.references([n for n, row in gone.items() if row.kind == Kind.EDIT])
+        count = sum(row.state not in FORGOTTEN for row in gone.values())
         for row in gone.values():
             self._erase_body(row, BodyState.EXPIRED)
         self._fold_messages(state, {mid for mids in named.values() for mid in mids}, frozenset())
-        return len(gone)
+        return count
+
+    def _unexpire(self, state: LogState) -> None:
+        """Want again what expired by a setting that is not the one at its place any more: of others some may
+        have it still, and all have to hold the same."""
+        settings, after = settings_of(self._store, state.n), None
+        while True:
+            query = TimelineQuery(
+                log=state.n, limit=limits.STORE_ROWS_MAX, after=after, kinds=_EXPIRING, hidden=True
+            )
+            rows = self._store.timeline(query)
+            for row in rows:
+                if row.state == BodyState.EXPIRED and not may_expire(settings, row):
+                    self._want_again(row)
+            if len(rows) < limits.STORE_ROWS_MAX:
+                return
+            after = rows[-1].position
 
     def _erase_body(self, row: EntryRow, state: Forgotten = BodyState.ERASED) -> None:
         text = text_of(readable_body(row.kind, row.body))

@@ -328,9 +328,6 @@ class MemoryStore(PeerMemory):
         row = self._t.entries[n]
         self._drop(self._t.unfetched.get(row.log, {}), n)
         self._change(n, body=None, state=state)
-        for reference in self._t.references.get(n, ()):
-            self._drop(self._t.by_target[reference.target], n)
-        self._drop(self._t.references, n)
         if words is not None:
             self._drop(self._t.words, n)
         self._put(self._t.stale, (row.log, row.week), None)

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from mlog.log import bodies, crypto
 from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.ids import DeviceId, MessageId
-from mlog.log.store import EntryRow, Store
+from mlog.log.store import BodyState, EntryRow, Store
 from mlog.log.stored import readable_body
 
 __all__ = [
@@ -74,6 +74,7 @@ def fold_message(
             for change in changes
             if change.kind == Kind.EDIT
             and change.n not in erased
+            and change.state != BodyState.EXPIRED
             and authors.get(change.chain) == authors.get(row.chain)
         ]
         if own:

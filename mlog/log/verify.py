@@ -28,6 +28,7 @@ from mlog.log.missing import fork_detail
 from mlog.log.placing import is_next
 from mlog.log.replica import Replica
 from mlog.log.store import (
+    FORGOTTEN,
     BodyState,
     ChainRow,
     EntryRow,
@@ -382,7 +383,8 @@ def _verify_entry(
                 seen.epochs.add((body.epoch, body.commitment))
                 seen.kinds.add(body.log)
                 findings += _verify_wrap(replica, state, chain, row, body)
-    if sorted(page.references.get(row.n, [])) != sorted(targets):
+    # What was forgotten still says what it was about.
+    if row.state not in FORGOTTEN and sorted(page.references.get(row.n, [])) != sorted(targets):
         findings.append(_of(row, "index", "the references of the entry do not match its text"))
     return header, findings
 
@@ -428,7 +430,7 @@ def _verify_fold(row: EntryRow, header: Header, before: EntryRow | None, page: _
     if row.edit != folded.edits.get(row.n, 0):
         yield _of(row, "index", "the edited text is not that of the latest edit")
     forgotten = row.n in folded.erased or (row.kind == Kind.CHUNK and page.is_forgotten(row))
-    if forgotten and row.state != BodyState.ERASED:
+    if forgotten and row.state not in FORGOTTEN:
         yield _of(row, "body", "its author erased the text, and it is not recorded as erased")
     if row.state == BodyState.EXPIRED and not page.lets_expire(row):
         yield _of(row, "body", "the text is gone, and was not to expire", Reason.LOST)

@@ -24,7 +24,7 @@ Bytes, bounds and what each side may conclude: docs/protocol.md, 11, 19 and 21.
 
 This is the only module that imports the `noise` package, which is no longer maintained: what is used
 of it is held to the published vectors, or where there are none (KXpsk0) to the specification written out
-again (tests/docs/test_second_recovery.py), and none of its exceptions gets out.
+again (test_second_recovery.py), and none of its exceptions gets out.
 """
 
 from __future__ import annotations

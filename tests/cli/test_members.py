@@ -40,6 +40,16 @@ def test_contacts_are_listed_with_digits_to_compare(run: Run, bob: Path):
     assert run("--json", "contacts").records == []
 
 
+@pytest.mark.parametrize("command", [("remove", "tripp", "bob"), ("leave", "tripp")])
+def test_nobody_is_asked_about_a_conversation_that_there_is_not(
+    run: Run, bob: Path, command: tuple[str, ...]
+):
+    result = run(*command)
+    assert result.code == 1
+    assert "no conversation 'tripp'" in result.err
+    assert "--yes" not in result.err
+
+
 def test_people_are_added_and_removed(run: Run, bob: Path):
     assert [m["name"] for m in run("--json", "members", "trip").records][1:] == []
     added = run("--json", "add", "trip", "bob").records

@@ -21,7 +21,7 @@ from mlog.log.verify import Finding, verify_log
 from tests.log.support import START_MS, SeededEntropy, device_keys
 
 BINDING = bytes(range(32))
-NAMES = ("desktop", "laptop", "phone", "tablet", "attic")
+NAMES = ("desktop", "laptop", "phone", "tablet", "attic", "cabin")
 
 
 class WrappingEntropy(SeededEntropy):

@@ -29,7 +29,6 @@ from tests.log.conversing import (
     person,
     say,
     session,
-    settle,
     transfer,
 )
 from tests.log.persons import (
@@ -517,77 +516,6 @@ def test_who_floods_a_conversation_with_rulings_keeps_nobody_elses_out(monkeypat
     session(ann, bob, LATER)
     for replica in (ann, bob):
         assert members(replica, topic) == {ann.device_id: ADMIN, bob.device_id: MEMBER}
-
-
-# -- any order -------------------------------------------------------------------------------
-
-
-def _rule_at_random(chance: random.Random, replica: Replica, topic: bytes, homes: list[Replica]) -> None:
-    subject = person(replica, chance.choice(homes))
-    role = chance.choice(["admin", "member", "none"])
-    body = bodies.Member(person=subject.topic, role=role)
-    replica.rule(log_of(replica, topic), [Draft(Kind.MEMBER, body, LATER)], LATER)
-    settle(replica)
-
-
-def _orders(seed: int, count: int) -> None:
-    """Six events by persons who heard of some of the others' give one result, in any order of arrival."""
-    chance = random.Random(seed)
-    homes = _WORLDS.setdefault(0, acquainted(4))
-    topic = conversation(*homes[:3], title=f"talk {seed}")
-    all_meet(homes[:3])
-    (every,) = {r.log(log_of(r, topic)).keys.secret for r in homes[:3]}
-    before = {row.id for row in homes[0].store.arrivals(log_of(homes[0], topic), 0, 1000)}
-    for _ in range(6):
-        replica = chance.choice(homes[:3])
-        if chance.random() < 0.6:
-            _rule_at_random(chance, replica, topic, homes)
-        else:
-            say(replica, topic, f"{chance.random()}", LATER)
-        if chance.random() < 0.5:
-            copy(replica, chance.choice(homes[:3]), LATER)
-    for giver in homes[:3]:
-        copy(giver, homes[0], LATER)
-    settle(homes[0])
-    state = homes[0].log(log_of(homes[0], topic))
-    rows = homes[0].store.arrivals(state.n, 0, 1000)
-    events = [row for row in rows if row.id not in before]
-    results: set[tuple[object, ...]] = set()
-    for order in range(count):
-        late = home(4)
-        for other in homes:
-            late.add_logs([(LogKind.PERSON, other.log(person_of(other).log).keys)])
-            copy(other, late, LATER)
-        keys = LogKeys(every)
-        for epoch in state.keys.epochs[1:]:
-            keys.add_epoch(epoch)
-        (log,) = late.add_logs([(LogKind.CONVERSATION, keys)])
-        for row in (row for row in rows if row.id in before):
-            late.receive(log, [sealed_of(state, row)], LATER)
-        random.Random(order).shuffle(events)
-        for row in events:
-            late.receive(log, [sealed_of(state, row)], LATER)
-        settle(late)
-        membership = late.people.membership(log)
-        assert membership is not None
-        assert findings_in(late) == []
-        joined = tuple((j.subject, j.role) for j in membership.joined())
-        results.add((joined, tuple(texts_of(late, log)), late.store.heads(log).__str__()))
-    assert len(results) == 1, f"seed {seed}"
-
-
-_WORLDS: dict[int, list[Replica]] = {}
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_six_events_give_one_result_in_any_order(seed: int):
-    _orders(seed, 4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(200))
-def test_six_events_give_one_result_in_720_orders(seed: int):
-    _orders(seed, 720)
 
 
 # -- nothing can be moved --------------------------------------------------------------------

@@ -424,7 +424,8 @@ def _meet(replica: Replica, other: Machine, now_ms: int) -> None:
 
 def _trust(replica: Replica, other: Machine, now_ms: int) -> None:
     """Take a device as one of one's own, as it says of itself."""
-    assert other.replica is not None
+    if other.replica is None:
+        raise UserError("the other one is gone")
     keys, person = keys_of(other.index), trusting.own_person(other.replica)
     claim = Claim(
         device=other.device,
