@@ -574,7 +574,7 @@ class Replica:
         with self.transaction():
             state = self.log(log)
             before = people.standing() if state.kind == LogKind.PERSON else None
-            ends = people.ends(log)
+            ends, new_from = people.ends(log), self.store.next_chain()
             self._fold.met.clear()
             self._fold.left_out.clear()
             yield state
@@ -589,9 +589,12 @@ class Replica:
                 befriend(self, now_ms)
             elif state.kind == LogKind.CONVERSATION and Kind.MEMBER in met:
                 befriend(self, now_ms)
-            # A chain that began here may have been judged before what admits its device was known.
-            ends = {**dict.fromkeys(self._fold.left_out, -1), **ends}
-            self.recount(log, ends, people.ends(log))
+            left_out, after = self._fold.left_out, people.ends(log)
+            # A chain that began here may have been judged before what admits its device was known; and one
+            # of which later entries were here counted until its first came.
+            self.recount(log, {**dict.fromkeys(left_out, -1), **ends}, after)
+            older = {n for n in left_out if n < new_from and n not in ends}
+            self.recount(log, {}, {n: end for n, end in after.items() if n in older})
 
     def recount(self, log: int, before: Mapping[int, int], after: Mapping[int, int]) -> None:
         """Leave for later to fold anew what counts now, or counts no more.

@@ -137,7 +137,7 @@ def _give_one_result(seed: int, orders: int) -> None:
     assert len(results) == 1, f"seed {seed}"
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, 15])
 def test_six_events_give_one_result_in_any_order(seed: int):
     _give_one_result(seed, 60)
 
