@@ -565,6 +565,8 @@ class Replica:
                 befriend(self, now_ms)
             elif state.kind == LogKind.CONVERSATION and Kind.MEMBER in met:
                 befriend(self, now_ms)
+                # Who was an admin, and so whose erasures count for everybody, may be others now.
+                self.refold(log)
             # A chain that began here may have been judged before what admits its device was known.
             ends = {**dict.fromkeys(self._fold.left_out, -1), **ends}
             self.recount(log, ends, people.ends(log))
