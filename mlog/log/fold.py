@@ -238,12 +238,12 @@ class Fold:
         if any(place.kind == Kind.PRIVATE for place in moved):
             forget_private(self._store, state.keys.topic)
 
-    def refold(self, state: LogState) -> None:
-        """Work out again what changes messages, since who their authors are has changed."""
+    def refold(self, state: LogState, kinds: frozenset[int]) -> None:
+        """Work out again what entries of these kinds change, since what their authors may has changed."""
         after: Position | None = None
         while True:
             query = TimelineQuery(
-                log=state.n, limit=limits.STORE_ROWS_MAX, after=after, kinds=CHANGING, hidden=True
+                log=state.n, limit=limits.STORE_ROWS_MAX, after=after, kinds=kinds, hidden=True
             )
             rows = self._store.timeline(query)
             if not rows:
@@ -326,6 +326,7 @@ class Fold:
         edits = {n: mid for n, mid in edits.items() if n not in out}
         targets = set(edits.values())
         said = store.by_mid(state.n, targets, bodies=False)
+        unsaid = cuts.quarantined(row for of in said.values() for row in of)
         erasers = store.changers(state.n, targets, frozenset({Kind.ERASURE}))
         chains = {row.chain for of in (*said.values(), rows.values()) for row in of}
         authors = self._authors(state.n, chains.union(*erasers.values()))
@@ -345,7 +346,7 @@ class Fold:
             latest[n] = rows[n].position
             for row in said.get(mid, ()):
                 edit = chosen.get(row.n, row.edit)
-                is_own = row.kind in SPOKEN and authors.get(row.chain) == author
+                is_own = row.kind in SPOKEN and authors.get(row.chain) == author and row.n not in unsaid
                 if is_own and (not edit or latest[edit] < latest[n]):
                     chosen[row.n] = n
         for n, edit in chosen.items():

@@ -27,6 +27,7 @@ from mlog.log.fold import RULINGS, Draft, Fold, LogState, Opened, Ranks, is_reto
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
 from mlog.log.intake import Intake, Taken, extend_runs
 from mlog.log.membership import NAMES_RULINGS
+from mlog.log.message_fold import CHANGING
 from mlog.log.missing import Missing
 from mlog.log.people import People
 from mlog.log.person import Member
@@ -589,6 +590,8 @@ class Replica:
                 befriend(self, now_ms)
             elif state.kind == LogKind.CONVERSATION and Kind.MEMBER in met:
                 befriend(self, now_ms)
+                # Who was an admin, and so whose erasures count for everybody, may be others now.
+                self.refold(log, frozenset({Kind.ERASURE}))
             left_out, after = self._fold.left_out, people.ends(log)
             # A chain that began here may have been judged before what admits its device was known; and one
             # of which later entries were here counted until its first came.
@@ -621,9 +624,10 @@ class Replica:
                 count += self._fold.expire(state, rows)
         return count
 
-    def refold(self, log: int) -> None:
-        """Work out again what changes messages of a log, since who their authors are has changed."""
-        self._fold.refold(self.log(log))
+    def refold(self, log: int, kinds: frozenset[int] = CHANGING) -> None:
+        """Work out again what entries of these kinds change, since who their authors are, or what these
+        may, has changed."""
+        self._fold.refold(self.log(log), kinds)
 
     def remove(self, rows: Sequence[EntryRow]) -> None:
         """Drop entries with all that the store made from them; the caller mends what named them."""

@@ -383,8 +383,8 @@ def _verify_entry(
                 seen.epochs.add((body.epoch, body.commitment))
                 seen.kinds.add(body.log)
                 findings += _verify_wrap(replica, state, chain, row, body)
-    # What was forgotten still says what it was about.
-    if row.state not in FORGOTTEN and sorted(page.references.get(row.n, [])) != sorted(targets):
+    # What was forgotten keeps them: they say what it was about if it is wanted again.
+    if row.body is not None and sorted(page.references.get(row.n, [])) != sorted(targets):
         findings.append(_of(row, "index", "the references of the entry do not match its text"))
     return header, findings
 

@@ -85,14 +85,18 @@ class Link:
     def shared(self) -> dict[bytes, LogRow]:
         """The logs that this peer may have, by tag: one's own device all, another one what its person may."""
         rows = self.store.logs()
-        if not self.peer.own:
+        if not self._is_own():
             shared = self.replica.people.shared_with(self.device)
             rows = [row for row in rows if row.n in shared]
         return {self.tag_of(row.topic): row for row in rows}
 
     def is_shared(self, log: int) -> bool:
         """Whether this peer may have a log now."""
-        return self.peer.own or log in self.replica.people.shared_with(self.device)
+        return self._is_own() or log in self.replica.people.shared_with(self.device)
+
+    def _is_own(self) -> bool:
+        """Whether it is one's own device; one that another process has just revoked is so no more."""
+        return self.peer.own and not self.replica.people.is_revoked(self.device)
 
     def log_of(self, tag: bytes) -> int | None:
         """The log with this tag, or None."""

@@ -161,15 +161,34 @@ def test_what_expired_elsewhere_before_it_came_here_is_no_gap() -> None:
     assert _root(laptop, there) == _root(desk, log)
 
 
-def test_an_erased_text_stays_erased_and_an_expired_one_can_be_erased(desk: Replica, log: int) -> None:
+def test_an_erased_text_expires_too_and_an_expired_one_is_not_erased_any_more(
+    desk: Replica, log: int
+) -> None:
     _expire(desk, log, _DAY_MS)
     one, two = _say(desk, log, "one", _NOW + 1), _say(desk, log, "two", _NOW + 2)
     write(desk, log, Kind.ERASURE, bodies.Erasure(of=one.message.hex()), _NOW + 3)
+    assert _state(desk, one) == BodyState.ERASED
     assert desk.expire(log, _NOW + 9 * _DAY_MS) == 1
-    assert (_state(desk, one), _state(desk, two)) == (BodyState.ERASED, BodyState.EXPIRED)
+    # Who never had the first one cannot tell that it was erased: it holds as much.
+    assert (_state(desk, one), _state(desk, two)) == (BodyState.EXPIRED, BodyState.EXPIRED)
     write(desk, log, Kind.ERASURE, bodies.Erasure(of=two.message.hex()), _NOW + 4)
-    assert _state(desk, two) == BodyState.ERASED
+    assert _state(desk, two) == BodyState.EXPIRED
     assert not findings_in(desk)
+
+
+def test_what_expired_by_a_setting_that_counts_no_more_is_wanted_again(desk: Replica, log: int) -> None:
+    _expire(desk, log, _DAY_MS)
+    row = _say(desk, log, "tent", _NOW + 1)
+    assert desk.expire(log, _NOW + 9 * _DAY_MS) == 1
+    # It came late, and stands before what was said.
+    write(desk, log, Kind.EXPIRE, bodies.Expire(after_ms=0), _NOW + 2)
+    assert _state(desk, row) == BodyState.EXPIRED
+    fold = desk._fold
+    with desk.transaction():
+        [setting] = [r for r in desk.store.arrivals(log, 0, 100) if r.kind == Kind.EXPIRE][:1]
+        desk.store.set_hidden(setting.n, True)
+        fold._unexpire(desk.log(log))
+    assert _state(desk, row) == BodyState.NOT_FETCHED
 
 
 def test_a_text_that_is_gone_without_a_setting_is_damage(desk: Replica, log: int) -> None:

@@ -437,6 +437,22 @@ def test_everybody_edits_their_own_and_an_admin_erases_anybodys():
         assert findings_in(replica) == []
 
 
+def test_an_erasure_counts_that_came_before_what_makes_its_author_an_admin():
+    ann, bob, carol = acquainted(3)
+    topic = conversation(ann, bob, carol)
+    all_meet([ann, bob, carol])
+    said = say(carol, topic, "of carol")
+    all_meet([ann, bob, carol])
+    ruling.set_role(ann, log_of(ann, topic), person(ann, bob), Role.ADMIN, LATER)
+    session(ann, bob)
+    write(bob, log_of(bob, topic), Kind.ERASURE, bodies.Erasure(of=said.message.hex()), LATER)
+    here, there = log_of(bob, topic), log_of(carol, topic)
+    for row in reversed(bob.store.arrivals(here, 0, 1000)):
+        carol.receive(there, [sealed_of(bob.log(here), row)], LATER)
+        settle(carol)
+    assert carol.store.rows([said.n])[said.n].state == BodyState.ERASED
+
+
 def test_an_erasure_of_who_was_no_admin_any_more_brings_the_text_back():
     (ann, bob, carol), topic = talk(3)
     ruling.set_role(ann, log_of(ann, topic), person(ann, carol), Role.ADMIN, START_MS + 360)

@@ -668,7 +668,7 @@ def test_rank_hidden_and_edit_are_set(store: Store):
     assert store.rows([1]) == {1: row(1, rank=77)}
 
 
-def test_an_erased_body_takes_its_words_and_references_with_it(store: Store):
+def test_an_erased_body_takes_its_words_with_it_and_not_what_it_was_about(store: Store):
     put(
         store,
         row(1),
@@ -682,7 +682,7 @@ def test_an_erased_body_takes_its_words_and_references_with_it(store: Store):
     with store.transaction():
         store.erase_body(1, "secret words")
     assert store.rows([1]) == {1: row(1, body=None, state=BodyState.ERASED)}
-    assert store.references([1, 2]) == {2: [mid_of(1)]}
+    assert store.references([1, 2]) == {1: [mid_of(9)], 2: [mid_of(1)]}
     assert store.search('"secret"', None, 10) == []
     assert store.search('"words"', None, 10) == [2]
     assert store.stale_weeks(1) == [1000]

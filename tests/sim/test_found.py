@@ -272,6 +272,45 @@ FOUND = {
         ),
         (0, 0, 1, 0),
     ),
+    # A device edited what another one of its person had written behind its cut.
+    "an edit of what does not count": Schedule(
+        2029,
+        "traitors",
+        3,
+        {0: "liar", 2: "clone"},
+        (
+            Action("import", 1, 409, 682, 90000),
+            Action("meet", 0, 775, 699, 10000),
+            Action("say", 1, 672, 319, 30),
+            Action("begin", 1, 751, 781, 0),
+            Action("revoke", 1, 707, 224, 2000),
+            Action("begin", 1, 100, 602, 2000),
+            Action("say", 2, 632, 877, 300),
+            Action("say", 2, 547, 223, 0),
+            Action("say", 0, 445, 269, 2000),
+            Action("say", 1, 286, 844, 0),
+            Action("say", 0, 814, 929, 10000),
+            Action("say", 0, 891, 21, 90000),
+            Action("meet", 2, 937, 631, 90000),
+            Action("say", 1, 688, 373, 90000),
+        ),
+        (0, 0, 1),
+    ),
+    # A chunk was erased here before it was cut off, and there it came when it counted no more.
+    "a chunk that was erased, and then counted no more": Schedule(
+        2015,
+        "society",
+        5,
+        {4: "spare"},
+        (
+            Action("say", 3, 805, 955, 10_000),
+            Action("say", 0, 634, 370, 90_000),
+            Action("say", 1, 892, 226, 300),
+            Action("expel", 1, 946, 416, 0),
+            Action("revoke", 3, 750, 107, 2000),
+        ),
+        (0, 1, 2, 3, 1),
+    ),
 }
 
 
