@@ -29,6 +29,7 @@ from tests.log.conversing import (
     person,
     say,
     session,
+    settle,
     transfer,
 )
 from tests.log.persons import (

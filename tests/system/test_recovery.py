@@ -18,19 +18,18 @@ from mlog.log.people import shared_logs
 from mlog.log.phrase import Phrase, parse_phrase
 from tests.cli.terminals import Terminal
 from tests.cli.test_recovery import answer, shown_words
-from tests.system.test_serve import Services
-from tests.system.test_two_people import meet, records
+from tests.system.test_two_people import Stage, records
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pseudo terminals")
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
+def services(tmp_path: Path) -> Iterator[Stage]:
     with ExitStack() as stack:
-        yield Services(tmp_path, stack)
+        yield Stage(tmp_path, stack)
 
 
-def recover(services: Services, name: str, phrase: Phrase, port: int, code: int = 0) -> str:
+def recover(services: Stage, name: str, phrase: Phrase, port: int, code: int = 0) -> str:
     """`mlog recover` with the words from a pipe; gives what it showed."""
     options = ("--peer", f"127.0.0.1:{port}", "--name", name, "--no-discovery")
     words = " ".join(word[:4] for word in phrase.words).encode()
@@ -39,7 +38,7 @@ def recover(services: Services, name: str, phrase: Phrase, port: int, code: int 
         return terminal.shown
 
 
-def seen(services: Services, name: str) -> dict[str, list[tuple[str, str, str]]]:
+def seen(services: Stage, name: str) -> dict[str, list[tuple[str, str, str]]]:
     """What a home shows of all conversations."""
     with Home(services.home(name)) as home:
         titles = [conversation.title for conversation in home.conversations()]
@@ -68,13 +67,13 @@ def entries(home: Home) -> dict[tuple[bytes, DeviceId, Incarnation, int], EntryI
     return found
 
 
-def test_everything_comes_back_with_the_words_and_one_device(services: Services, tmp_path: Path) -> None:
+def test_everything_comes_back_with_the_words_and_one_device(services: Stage, tmp_path: Path) -> None:
     for name, person in (("desk", "ann"), ("ben", "ben")):
         with Home(services.home(name), person=person, device=name):
             pass
-    meet(services, "desk", "laptop", show="pair", join=("pair", "--join", "--name", "laptop"))
-    meet(services, "desk", "tablet", show="pair", join=("pair", "--join", "--name", "tablet"))
-    meet(services, "desk", "ben", show="invite", join=("accept",))
+    services.meet("desk", "laptop", "pair", "pair", "--join", "--name", "laptop")
+    services.meet("desk", "tablet", "pair", "pair", "--join", "--name", "tablet")
+    services.meet("desk", "ben", "invite", "accept")
     services.run("desk", "new", "Garden")
     services.run("desk", "send", "Garden", "before there was a phrase")
     with Terminal(services.home("desk"), "recovery") as terminal:
