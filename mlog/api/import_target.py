@@ -321,6 +321,12 @@ class Target:
 
     def _join(self, log: int) -> None:
         self._counts.n = log
+        if not self._replica.people.may_write(log):
+            raise UserError(
+                f"the chat {self._chat.key} goes to a conversation in which you are not any more: what you "
+                "import into it would reach nobody. Ask an admin of it to add you again ('mlog add'), or "
+                "begin another one ('mlog new TITLE') and import with '--into TITLE'."
+            )
         self._run = self._replica.begin_run(log)
 
     def _begin_chain(self) -> None:

@@ -149,7 +149,7 @@ class Notes:
             mine = merge_marks(known.read_on.get(own, {}), held)
             self._log.note({keys.read_key(self._topic(n), own): encode_marks(mine)}, now)
             further = {name: seq for name, seq in held.items() if seq > known.read.get(name, _NOTHING)}
-            if further and state.setting("read-receipts"):
+            if further and state.setting("read-receipts") and home.replica.people.may_write(n):
                 told = sorted(further.items())[: limits.READ_CHAINS_MAX]
                 chains = tuple(bodies.ReadChain(chain=name.hex(), seq=seq) for name, seq in told)
                 home.replica.write(n, [Draft(Kind.READ, bodies.Read(chains=chains), now)], now)

@@ -33,6 +33,8 @@ _MAIL: Final = re.compile(r"(?:(.*)/)?(cur|new|tmp)/[^./][^/]*", re.DOTALL)
 _FLAGS: Final = re.compile(r"[:;!]2,([A-Za-z]*)\Z")
 """Windows has no colons in names; programs put one of the others there."""
 _DELIVERED: Final = re.compile(r"(\d{9,10})\.")
+_ARCHIVE: Final = re.compile(r"(?<=.)\.(zip|tgz|tar(\.(gz|bz2|xz))?)\Z", re.IGNORECASE)
+"""A folder and an archive of it are one chat."""
 _UNWANTED: Final = {"D": "a draft", "T": "was deleted"}
 
 _LOOKED_AT_MAX: Final = 16
@@ -64,7 +66,7 @@ class MaildirImporter:
             else:
                 list_id, time_ms = headers_of(head)
                 home = homes[_folder(name)[0]]
-                chat = list_id or home.rpartition("/")[2] or tree.name
+                chat = list_id or home.rpartition("/")[2] or _ARCHIVE.sub("", tree.name)
                 mails.append((chat, time_ms or _delivered_ms(name), name))
         yield from in_order(tree, mails)
 

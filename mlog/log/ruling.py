@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["add", "leave", "remove", "require_writable", "set_role"]
 
 _WORDS: Final = {Role.ADMIN: "admin", Role.MEMBER: "member", Role.NONE: "none"}
+_AGAIN: Final = "Ask an admin of it to add you again ('mlog add'), or begin another one ('mlog new TITLE')."
 
 
 def add(
@@ -148,13 +149,15 @@ def require_writable(replica: Replica, log: int) -> None:
             "the beginning of this conversation is not here yet: 'mlog sync' first, then try again."
         )
     if not replica.people.may_write(log):
-        raise UserError("you are not in this conversation any more: what you write would reach nobody.")
+        raise UserError(
+            f"you are not in this conversation any more: what you write would reach nobody. {_AGAIN}"
+        )
 
 
 def _require_admin(replica: Replica, log: int, what: str) -> None:
     role = replica.people.role(log)
     if role == Role.NONE:
-        raise UserError("you are not in this conversation any more.")
+        raise UserError(f"you are not in this conversation any more. {_AGAIN}")
     if role != Role.ADMIN:
         admins = [j for j in _joined(replica, log) if j.role == Role.ADMIN]
         if admins:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from mlog.api.home import Home
 from mlog.api.repair import absences
 from mlog.api.why import Shown, explain
 from mlog.errors import UserError
+from mlog.formats.source import Source
 from mlog.log.store import Reason
 from tests.api.acquainted import accept, people, record_of, sync
 
@@ -209,12 +213,28 @@ def test_who_leaves_writes_no_more(tmp_path: Path):
     ann, bob = people(tmp_path, "ann", "bob")
     with Home(ann) as home:
         members.new_with(home, "trip", ["bob"])
+    say(ann, "hello")
     sync(ann, bob)
     with Home(bob) as home:
         log = home.conversation("trip").n
         members.leave(home, log)
-        with pytest.raises(UserError, match="not in this conversation"):
-            home.send(log, "hello?")
+        message = next(m for m in home.messages(log))
+        source = partial(Source, BytesIO(b"[12:00] <bob> hi\n"), "#trip.log")
+        refused: list[Callable[[], object]] = [
+            lambda: home.send(log, "hello?"),
+            lambda: home.react(message, "+"),
+            lambda: home.set_title(log, "other"),
+            lambda: home.expire_after(log, 86_400_000),
+            lambda: home.import_chat(source(), into=log),
+            lambda: home.import_chat(source(), into=log, dry_run=True),
+            lambda: members.add(home, log, ["ann"]),
+        ]
+        before = home.store.next_n()
+        for refuse in refused:
+            with pytest.raises(UserError, match=r"you are not .*'mlog add'.*'mlog new TITLE'"):
+                refuse()
+        home.notes.mark_read(log)
+        assert not home.store.arrivals(log, before - 1, 9)
     sync(ann, bob)
     with Home(ann) as home:
         assert [m.name for m in members.members(home, home.conversation("trip").n)] == ["ann"]

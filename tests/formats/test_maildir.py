@@ -34,6 +34,13 @@ def test_folders_are_one_chat_in_the_order_of_dates():
     assert answer.uid == "mailto:ann@example.org"
 
 
+@pytest.mark.parametrize("name", ["Mail.zip", "Mail.tar.gz", "Mail.tgz"])
+def test_a_folder_and_an_archive_of_it_are_one_chat(name: str):
+    [maildir] = [one for one in TREE_IMPORTERS if one.name == "maildir"]
+    tree = Memory({"cur/1577836800.a.host:2,S": mail(1, 3)}, name)
+    assert shown(list(maildir.parse(tree, maildir.claim(tree), Hints()))) == ["mail:mail", "1"]
+
+
 def test_lists_and_maildirs_beside_each_other_are_chats_of_their_own():
     listed = "List-Id: Tea <tea.example.org>\n"
     items = read(
