@@ -18,7 +18,7 @@ docs/protocol.md, 4.7, has worked examples.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
 
 import msgspec
@@ -84,34 +84,42 @@ class Court:
     """One decision, and what it means for other entries that name rulings.
 
     Rulings are known by their index in the order of the view; sets of them are the bits of an integer,
-    so that a thousand of them are compared at once.
+    so that a thousand of them are compared at once. Nothing here compares all of them with each other:
+    who may rule may make thousands, to have others work.
     """
 
     def __init__(self, founder: bytes, rulings: Iterable[Ruling]):
         self._founder = founder
         self._rulings: Sequence[Ruling] = sorted(rulings, key=lambda ruling: (ruling.rank, ruling.id))
-        self._about: dict[bytes, int] = {}
-        self._past: list[int] = []
         self._index = index = dict[EntryId, int]()
+        self._named: list[list[int]] = []
+        self._past: list[int] = []
+        self._about: dict[bytes, int] = {}
+        self._by: dict[bytes, int] = {}
+        self._giving = dict.fromkeys(Role, 0)
+        self._replaced: list[int] = []
+        """Of each ruling those about the same subject that it knew: where it stands they hold no more."""
+        self._over: list[int] = []
+        """Of each ruling what those in its past that stand have replaced."""
         self._stands = 0
         for i, ruling in enumerate(self._rulings):
-            past = 0
-            for id_ in ruling.past:
-                # What stands behind it in the view cannot be in its past.
-                if (known := index.get(id_)) is not None:
-                    past |= 1 << known | self._past[known]
+            # What stands behind it in the view cannot be in its past.
+            named = [index[id_] for id_ in ruling.past if id_ in index]
+            past = _union(1 << known | self._past[known] for known in named)
+            self._named.append(named)
             self._past.append(past)
+            self._replaced.append(past & self._about.get(ruling.subject, 0))
             index[ruling.id] = i
             self._about[ruling.subject] = self._about.get(ruling.subject, 0) | 1 << i
-        self._by: dict[bytes, int] = {}
-        for i, ruling in enumerate(self._rulings):
             self._by[ruling.author] = self._by.get(ruling.author, 0) | 1 << i
+            self._giving[ruling.role] |= 1 << i
 
     def decide(self) -> Authority:
         """Work out what stands."""
         standing = self._stands = self._settle()
+        over = _union(self._replaced[i] for i in _bits(standing))
         seniors = self._seniority(standing)
-        roles = {subject: self._role(subject, standing) for subject in seniors}
+        roles = {subject: self._role(subject, standing & ~over) for subject in seniors}
         return Authority(
             roles={subject: role for subject, role in roles.items() if role != Role.NONE},
             standing=tuple(ruling for i, ruling in enumerate(self._rulings) if standing >> i & 1),
@@ -120,11 +128,12 @@ class Court:
 
     def role_at(self, subject: bytes, known: Collection[EntryId]) -> Role:
         """The role that a subject had for who knew these rulings and their past, by what stands of them."""
-        return self._role(subject, self._reached(known) & self._stands)
+        named = [self._index[id_] for id_ in known if id_ in self._index]
+        return self._role(subject, self._reached(named) & self._stands & ~self._over_of(named, self._stands))
 
     def knew(self, known: Collection[EntryId], rulings: Iterable[Ruling]) -> list[bool]:
         """Of each of these rulings whether who knew the first ones knew it."""
-        reached = self._reached(known)
+        reached = self._reached([self._index[id_] for id_ in known if id_ in self._index])
         return [bool(reached >> self._index[ruling.id] & 1) for ruling in rulings]
 
     def heads(self) -> list[EntryId]:
@@ -137,92 +146,116 @@ class Court:
             left &= ~(1 << latest | self._past[latest])
         return found
 
-    def _reached(self, known: Collection[EntryId]) -> int:
-        reached = 0
-        for id_ in known:
-            if (i := self._index.get(id_)) is not None:
-                reached |= 1 << i | self._past[i]
-        return reached
+    def _reached(self, named: Iterable[int]) -> int:
+        return _union(1 << i | self._past[i] for i in named)
+
+    def _over_of(self, named: Iterable[int], standing: int) -> int:
+        """What is replaced for who knows these rulings, by those of them and their past that stand."""
+        return _union(self._over[i] | (self._replaced[i] if standing >> i & 1 else 0) for i in named)
 
     def _settle(self) -> int:
         """Decide disputes, the most senior author's first, until none is left; what stands then."""
-        decided: list[int] = []
-        void = 0
+        decided = void = 0
         for left in range(2 * limits.DISPUTES_MAX, -1, -1):
             standing = self._standing(decided, void)
-            fallen = [i for i in decided if not standing >> i & 1]
+            fallen = decided & ~standing
             if fallen:
                 # A later decision took the ground from it: it undoes nothing, and never comes back.
-                decided = [i for i in decided if i not in fallen]
-                void |= sum(1 << i for i in fallen)
+                decided &= ~fallen
+                void |= fallen
                 continue
-            disputed = [i for i in self._disputed(standing) if i not in decided]
+            disputed = self._disputed(standing) & ~decided
             if not disputed:
                 return standing
-            seniors = self._seniority(standing)
-            disputed.sort(key=lambda i: (seniors.get(self._rulings[i].author, len(seniors)), i))
+            if left > limits.DISPUTES_MAX:
+                seniors = self._seniority(standing)
+                first = min(
+                    _bits(disputed), key=lambda i: (seniors.get(self._rulings[i].author, len(seniors)), i)
+                )
+                disputed = 1 << first
             # Beyond the bound all that is left is decided at once: more does not happen without malice.
-            decided += disputed[:1] if left > limits.DISPUTES_MAX else disputed
-        return self._standing([], void | sum(1 << i for i in decided))
+            decided |= disputed
+        return self._standing(0, void | decided)
 
-    def _standing(self, decided: Sequence[int], void: int) -> int:
+    def _standing(self, decided: int, void: int) -> int:
         """The rulings that stand, where of those that take something only the decided ones undo others."""
+        undone = self._concurrent(
+            decided, [r.subject for r in self._rulings], self._about, lambda r: r.author
+        )
         standing = 0
+        self._over = []
         for i, ruling in enumerate(self._rulings):
-            if void >> i & 1 or not self._may(i, ruling, standing):
+            over = self._over_of(self._named[i], standing)
+            self._over.append(over)
+            if void >> i & 1 or not self._may(ruling, standing & self._past[i] & ~over):
                 continue
-            if i in decided or not self._is_undone(i, decided):
+            leaves = ruling.subject == ruling.author
+            if leaves or decided >> i & 1 or not undone >> i & 1:
                 standing |= 1 << i
         return standing
 
-    def _may(self, i: int, ruling: Ruling, standing: int) -> bool:
-        """Whether its author had the right, by what stands in its past."""
-        known = standing & self._past[i]
-        role = self._role(ruling.author, known)
+    def _may(self, ruling: Ruling, latest: int) -> bool:
+        """Whether its author had the right, by the latest rulings in its past about each subject."""
+        role = self._role(ruling.author, latest)
         if ruling.subject == ruling.author and ruling.role < role:
             return True
-        return role == Role.ADMIN or (role == Role.MEMBER and not self._has_admin(known))
+        return role == Role.ADMIN or (role == Role.MEMBER and not self._has_admin(latest))
 
-    def _has_admin(self, known: int) -> bool:
+    def _has_admin(self, latest: int) -> bool:
         """Whether anybody is admin; where none is left all members are, so that nothing is stuck."""
-        return any(self._role(subject, known) == Role.ADMIN for subject in {self._founder, *self._about})
-
-    def _is_undone(self, i: int, decided: Iterable[int]) -> bool:
-        author, leaves = self._rulings[i].author, self._rulings[i].subject == self._rulings[i].author
-        return not leaves and any(
-            self._rulings[j].subject == author and self._are_concurrent(i, j) for j in decided
+        if self._role(self._founder, latest) == Role.ADMIN:
+            return True
+        lowered = latest & ~self._giving[Role.ADMIN]
+        return any(
+            not self._about[self._rulings[i].subject] & lowered
+            for i in _bits(latest & self._giving[Role.ADMIN])
         )
 
-    def _are_concurrent(self, i: int, j: int) -> bool:
-        return i != j and not self._past[i] >> j & 1 and not self._past[j] >> i & 1
-
-    def _disputed(self, standing: int) -> list[int]:
+    def _disputed(self, standing: int) -> int:
         """Rulings that stand, and take from a subject something that it used at the same time."""
-        found: list[int] = []
-        for i, ruling in enumerate(self._rulings):
-            if not standing >> i & 1 or ruling.role == Role.ADMIN or ruling.subject == ruling.author:
+        used = self._concurrent(standing, [r.author for r in self._rulings], self._by, lambda r: r.subject)
+        found = 0
+        for i in _bits(standing & used & ~self._giving[Role.ADMIN]):
+            ruling = self._rulings[i]
+            if ruling.subject == ruling.author:
                 continue
-            if (
-                ruling.role == Role.MEMBER
-                and self._role(ruling.subject, standing & self._past[i]) != Role.ADMIN
-            ):
-                continue
-            apart = self._by.get(ruling.subject, 0) & standing & ~self._past[i]
-            if any(self._are_concurrent(i, j) for j in _bits(apart)):
-                found.append(i)
+            latest = standing & self._past[i] & ~self._over[i]
+            if ruling.role == Role.NONE or self._role(ruling.subject, latest) == Role.ADMIN:
+                found |= 1 << i
         return found
 
-    def _role(self, subject: bytes, known: int) -> Role:
-        """The role of a subject by these rulings: the lowest that the latest of them give."""
-        left = self._about.get(subject, 0) & known
-        if not left:
+    def _concurrent(
+        self,
+        chosen: int,
+        names: Sequence[bytes],
+        named: Mapping[bytes, int],
+        name: Callable[[Ruling], bytes],
+    ) -> int:
+        """The rulings to which one of the chosen is concurrent that has their name.
+
+        Args:
+            names: Of each ruling as one of the chosen.
+            named: The rulings with a name.
+            name: That of a ruling to which they may be concurrent.
+        """
+        found = 0
+        known_to_all: dict[bytes, int] = {}
+        for i in range(len(self._rulings) - 1, -1, -1) if chosen else ():
+            own = name(self._rulings[i])
+            before = named.get(own, 0) & chosen & ~self._past[i] & ((1 << i) - 1)
+            # Those behind it know it or are concurrent; what all of them know is enough to tell.
+            if before or not known_to_all.get(own, -1) >> i & 1:
+                found |= 1 << i
+            if chosen >> i & 1:
+                known_to_all[names[i]] = known_to_all.get(names[i], -1) & self._past[i]
+        return found
+
+    def _role(self, subject: bytes, latest: int) -> Role:
+        """The role of a subject: the lowest that the latest rulings about it give."""
+        own = self._about.get(subject, 0) & latest
+        if not own:
             return Role.ADMIN if subject == self._founder else Role.NONE
-        role = Role.ADMIN
-        while left:
-            latest = left.bit_length() - 1
-            role = min(role, self._rulings[latest].role)
-            left &= ~(1 << latest | self._past[latest])
-        return role
+        return next(role for role in Role if own & self._giving[role])
 
     def _seniority(self, standing: int) -> dict[bytes, int]:
         """Each subject that ever had a role, with its place in the order of joining."""
@@ -232,6 +265,14 @@ class Court:
             if ruling.role != Role.NONE:
                 joined.setdefault(ruling.subject, len(joined))
         return joined
+
+
+def _union(sets: Iterable[int]) -> int:
+    """What is in any of these sets."""
+    found = 0
+    for each in sets:
+        found |= each
+    return found
 
 
 def _bits(left: int) -> Iterable[int]:
