@@ -275,6 +275,16 @@ PAIRINGS_FOUND_MAX: Final = 16
 PAIRING_MESSAGE_SIZE_MAX_BYTES: Final = 16 * KIB
 """Longest message of a pairing: a record with all names and addresses at their longest is 8 KiB."""
 
+RECOVERY_CLOCK_MAX_MS: Final = 24 * 3600 * 1000
+"""How far the clocks of a recovering device and of a holder may be apart; so long its first message can be
+sent again by who has a copy of it."""
+
+PHRASES_TRIED_MAX: Final = 8
+"""Recovery phrases that a stranger's first message is tried with, each of which costs 0.3 ms."""
+
+RECOVERY_ENTRIES_MAX: Final = 100_000
+"""Entries of person logs that a recovering device takes into memory before it has seen whose they are."""
+
 # -- channel ---------------------------------------------------------------------------------
 
 FRAME_SIZE_MAX_BYTES: Final = 65_535
@@ -481,4 +491,4 @@ PEER_ADDRESSES_MAX: Final = 16
 """Addresses that are tried for one device."""
 
 SKETCHED_IDS_MIN: Final = 100
-"""Fewer ids than this in the segments that differ are listed: 3 KB, and no arithmetic."""
+"""Fewer ids of a follower than this, in the segments that differ, are listed: 3 KB, and no arithmetic."""

@@ -29,6 +29,7 @@ from typing import Final
 from _bench_exports import FORMATS
 from _bench_imports import bench_import_memory, bench_import_rate, import_path, parse_path
 from _bench_pairing import bench_pairing
+from _bench_people import bench_epochs, bench_members, bench_revocation
 from _bench_shared import (
     CHINESE_WORD,
     SEED,
@@ -70,6 +71,9 @@ FULL: Final = Sizes(
     differences=(1, 10, 100, 1_000, 10_000),
     live=500,
     sessions=200,
+    rulings=(100, 1_000, 10_000),
+    recipients=(10, 50),
+    revocations=10,
     import_mib=(20, 200),
     import_formats=("irc", "whatsapp", "mlog", "telegram", "sms", "mbox", "slack-zip", "attachments"),
     rate_messages=20_000,
@@ -89,6 +93,9 @@ QUICK: Final = Sizes(
     differences=(5,),
     live=5,
     sessions=3,
+    rulings=(10, 1_010),
+    recipients=(3,),
+    revocations=1,
     import_mib=(1, 2),
     import_formats=("irc", "attachments"),
     rate_messages=60,
@@ -379,6 +386,9 @@ BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Result]]]] = {
     "differences": bench_differences,
     "live": bench_live,
     "sessions": bench_sessions,
+    "members": bench_members,
+    "epochs": bench_epochs,
+    "revocation": bench_revocation,
 }
 
 

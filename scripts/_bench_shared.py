@@ -50,6 +50,9 @@ class Sizes(NamedTuple):
     differences: tuple[int, ...]
     live: int
     sessions: int
+    rulings: tuple[int, ...]
+    recipients: tuple[int, ...]
+    revocations: int
     import_mib: tuple[int, int]
     import_formats: tuple[str, ...]
     rate_messages: int

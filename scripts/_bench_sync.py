@@ -111,12 +111,12 @@ def _desk(bench: Bench, how: str, messages: int, path: Path) -> None:
             home.replica.write(log, drafts, time_ms)
 
 
-def _peer_of(home: Home, name: str) -> PeerRow:
+def peer_of(home: Home, name: str) -> PeerRow:
     keys = home.replica.device_keys
     return PeerRow(device=keys.id, name=name, noise=keys.noise_public, hpke=keys.hpke_public, own=True)
 
 
-def _join(desk: Path, laptop: Path, *, blind: bool) -> None:
+def join(desk: Path, laptop: Path, *, blind: bool) -> None:
     """Make them two devices of one person, or the second one a holder that cannot read."""
     now_ms = time.time_ns() // 1_000_000
     # The person that was founded first is the one that stays.
@@ -125,11 +125,11 @@ def _join(desk: Path, laptop: Path, *, blind: bool) -> None:
             for row in one.store.logs():
                 two.replica.add_blind_log(row.topic)
             with one.store.transaction():
-                one.store.put_peer(_peer_of(two, "laptop"))
+                one.store.put_peer(peer_of(two, "laptop"))
         else:
-            belonging.admit(one.replica, _peer_of(two, "laptop"), one.now_ms())
+            belonging.admit(one.replica, peer_of(two, "laptop"), one.now_ms())
         with two.store.transaction():
-            two.store.put_peer(_peer_of(one, "desk"))
+            two.store.put_peer(peer_of(one, "desk"))
 
 
 def cold(bench: Bench, how: str, messages: int, *, blind: bool = False) -> dict[str, Any]:
@@ -139,12 +139,12 @@ def cold(bench: Bench, how: str, messages: int, *, blind: bool = False) -> dict[
         return bench.pairs[name]
     desk, laptop = bench.folder / f"desk-{name}", bench.folder / f"laptop-{name}"
     _desk(bench, how, messages, desk)
-    _join(desk, laptop, blind=blind)
+    join(desk, laptop, blind=blind)
     with Process("home", desk) as one, Process("home", laptop) as two:
         port = one.ask("serve")["port"]
         before = one.ask("stats")
         told = two.ask("sync", target=f"127.0.0.1:{port}")
-        _require_equal(told)
+        require_equal(told)
         there, here = one.ask("stats"), two.ask("stats")
     told["desk"], told["laptop"] = desk, laptop
     told["sender_cpu_s"] = there["cpu_s"] - before["cpu_s"]
@@ -153,7 +153,7 @@ def cold(bench: Bench, how: str, messages: int, *, blind: bool = False) -> dict[
     return told
 
 
-def _require_equal(told: dict[str, Any]) -> None:
+def require_equal(told: dict[str, Any]) -> None:
     if not told["equal"]:
         sys.exit(f"sync failed: {told}")
 
@@ -213,7 +213,7 @@ def bench_same(bench: Bench) -> Iterator[Result]:
         for number in range(bench.sizes.sessions // 2):
             home.new(f"empty {number}")
     with Process("home", told["desk"]) as one, Process("home", told["laptop"]) as two:
-        _require_equal(two.ask("sync", target=f"127.0.0.1:{one.ask('serve')['port']}"))
+        require_equal(two.ask("sync", target=f"127.0.0.1:{one.ask('serve')['port']}"))
     yield from _same(f"same-{messages}-many-logs", told, knocks)
 
 
@@ -223,7 +223,7 @@ def _same(name: str, told: dict[str, Any], knocks: Sequence[float]) -> Iterator[
         first = two.ask("sync", target=target)
         again = [two.ask("sync", target="desk") for _ in range(5)]
         for round_ in (first, *again):
-            _require_equal(round_)
+            require_equal(round_)
     size, logs = again[-1]["bytes"], first["logs"]
     yield result(
         f"{name}-bytes",
@@ -274,7 +274,7 @@ def bench_differences(bench: Bench) -> Iterator[Result]:
                 _lose(laptop / _DATABASE, where, count, blind=blind)
                 with Process("home", follows) as one, Process("home", leads) as two:
                     found = two.ask("sync", target=f"127.0.0.1:{one.ask('serve')['port']}")
-                _require_equal(found)
+                require_equal(found)
                 known = found["known"]
                 size = known["bytes"] - handshake
                 yield result(
@@ -369,7 +369,7 @@ def bench_live(bench: Bench) -> Iterator[Result]:
     told = cold(bench, "imported", bench.sizes.synced[-2:][0])
     texts = list(islice(write_texts(), bench.sizes.live))
     with Process("home", told["desk"]) as one, Process("home", told["laptop"]) as two:
-        _require_equal(two.ask("sync", target=f"127.0.0.1:{one.ask('serve')['port']}"))
+        require_equal(two.ask("sync", target=f"127.0.0.1:{one.ask('serve')['port']}"))
         with Process("writer", told["desk"]) as writer:
             sent = writer.ask("send", texts=texts, gap_s=0.03)["stamps_ns"]
         came = two.ask("heard", count=len(texts))["stamps_ns"]

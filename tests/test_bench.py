@@ -17,6 +17,7 @@ _FIELDS = {"name": str, "value": float, "unit": str, "ratio": float, "reference"
 _STARTS = (
     *("import-", "append-", "verify-", "search-", "disk-", "start-", "memory-"),
     *("cold-", "pairing-", "same-", "difference-vector-", "difference-sketch-", "live-", "sessions-"),
+    *("members-", "epochs-", "revocation-"),
 )
 
 

@@ -15,14 +15,15 @@ from mlog.adapters.database import Database, member, parts, text
 from mlog.adapters.disk import disk_errors
 from mlog.log.bodies import SPOKEN
 from mlog.log.ids import DeviceId, EntryId, Incarnation
-from mlog.log.store import AuthorRow, ChainRow, Digest, ForkRow, GapRow, Reason, RunRow, Task
+from mlog.log.store import HELD, AuthorRow, ChainRow, Digest, ForkRow, GapRow, Reason, RunRow, Task
 
 __all__ = ["ChainTables"]
 
 _ID_SIZE: Final = 32
-_SEGMENT: Final = "SELECT e.id, e.state IN (0, 1, 4) FROM entries AS e WHERE e.log = ? AND e.week = ?"
+_HELD: Final = ", ".join(str(int(state)) for state in sorted(HELD))
+_SEGMENT: Final = f"SELECT e.id, e.state IN ({_HELD}) FROM entries AS e WHERE e.log = ? AND e.week = ?"
 _SEGMENT_BUT_GAPS: Final = (
-    "SELECT e.id, e.state IN (0, 1, 4) AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log "
+    f"SELECT e.id, e.state IN ({_HELD}) AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log "
     "AND m.id = e.id AND m.part = 'body') FROM entries AS e WHERE e.log = ? AND e.week = ? "
     "AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log AND m.id = e.id AND m.part = 'entry')"
 )

@@ -1,4 +1,5 @@
 """A device that waits to be paired on a LAN: says so while it waits, and is found by one that looks for it.
+And devices that are served there, for one that knows none of them.
 
 The announcement names addresses and nothing else: neither the device nor its person, and nothing that
 follows from the code, with which a recording could be searched for it. So who looks cannot tell which one
@@ -8,7 +9,7 @@ is meant where several wait, and asks its person. docs/protocol.md, 19.5.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Final
@@ -18,9 +19,9 @@ from mlog.adapters.interfaces import Interface, InterfaceKind, announceable
 from mlog.adapters.multicast import Multicast
 from mlog.errors import InvalidInput
 from mlog.log.crypto import Entropy
-from mlog.protocol.beacon import decode_waiting, encode_waiting, random_instance
+from mlog.protocol.beacon import decode_txt, decode_waiting, encode_waiting, random_instance
 
-__all__ = ["Waiting", "addresses_of", "find_waiting"]
+__all__ = ["Waiting", "addresses_of", "find_served", "find_waiting"]
 
 _ASKED_AFTER_S: Final = (0.0, 1.0, 3.0)
 """When it is asked who waits: a packet may get lost."""
@@ -71,9 +72,14 @@ class Waiting:
 
 
 class _Search:
-    """Hears who waits."""
+    """Hears who is there.
 
-    def __init__(self) -> None:
+    Args:
+        addresses_in: Reads an announcement; `InvalidInput` where it is of another kind.
+    """
+
+    def __init__(self, addresses_in: Callable[[Mapping[bytes, bytes]], tuple[str, ...]]) -> None:
+        self._addresses_in = addresses_in
         self.found: dict[str, tuple[str, ...]] = {}
         self.changed = asyncio.Event()
 
@@ -82,7 +88,7 @@ class _Search:
 
     def announced(self, instance: str, strings: Mapping[bytes, bytes]) -> None:
         with suppress(InvalidInput):
-            addresses = decode_waiting(strings)
+            addresses = self._addresses_in(strings)
             if len(self.found) < limits.PAIRINGS_FOUND_MAX:
                 self.found[instance] = addresses
                 self.changed.set()
@@ -94,10 +100,18 @@ async def find_waiting(interfaces: Sequence[Interface], timeout_s: float) -> lis
     Raises:
         OSError: The system does not allow it.
     """
+    return await _find(_Search(decode_waiting), interfaces, timeout_s)
+
+
+async def find_served(interfaces: Sequence[Interface], timeout_s: float) -> list[tuple[str, ...]]:
+    """The devices that are served on the networks of this machine, whosever they are; as `find_waiting`."""
+    return await _find(_Search(lambda strings: decode_txt(strings).addresses), interfaces, timeout_s)
+
+
+async def _find(search: _Search, interfaces: Sequence[Interface], timeout_s: float) -> list[tuple[str, ...]]:
     at = [each for each in interfaces if each.kind is InterfaceKind.LAN]
     if not at:
         return []
-    search = _Search()
     air = Multicast(search)
     questions: list[asyncio.TimerHandle] = []
     try:

@@ -87,6 +87,10 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
     def add_epoch(self, row: EpochRow) -> None:
         self._run("INSERT INTO epochs VALUES (?, ?, ?)", (row.log, row.number, row.secret))
 
+    def remove_epoch(self, row: EpochRow) -> None:
+        condition = "WHERE log = ? AND number = ? AND secret = ?"
+        self._run(f"DELETE FROM epochs {condition}", (row.log, row.number, row.secret))
+
     def devices(self) -> list[DeviceRow]:
         return [
             DeviceRow(DeviceId(id_), text(name), text(person))
@@ -374,6 +378,17 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         return self._rows(
             "WHERE e.log = ? AND e.chain IS NULL AND e.n > ? ORDER BY e.n LIMIT ?", (log, after_n, limit)
+        )
+
+    def scan_closed(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
+        return self._rows(
+            f"WHERE e.log = ? AND e.state = {BodyState.CLOSED:d} AND e.n > ? ORDER BY e.n LIMIT ?",
+            (log, after_n, limit),
+        )
+
+    def count_closed(self, log: int) -> int:
+        return self._one(
+            f"SELECT count(*) FROM entries WHERE log = ? AND state = {BodyState.CLOSED:d}", (log,)
         )
 
     def unfetched(self, log: int, limit: int, without: frozenset[int] = frozenset()) -> list[EntryId]:

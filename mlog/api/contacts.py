@@ -103,7 +103,7 @@ def contact(home: Home, topic: Topic) -> KnownContact:
         name=said.name,
         called=person.name if person is not None else "",
         since_ms=said.since_ms,
-        devices=tuple(m.name for m in person.members) if person is not None else (),
+        devices=tuple(m.name for m in person.machines) if person is not None else (),
         safety=entries.safety_digits(own, person) if own is not None and person is not None else (),
     )
 

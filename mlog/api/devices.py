@@ -38,6 +38,7 @@ class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
         confirmed: It said so itself, too.
         revoked: It belonged to the person, and is trusted no more.
         by: What the device that admitted it is called; "" for the first one.
+        phrase: It is a recovery phrase, and no machine.
     """
 
     device: DeviceId
@@ -51,6 +52,7 @@ class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
     seen_ms: int = 0
     revoked: bool = False
     by: str = ""
+    phrase: bool = False
 
 
 def devices(home: Home) -> list[KnownDevice]:
@@ -73,6 +75,7 @@ def devices(home: Home) -> list[KnownDevice]:
                 added_ms=peer.added_ms if peer is not None else 0,
                 seen_ms=peer.seen_ms if peer is not None else 0,
                 by=names.get(member.by, "") if member.by is not None else "",
+                phrase=member.phrase,
             )
         )
     found += [_trusted_only(peer) for peer in peers.values()]
@@ -86,6 +89,7 @@ def devices(home: Home) -> list[KnownDevice]:
                 member=False,
                 confirmed=member.confirmed,
                 revoked=True,
+                phrase=member.phrase,
             )
         )
     return found

@@ -32,13 +32,16 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     advice: str = ""
 
 
-def examine(home: Path, store: SqliteStore, now_ms: int, *, offline: bool = False) -> list[Check]:
+def examine(
+    home: Path, store: SqliteStore, now_ms: int, *, phrases: int = 0, offline: bool = False
+) -> list[Check]:
     """Everything that can be looked at from here, the most basic first.
 
     Args:
         home: Folder of keys and database.
         store: Its store.
         now_ms: By the clock of this machine.
+        phrases: How many recovery phrases the person has.
         offline: Send nothing: leave out the network, which is looked at only where a device is known.
     """
     checks = [
@@ -53,6 +56,7 @@ def examine(home: Path, store: SqliteStore, now_ms: int, *, offline: bool = Fals
         _wal(home),
         _clock(store, now_ms),
         _gaps(store),
+        _recovery(phrases),
     ]
     if offline:
         return checks
@@ -193,6 +197,11 @@ def _clock(store: SqliteStore, now_ms: int) -> Check:
         detail=detail,
         advice="Set the clock of this machine: it is behind what was written here before.",
     )
+
+
+def _recovery(phrases: int) -> Check:
+    detail = "made" if phrases else "none; 'mlog recovery' makes one"
+    return Check(name="recovery phrase", ok=True, detail=detail)
 
 
 def _gaps(store: SqliteStore) -> Check:

@@ -694,7 +694,9 @@ class Home:
         """
         from mlog.api.doctor import examine
 
-        return examine(self.path, self.store, self.now_ms(), offline=offline)
+        person = self.replica.people.current()
+        phrases = len(person.phrases) if person is not None else 0
+        return examine(self.path, self.store, self.now_ms(), phrases=phrases, offline=offline)
 
     def gaps(self, log: int | None = None) -> list[GapRow]:
         """What is known to be damaged or missing, as the last verification found it."""

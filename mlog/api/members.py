@@ -25,6 +25,7 @@ class KnownMember(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: The contact's name, else what the person calls itself.
         role: "admin" or "member".
+        history: It may read what was written before it came.
         here: It is this person.
         devices: Names of its devices; none until its log is here.
     """
@@ -33,6 +34,7 @@ class KnownMember(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     here: bool
     contact: bool
+    history: bool = True
     devices: tuple[str, ...] = ()
 
 
@@ -55,7 +57,8 @@ def _known(home: Home, joined: Joined) -> KnownMember:
         role=joined.role.name.lower(),
         here=joined.subject == people.subject(),
         contact=contact is not None,
-        devices=tuple(m.name for m in person.members) if person is not None else (),
+        history=joined.history,
+        devices=tuple(m.name for m in person.machines) if person is not None else (),
     )
 
 
@@ -72,15 +75,20 @@ def new_with(home: Home, title: str, names: Sequence[str]) -> Conversation:
     return conversation
 
 
-def add(home: Home, log: int, names: Sequence[str]) -> list[str]:
-    """Let contacts into a conversation, with all that was said in it; gives the names of those who are new.
+def add(home: Home, log: int, names: Sequence[str], *, history: bool = False) -> list[str]:
+    """Let contacts into a conversation; gives the names of those for whom that changed anything.
+
+    Args:
+        history: They may read what was written before, too. It can be given later, to who is in it already,
+            and never be taken back.
 
     Raises:
-        UserError: A name is not that of one contact whose log is here, or this person is no admin.
+        UserError: A name is not that of one contact whose log is here, or this person is no admin, or may
+            not read itself what was written before.
     """
     with home.replica.transaction():
         persons = [person_named(home, name) for name in names]
-        new = ruling.add(home.replica, log, persons, home.now_ms())
+        new = ruling.add(home.replica, log, persons, home.now_ms(), history=history)
     return [person.name for person in new]
 
 

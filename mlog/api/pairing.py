@@ -382,7 +382,7 @@ class _Talk:
             person=person.name,
             topic=person.topic,
             founded_ms=person.founded_ms,
-            devices=len(person.members),
+            devices=len(person.machines),
             addresses=addresses[: limits.ADDRESSES_MAX],
         )
 

@@ -34,6 +34,7 @@ class LogStatus(msgspec.Struct, frozen=True, kw_only=True):
         root: Hash over everything held: two replicas with one root hold the same.
         gaps: Known damage and absence.
         forks: Chains of which two branches are known.
+        closed: Bodies from before this person joined, which it may not read.
     """
 
     n: int
@@ -47,6 +48,7 @@ class LogStatus(msgspec.Struct, frozen=True, kw_only=True):
     root: bytes
     gaps: int
     forks: int
+    closed: int = 0
 
 
 def verify(
@@ -121,4 +123,5 @@ def _status(home: Home, state: LogState) -> LogStatus:
         root=log_root(digests),
         gaps=len(store.gaps(n)),
         forks=len(store.forks(n)),
+        closed=store.count_closed(n),
     )

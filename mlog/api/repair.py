@@ -45,7 +45,7 @@ __all__ = [
 _ROUNDS_MAX: Final = 4
 """Rounds of sync in one repair: what one brings may name what the next one asks for."""
 
-_ON_PURPOSE: Final = frozenset({Reason.OUTSIDE_WINDOW, Reason.PRUNED, Reason.ERASED})
+_ON_PURPOSE: Final = frozenset({Reason.OUTSIDE_WINDOW, Reason.PRUNED, Reason.ERASED, Reason.BEFORE_JOINING})
 _NEVER_READ: Final = frozenset({Reason.FORKED, Reason.REFUSED})
 
 _PARTS: Final = frozenset({"entry", "body", "signature"})

@@ -54,6 +54,7 @@ def message_fields(message: Message, log: LogRow) -> dict[str, Any]:
         "edited": message.edited,
         "erased": message.erased,
         "absent": message.absent,
+        "closed": message.closed,
         "damage": message.damage,
         "reactions": [
             {"emoji": reacted.emoji, "authors": list(reacted.authors)} for reacted in message.reactions

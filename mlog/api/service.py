@@ -261,13 +261,24 @@ class Service:
         keys = self.home.replica.device_keys
         self._discovery = Discovery(
             noise_seed=keys.noise_seed,
-            peers=self.home.store.peers,
+            peers=self._announced_to,
             on_seen=self.seen,
             entropy=SystemEntropy(),
             clock_ms=self.home.now_ms,
             interfaces=self.networks,
         )
         await self._discovery.start(self.port, None if host is None else [host])
+
+    def _announced_to(self) -> Sequence[PeerRow]:
+        """The devices that are known; and the recovery phrase, so that a device that knows nobody else is
+        announced for who has that."""
+        person = self.home.replica.people.current()
+        phrases = person.phrases if person is not None else ()
+        rows = [
+            PeerRow(device=one.device, name=one.name, noise=one.noise, hpke=one.hpke, own=True)
+            for one in phrases
+        ]
+        return [*self.home.store.peers(), *rows]
 
     def stop(self) -> None:
         """End `run`."""

@@ -186,7 +186,9 @@ def standings(home: Home, log: int | None = None) -> list[Standing]:
     now_ms, here, left = home.now_ms(), home.replica.device_id, left_logs(home)
     found = [standing_of(home.store, row, here, now_ms) for row in home.store.logs() if log in (None, row.n)]
     return [
-        msgspec.structs.replace(standing, copies=(), is_left=True) if standing.log in left else standing
+        msgspec.structs.replace(standing, copies=(), holdings={}, is_left=True)
+        if standing.log in left
+        else standing
         for standing in found
     ]
 

@@ -171,7 +171,7 @@ def make_trust(home: Home, addresses: Sequence[str] = ()) -> bytes:
         person=person.name,
         topic=person.topic,
         founded_ms=person.founded_ms,
-        devices=len(person.members),
+        devices=len(person.machines),
         addresses=tuple(checked_address(address) for address in addresses),
         created_ms=home.now_ms(),
     )

@@ -41,6 +41,7 @@ class Shown(StrEnum):
     """How an entry appears in the view, and by which rule."""
 
     SHOWN = "shown"
+    CLOSED = "shown without its text: it is from before you joined"
     EDITED = "shown with the text of an edit"
     ERASED = "shown as erased"
     EXPIRED = "expired: the conversation lets messages disappear"
@@ -396,6 +397,8 @@ class _Entry:
             return Shown.ERASED, self._changed_by(Kind.ERASURE)
         if row.edit:
             return Shown.EDITED, next((edit.id for edit in self._store.rows([row.edit]).values()), b"")
+        if row.state == BodyState.CLOSED:
+            return Shown.CLOSED, b""
         return Shown.SHOWN, b""
 
     def _let_expire_by(self) -> bytes:

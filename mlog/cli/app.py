@@ -67,6 +67,8 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "Your devices": {
         "pair": "pairing",
+        "recovery": "recovery",
+        "recover": "recovery",
         "sync": "serving",
         "serve": "serving",
         "service": "serving",

@@ -83,6 +83,7 @@ def list_devices(console: Console, home: Home) -> None:
                     "member": device.member,
                     "confirmed": device.confirmed,
                     "revoked": device.revoked,
+                    "phrase": device.phrase,
                     "by": device.by or None,
                     "addresses": list(device.addresses),
                     "added": iso_or_none(device.added_ms),
@@ -124,6 +125,8 @@ def _print(console: Console, device: KnownDevice, equal: int, shared: int, now_m
 def _state(device: KnownDevice) -> str:
     if device.revoked:
         return "revoked: trusted no more"
+    if device.phrase:
+        return "words on paper, with which everything can be recovered"
     if device.here:
         return "this device"
     if not device.member:

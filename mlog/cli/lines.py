@@ -136,6 +136,7 @@ class Lines:
             "edited": message.edited,
             "erased": message.erased,
             "absent": message.absent,
+            "closed": message.closed,
             "damage": message.damage,
             "reactions": [
                 {"emoji": reacted.emoji, "authors": list(reacted.authors)} for reacted in message.reactions
@@ -191,6 +192,8 @@ class Lines:
             return self._console.bad(f"[damaged: {message.damage}]")
         if message.erased:
             return self._console.dim("[erased]")
+        if message.closed:
+            return self._console.dim("[from before you joined]")
         if message.absent:
             return self._console.dim("[not here yet]")
         return safe_block(message.text, indent)

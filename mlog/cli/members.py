@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from mlog.cli.output import Console
 
 __all__ = ["add", "leave", "members", "remove"]
+
+
+_READS: Final = {
+    True: "they can read all that was ever said in it.",
+    False: (
+        "they can read what is said from now on, and nothing that was said before. 'mlog add CONVERSATION "
+        "PERSON --history' lets them read that, too."
+    ),
+}
 
 
 @verb(
@@ -42,19 +51,31 @@ def members(console: Console, conversation: str, person: str | None, role: str |
         _list(console, home, chosen.n)
 
 
-@verb("add", "mlog add trip carol dave")
+@verb(
+    "add",
+    """mlog add trip carol dave
+    mlog add trip carol --history""",
+)
 @click.argument("conversation", type=CONVERSATION)
 @click.argument("persons", type=TEXT, nargs=-1, required=True, metavar="PERSON...")
-def add(console: Console, conversation: str, persons: tuple[str, ...]) -> None:
-    """Let contacts into a conversation, with all that was said in it.
+@click.option(
+    "--history/--no-history",
+    default=False,
+    help="Whether they may also read what was said before. Not, if you do not say so.",
+)
+def add(console: Console, conversation: str, persons: tuple[str, ...], history: bool) -> None:
+    """Let contacts into a conversation.
 
-    They have it as soon as one of their devices meets one of a member.
+    They have it as soon as one of their devices meets one of a member. They read what is said from then on,
+    and with --history all that was said before. That can be granted later, to who is in it already, by the
+    same command; it cannot be taken back. Without it they still see who wrote when and how much, and titles.
     """
     from mlog.api import members as api
 
     with console.open_home() as home:
         chosen = home.conversation(conversation)
-        api.add(home, chosen.n, persons)
+        api.add(home, chosen.n, persons, history=history)
+        console.note(_READS[history])
         _list(console, home, chosen.n)
 
 
@@ -70,9 +91,9 @@ def remove(console: Console, conversation: str, person: str, yes: bool) -> None:
     """
     from mlog.api import members as api
 
-    _confirm(f"Remove {safe(person)} from {safe(conversation)}?", yes=yes)
     with console.open_home() as home:
         chosen = home.conversation(conversation)
+        _confirm(f"Remove {safe(person)} from {safe(chosen.title)}?", yes=yes)
         api.remove(home, chosen.n, person)
         _list(console, home, chosen.n)
 
@@ -87,9 +108,9 @@ def leave(console: Console, conversation: str, yes: bool) -> None:
     """
     from mlog.api import members as api
 
-    _confirm(f"Leave {safe(conversation)}?", yes=yes)
     with console.open_home() as home:
         chosen = home.conversation(conversation)
+        _confirm(f"Leave {safe(chosen.title)}?", yes=yes)
         api.leave(home, chosen.n)
         _list(console, home, chosen.n)
 
@@ -115,10 +136,12 @@ def _list(console: Console, home: Home, log: int) -> None:
                 "role": member.role,
                 "here": member.here,
                 "contact": member.contact,
+                "history": member.history,
                 "devices": list(member.devices),
             }
             console.record("member", {**place, **fields})
             continue
         you = "  you" if member.here else ""
+        you += "" if member.history else "  not what was said before joining"
         devices = f"  on {safe(', '.join(member.devices))}" if member.devices else "  not met yet"
         console.line(f"{console.bold(safe(member.name))}  {member.role}{you}{devices}")

@@ -12,7 +12,7 @@ a field that goes away or changes its meaning makes a new version.
     setting       name on
     expiry        topic conversation after_s
     message       id message_id topic conversation kind author claimed device time text reply_to
-                  edited erased absent damage reactions attachments
+                  edited erased absent closed damage reactions attachments
     entry         id topic conversation kind author device incarnation seq prev parents time week
                   imported signed head state outer_size body_size body damage
     source        id format name file_hash position
@@ -41,7 +41,7 @@ a field that goes away or changes its meaning makes a new version.
     why           topic conversation id message_id here kind author claimed device incarnation seq time
                   week arrival authentic vouched_by damage rank pushed_by parents absent_parents shown by
                   reason forked holders seen missing explanation
-    status        topic conversation kind entries bodies messages chains heads root gaps proven
+    status        topic conversation kind entries bodies messages chains heads root gaps closed proven
     copy          topic conversation device name state here_lacks there_lacks exact weeks
                   first_missing detail bodies keeps_from seen compared proven expires
     calendar      topic conversation device name here weeks
@@ -53,9 +53,10 @@ a field that goes away or changes its meaning makes a new version.
     trust_file    file
     trusted       device name person outcome addresses
     contact       person name called devices safety since
-    member        topic conversation name role here contact devices
-    device        device name here peer member confirmed revoked by addresses added seen in_sync
-                  conversations
+    member        topic conversation name role here contact history devices
+    device        device name here peer member confirmed revoked phrase by addresses added seen
+                  in_sync conversations
+    recovery      device name replaced
     renamed       device name before
     revoked       device name
     forgotten     device name
@@ -106,6 +107,9 @@ its person at the next sync) or "known"; of a `device`, `member` says that the p
 While devices are paired, `pair_offer` has the secrets that are shown, `pair_shown` who is at the other end
 (`asks`: the person here is asked), and `remaining` and `done` count entries of both directions. Of what was
 `paired` the `outcome` is as of `trusted`.
+
+A `device` that is a `phrase` is a recovery phrase; of a new one `recovery` says whether it `replaced` one.
+A machine that is recovered is `paired` too, with outcome "joins".
 
 A `window`'s `days` are null for everything; `unproven` are the Mondays of weeks that stayed for want of a
 proof.

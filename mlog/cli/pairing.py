@@ -16,19 +16,18 @@ from mlog import config, limits
 from mlog.cli.options import TEXT, verb
 from mlog.cli.qr import qr_lines
 from mlog.cli.terminal import safe
-from mlog.errors import InvalidInput, UserError
+from mlog.cli.words import Words, can_ask, piped_words, typed_words
+from mlog.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from click.shell_completion import CompletionItem
 
     from mlog.api.pairing_steps import Complete, Offered, Paired, Progress, Shown, Step
     from mlog.cli.output import Console
     from mlog.cli.output import Progress as Bar
     from mlog.protocol.codes import LinkType
 
-__all__ = ["accept", "invite", "pair"]
+__all__ = ["Screen", "accept", "device_name", "invite", "pair"]
 
 _SHOWN_ADDRESSES_MAX: Final = 3
 
@@ -40,28 +39,6 @@ _IN_HISTORY: Final = (
     "the code stands in the history of your shell now. It is good for one try only; without it on the line "
     "you are asked for it."
 )
-
-
-class _Code(click.ParamType[str]):
-    """Words of a code; the shell can complete them."""
-
-    name = "code"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return TEXT.convert(value, param, ctx)
-
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002 (click's signature)
-        param: click.Parameter,  # noqa: ARG002
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        """Words that begin like this."""
-        from click.shell_completion import CompletionItem
-
-        from mlog.protocol.codes import completions
-
-        return [CompletionItem(word) for word in completions(incomplete)] if incomplete else []
 
 
 def _connecting(function: Callable[..., object]) -> Callable[..., object]:
@@ -99,7 +76,7 @@ def _connecting(function: Callable[..., object]) -> Callable[..., object]:
     mlog pair --join --peer 192.168.1.5:7367
     mlog pair --join < code.txt""",
 )
-@click.argument("code", type=_Code(), nargs=-1, metavar="[CODE|LINK]")
+@click.argument("code", type=Words(), nargs=-1, metavar="[CODE|LINK]")
 @click.option("--join", is_flag=True, help="Ask for the code, or the link, that the other device shows.")
 @_connecting
 def pair(console: Console, code: tuple[str, ...], join: bool, **options: Any) -> None:
@@ -141,7 +118,7 @@ def invite(console: Console, **options: Any) -> None:
     mlog accept --peer desk.example:7367
     mlog accept < link.txt""",
 )
-@click.argument("code", type=_Code(), nargs=-1, metavar="[CODE|LINK]")
+@click.argument("code", type=Words(), nargs=-1, metavar="[CODE|LINK]")
 @_connecting
 def accept(console: Console, code: tuple[str, ...], **options: Any) -> None:
     """Accept the invitation of another person.
@@ -170,23 +147,19 @@ def _run(
     from mlog.api.pairing_steps import Wish
 
     secret = _secret(console, code, type_) if joins else ""
-    if not joins and not _can_ask():
+    if not joins and not can_ask():
         raise UserError("pairing asks you who is at the other end: run it in a terminal.")
     is_new = not (console.chosen_home() / config.DATABASE_NAME).exists()
     if name is not None and not is_new:
         raise UserError("this device has a name already; 'mlog devices rename' gives it another one.")
     console.interrupted = _NOTHING
-    with console.open_home(device=_device_name(name) if is_new else None) as home:
+    with console.open_home(device=device_name(name) if is_new else None) as home:
         wish = Wish(type=type_, secret=secret, peer=peer or "", addresses=addresses)
         with Screen(console, type_, joins=joins) as screen:
             pairing.pair(home, wish, screen.told, host=host, port=port, discovery=not no_discovery)
 
 
 # -- what is typed ---------------------------------------------------------------------------
-
-
-def _can_ask() -> bool:
-    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
 
 def _secret(console: Console, code: tuple[str, ...], expected: LinkType) -> str:
@@ -199,12 +172,12 @@ def _secret(console: Console, code: tuple[str, ...], expected: LinkType) -> str:
         read_secret(text, expected, _now_ms())
         console.note(_IN_HISTORY)
         return text
-    if not _can_ask():
-        text = _piped()
+    if not can_ask():
+        text = piped_words("code")
         read_secret(text, expected, _now_ms())
         return text
     while True:
-        text = _typed(console)
+        text = typed_words(console, "Code or link that the other device shows: ")
         try:
             read_secret(text, expected, _now_ms())
         except UserError as error:
@@ -226,50 +199,12 @@ def _hide(code: tuple[str, ...]) -> None:
             setproctitle("mlog pair")
 
 
-def _piped() -> str:
-    stream = sys.stdin
-    data = b"" if stream is None else stream.buffer.read(limits.PAIRING_TEXT_SIZE_MAX_BYTES + 1)
-    try:
-        text = data.decode().strip()
-    except UnicodeDecodeError:
-        raise InvalidInput("the code is no text", source="standard input") from None
-    if not text:
-        raise UserError("a code is needed, and nobody is here to type it. Give it on standard input.")
-    return text
-
-
-def _typed(console: Console) -> str:
-    """One line from the terminal; Tab completes the words, and no history keeps it."""
-    prompt = "Code or link that the other device shows: "
-    if not console.is_terminal:
-        console.note(prompt)
-        return sys.stdin.readline(limits.PAIRING_TEXT_SIZE_MAX_BYTES + 1).strip()
-    try:
-        import readline
-    except ImportError:
-        return input(prompt).strip()
-    from mlog.protocol.codes import completions
-
-    before = readline.get_completer()
-    readline.set_auto_history(False)
-    readline.set_completer_delims(" -")
-    readline.set_completer(lambda start, n: dict(enumerate(f"{w} " for w in completions(start))).get(n))
-    # The editor of macOS has a language of its own.
-    readline.parse_and_bind(
-        "bind ^I rl_complete" if "libedit" in (readline.__doc__ or "") else "tab: complete"
-    )
-    try:
-        return input(prompt).strip()
-    finally:
-        readline.set_completer(before)
-
-
-def _device_name(name: str | None) -> str:
+def device_name(name: str | None) -> str:
     """What a new device is called: as it was given, or asked for where somebody is there."""
     import platform
 
     usual = platform.node() or "desktop"
-    if name is None and _can_ask():
+    if name is None and can_ask():
         name = click.prompt("Name of this device", default=usual, err=True)
     name = (name or usual).strip()
     if not name or len(name.encode(errors="replace")) > limits.NAME_SIZE_MAX_BYTES:
@@ -382,7 +317,7 @@ class Screen:
             console.line(f"Words {console.bold(' '.join(step.words))}")
         if not step.asks:
             self._stage("waiting for the other device: see that it shows these four words, and say yes there")
-        elif not _can_ask():
+        elif not can_ask():
             console.note("this device asks too, and nobody is here to answer: run it in a terminal.")
             answer(False)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import textwrap
 from typing import TYPE_CHECKING, Final
@@ -71,9 +72,11 @@ def status(console: Console, conversation: str | None, calendar: bool, fail_if_s
         if not console.json:
             from mlog.api.keys import key_protection
             from mlog.cli.keys import protection_line
+            from mlog.cli.recovery import phrase_line
 
             _advise(console, found.values())
             console.note(protection_line(key_protection(home.path)))
+            console.note(phrase_line(home))
         _twins(console, home)
         if fail_if_stale is not None:
             _check_stale(console, home, found, fail_if_stale)
@@ -100,7 +103,7 @@ def _status_records(
 ) -> None:
     from mlog.cli.calendar import calendar_weeks, week_start
 
-    names = ("entries", "bodies", "messages", "chains", "heads", "gaps")
+    names = ("entries", "bodies", "messages", "chains", "heads", "gaps", "closed")
     counts = {name: getattr(log, name) for name in names}
     place = lines.place(log.n)
     proven = iso_or_none(standing.proven_ms)
@@ -148,6 +151,8 @@ def _status_lines(
         console.line(line)
     gaps = console.bad(f"{log.gaps:,} gaps") if log.gaps else "no gap known"
     console.line(f"  root {log.root.hex()[:32]}, {gaps}")
+    if log.closed:
+        console.line(console.dim(f"  {log.closed:,} entries from before you joined, closed to you"))
     for copy in standing.copies:
         for line in _copy_lines(console, copy, now_ms, columns):
             console.line(line)
@@ -221,11 +226,17 @@ def _advise(console: Console, found: Iterable[Standing]) -> None:
         states = {copy.state for copy in copies if copy.name == name}
         if CopyState.NEVER_MET in states:
             console.note(
-                f"{name} was never met: run 'mlog serve' there, and here 'mlog sync {name}', or "
+                f"{safe(name)} was never met: run 'mlog serve' there, and here {_sync_with(name)}, or "
                 f"'mlog sync HOST:PORT' with its address."
             )
         elif states - {CopyState.EQUAL}:
-            console.note(f"'mlog sync {name}' brings it up to date while it is reachable.")
+            console.note(f"{_sync_with(name)} brings it up to date while it is reachable.")
+
+
+def _sync_with(name: str) -> str:
+    """The command, as it can be typed: names of other people's devices have blanks and brackets."""
+    typed = shlex.quote(safe(name))
+    return f"mlog sync {typed}" if typed.startswith("'") else f"'mlog sync {typed}'"
 
 
 def _check_stale(console: Console, home: Home, found: dict[int, Standing], age_ms: int) -> None:
@@ -481,6 +492,11 @@ def _shown(found: Explanation) -> Iterable[str]:
     match found.shown:
         case Shown.SHOWN:
             yield "It is shown as it was written."
+        case Shown.CLOSED:
+            yield (
+                "It is from before you joined, or its author had not heard of that yet: its text is closed "
+                "to you. An admin who can read it can let you ('mlog add CONVERSATION YOU --history')."
+            )
         case Shown.EDITED:
             yield f"It is shown with the text of the edit{by}, the latest one by its own author."
         case Shown.ERASED:

@@ -15,7 +15,7 @@ from mlog import limits
 from mlog.errors import BadSignature, InvalidInput
 from mlog.log import bodies, entry
 from mlog.log.bodies import Kind
-from mlog.log.entry import NO_ENTRY
+from mlog.log.entry import NO_ENTRY, Unsealed
 from mlog.log.fold import LogState, Opened, Ranks, is_retold, parents_of, references_in, words_in
 from mlog.log.ids import EntryId
 from mlog.log.placing import Arrival, ChainKey, Chains, is_next
@@ -134,6 +134,23 @@ class Batch:
         self._finish(placed)
         self._close_gaps({a.id: a for a in placing})
 
+    def open_closed(self, rows: Iterable[EntryRow]) -> None:
+        """Open bodies of entries that are read, whose epoch's secret came after its outline."""
+        assert self._state is not None
+        opened: list[Arrival] = []
+        for row in rows:
+            try:
+                found = entry.unseal(self._state.keys, row.outer, row.body)
+            except InvalidInput:
+                continue
+            if found.id != row.id or found.header is None or found.held is None or found.closed:
+                continue
+            a = _arrival_of(row, found)
+            row.state = BodyState.SEALED if a.body is None else BodyState.OPENED
+            row.body = found.held if a.body is None else a.body
+            opened.append(a)
+        self._finish(list(self._completed(opened)))
+
     def _of_row(self, row: EntryRow) -> Arrival | None:
         """A stored entry that was not read, opened; None if it still cannot be, or is damaged."""
         assert self._state is not None
@@ -146,20 +163,8 @@ class Batch:
         held, body = found.held, found.body
         if row.body is not None and row.state == BodyState.OPENED and found.epoch is not None:
             # Version 1 of the database kept branches of forks opened.
-            held, body = entry.seal_body(found.epoch, row.outer, row.body), row.body
-        return Arrival(
-            row.id,
-            row.outer,
-            row.week,
-            found.header,
-            found.epoch,
-            "",
-            held,
-            body,
-            row.signature,
-            row,
-            lay=True,
-        )
+            held, body = entry.seal_body(found.epoch, row.outer, row.body, found.header.kind), row.body
+        return _arrival_of(row, msgspec.structs.replace(found, held=held, body=body))
 
     def _look_up(self, arrivals: Iterable[Arrival], ids: Collection[EntryId]) -> None:
         """Find the places of these ids, and of all that is named."""
@@ -187,6 +192,7 @@ class Batch:
             if stored is not None:
                 a.lay = a.signature != stored.signature
                 a.held, a.body, a.signature = stored.held, stored.body, stored.signature
+                a.closed = stored.closed
         if row == before:
             return False
         if row.chain or a.header is None:
@@ -201,11 +207,13 @@ class Batch:
             return
         if row.chain and a.body is not None:
             body, state = a.body, BodyState.OPENED
+        elif row.chain and a.closed:
+            body, state = a.held, BodyState.CLOSED
         else:
             body, state = a.held, BodyState.SEALED
         if (row.body, row.state) != (body, state):
             # Words and references of a damaged text are indexed already.
-            a.late = row.chain != 0 and row.state != BodyState.OPENED
+            a.late = row.chain != 0 and row.state != BodyState.OPENED and not a.closed
             row.body, row.state = body, state
 
     def _compare_signature(self, a: Arrival, row: EntryRow) -> None:
@@ -360,7 +368,7 @@ class Batch:
                 forked.add((h.device, h.incarnation))
             children = list(named_by.get(a.id, ()))
             if h.seq < chain.row.seq:
-                children += store.places_at([(chain.row.n, h.seq + 1)]).values()
+                children += self._chains.after(chain.row.n, h.seq)
             self._chains.extend(chain, a)
             row = EntryRow(
                 n=n if a.row is None else a.row.n,
@@ -513,6 +521,24 @@ class Batch:
                 self._add_gap(a.id, "signature", Reason.NOT_FETCHED, row, detail)
 
 
+def _arrival_of(row: EntryRow, found: Unsealed) -> Arrival:
+    """A stored entry as it was found."""
+    return Arrival(
+        row.id,
+        row.outer,
+        row.week,
+        found.header,
+        found.epoch,
+        "",
+        found.held,
+        found.body,
+        row.signature,
+        row,
+        lay=True,
+        closed=found.closed,
+    )
+
+
 def _in_order(placing: Sequence[Arrival], by_id: Mapping[EntryId, Arrival]) -> Sequence[Arrival]:
     """Entries after all that they name among them."""
     ordered: list[Arrival] = []
@@ -539,4 +565,8 @@ def _in_order(placing: Sequence[Arrival], by_id: Mapping[EntryId, Arrival]) -> S
 def _state_of(a: Arrival, *, placed: bool) -> BodyState:
     if a.held is None:
         return BodyState.NOT_FETCHED
-    return BodyState.OPENED if placed and a.body is not None else BodyState.SEALED
+    if not placed:
+        return BodyState.SEALED
+    if a.closed:
+        return BodyState.CLOSED
+    return BodyState.OPENED if a.body is not None else BodyState.SEALED

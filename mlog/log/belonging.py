@@ -34,10 +34,13 @@ REVOKED_DEVICE: Final = (
 )
 
 
-def admit(replica: Replica, peer: PeerRow, now_ms: int) -> None:
+def admit(replica: Replica, peer: PeerRow, now_ms: int, *, phrase: bool = False) -> None:
     """Let a device be one of this person's; every log gets an epoch that it can read.
 
     Does nothing where it is one already.
+
+    Args:
+        phrase: It is a recovery phrase: nobody connects to it.
 
     Raises:
         LimitExceeded: The person has KEY_RECIPIENTS_MAX devices.
@@ -51,7 +54,9 @@ def admit(replica: Replica, peer: PeerRow, now_ms: int) -> None:
             raise LimitExceeded(f"a person has at most {limits.KEY_RECIPIENTS_MAX} devices.")
         if replica.people.is_revoked(peer.device):
             raise UserError(REVOKED_DEVICE)
-        body = bodies.Admit(device=peer.device, name=peer.name, noise=peer.noise, hpke=peer.hpke)
+        body = bodies.Admit(
+            device=peer.device, name=peer.name, noise=peer.noise, hpke=peer.hpke, phrase=phrase
+        )
         replica.write(person.log, [Draft(Kind.ADMIT, body, now_ms)], now_ms)
         follow(replica, before, now_ms)
         _begin_epochs(replica, now_ms)
@@ -153,7 +158,7 @@ def befriend(replica: Replica, now_ms: int) -> None:
     devices: dict[DeviceId, tuple[Member, str]] = {}
     for subject, person in people.acquaintances().items():
         contact = people.contact_of(subject)
-        for member in person.members:
+        for member in person.machines:
             if member.confirmed and not people.is_own(member.device):
                 devices[member.device] = member, contact.name if contact is not None else person.name
     known = {peer.device: peer for peer in store.peers()}
@@ -231,7 +236,13 @@ def _join(replica: Replica, now_ms: int) -> bool:
         room = limits.KEY_RECIPIENTS_MAX - len(person.members)
         others = [m for m in own.members if person.member(m.device) is None] if own is not None else []
         for member in others[:room]:
-            body = bodies.Admit(device=member.device, name=member.name, noise=member.noise, hpke=member.hpke)
+            body = bodies.Admit(
+                device=member.device,
+                name=member.name,
+                noise=member.noise,
+                hpke=member.hpke,
+                phrase=member.phrase,
+            )
             replica.write(person.log, [Draft(Kind.ADMIT, body, now_ms)], now_ms)
             people.forget()
         return True
@@ -251,6 +262,8 @@ def _make_peer(store: Store, people: People, peer: PeerRow | None, device: Devic
     person = people.current()
     member = person.member(device) if person is not None else None
     assert member is not None
+    if member.phrase:
+        return
     store.put_peer(
         PeerRow(
             device=device, name=member.name, noise=member.noise, hpke=member.hpke, own=True, added_ms=now_ms

@@ -18,6 +18,7 @@ from mlog import limits
 from mlog.errors import InvalidInput, LimitExceeded
 
 __all__ = [
+    "OUTLINED",
     "RAW",
     "SPOKEN",
     "Admit",
@@ -104,6 +105,20 @@ SPOKEN: Final = frozenset(
     }
 )
 """Kinds that stand in a conversation as a line of their own."""
+
+OUTLINED: Final = frozenset(
+    {
+        Kind.KEY,
+        Kind.DEVICE,
+        Kind.TITLE,
+        Kind.ADMIT,
+        Kind.REVOKE,
+        Kind.MEMBER,
+        Kind.EXPIRE,
+        Kind.ERASURE,
+    }
+)
+"""Kinds whose bodies the outline of their epoch opens: all who belong to a log have to fold them alike."""
 
 RAW: Final = frozenset({Kind.CHUNK, Kind.PRIVATE})
 """Kinds whose bodies are bytes and not JSON."""
@@ -284,12 +299,14 @@ class Admit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         name: What the person calls the device.
         noise, hpke: As in its own record.
+        phrase: It is no machine, but a recovery phrase (mlog/log/phrase.py).
     """
 
     device: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     name: _Name
     noise: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     hpke: Annotated[bytes, msgspec.Meta(min_length=1216, max_length=1216)]
+    phrase: bool = False
 
 
 class Cut(msgspec.Struct, frozen=True, kw_only=True):

@@ -120,24 +120,35 @@ def open_sealed(key: bytes, sealed: bytes, associated: bytes) -> bytes:
 class EpochKeys:
     """What one epoch secret gives; see docs/protocol.md, 3.2.
 
+    Its **outline** follows from the secret, and opens headers, signatures and the bodies that carry the log
+    itself: who belongs to it, and how entries hang together. What was said takes the secret. So whoever
+    joins without the history is given the outlines of the epochs before, and folds what all others fold.
+
     Attributes:
         number: Epoch number; 0 is derived from the log's secret and seals only the first entry.
+        secret: b"" where only the outline is known.
     """
 
-    __slots__ = ("_body", "_header", "_salt", "_signature", "_tag", "number", "secret")
+    __slots__ = ("_bodies", "_header", "_salts", "_signature", "_tag", "number", "outline", "secret")
 
-    def __init__(self, number: int, secret: bytes):
+    def __init__(self, number: int, secret: bytes, outline: bytes = b""):
+        assert secret or outline
         self.number = number
         self.secret = secret
-        self._salt = derive("salt", secret)
-        self._tag = derive("epoch tag", secret)
-        self._header = derive("header", secret)
-        self._body = derive("body", secret)
-        self._signature = derive("signature", secret)
+        self.outline = outline or derive("outline", secret)
+        self._tag = derive("epoch tag", self.outline)
+        self._header = derive("header", self.outline)
+        self._signature = derive("signature", self.outline)
+        # By whether the outline opens it.
+        self._salts = derive("salt", secret) if secret else b"", derive("outline salt", self.outline)
+        self._bodies = derive("body", secret) if secret else b"", derive("outline body", self.outline)
 
-    def salt(self, content: bytes) -> bytes:
-        """Synthetic salt of an entry: differs wherever header or body differ."""
-        return blake3(content, key=self._salt).digest(length=16)
+    def salt(self, content: bytes, *, outlined: bool) -> bytes:
+        """Synthetic salt of an entry: differs wherever header or body differ.
+
+        Whoever could make it of a body would find out a short one by trying; so it takes what opens that.
+        """
+        return blake3(content, key=self._salts[outlined]).digest(length=16)
 
     def tag(self, salt: bytes) -> bytes:
         """Tells members which epoch sealed an entry, and commits to it; new in each entry."""
@@ -146,8 +157,12 @@ class EpochKeys:
     def header_key(self, salt: bytes) -> bytes:
         return blake3(salt, key=self._header).digest()
 
-    def body_key(self, salt: bytes) -> bytes:
-        return blake3(salt, key=self._body).digest()
+    def opens(self, *, outlined: bool) -> bool:
+        """Whether what is known of it opens a body."""
+        return outlined or bool(self.secret)
+
+    def body_key(self, salt: bytes, *, outlined: bool) -> bytes:
+        return blake3(salt, key=self._bodies[outlined]).digest()
 
     def signature_key(self, salt: bytes) -> bytes:
         return blake3(salt, key=self._signature).digest()
@@ -163,7 +178,7 @@ class LogKeys:
         self.topic = Topic(derive("topic", secret, 16))
         self._mac = derive("mac", secret)
         self.epochs = [EpochKeys(0, derive("first epoch", secret))]
-        self._known = {self.epochs[0].secret}
+        self._known = {self.epochs[0].outline: self.epochs[0]}
 
     def mac(self, outer: bytes) -> bytes:
         """16 bytes that only members can make."""
@@ -171,13 +186,36 @@ class LogKeys:
 
     @property
     def current(self) -> EpochKeys:
-        return self.epochs[-1]
+        return next(epoch for epoch in reversed(self.epochs) if epoch.secret)
+
+    @property
+    def whole(self) -> list[EpochKeys]:
+        """The epochs of which the secret is known, and not the outline alone; without epoch 0."""
+        return [epoch for epoch in self.epochs[1:] if epoch.secret]
+
+    @property
+    def outlines(self) -> list[EpochKeys]:
+        """The epochs of which only the outline is known."""
+        return [epoch for epoch in self.epochs if not epoch.secret]
+
+    def lacks(self, epoch: EpochKeys) -> bool:
+        """Whether an epoch is new here, or gives more than is known of it."""
+        known = self._known.get(epoch.outline)
+        return known is None or (bool(epoch.secret) and not known.secret)
+
+    def outline_of(self, epoch: EpochKeys) -> EpochKeys | None:
+        """Of an epoch what is known, where that is only the outline."""
+        known = self._known.get(epoch.outline)
+        return known if known is not None and not known.secret else None
 
     def add_epoch(self, epoch: EpochKeys) -> None:
-        """Learn one more epoch; those known already are left as they are."""
-        if epoch.secret not in self._known:
-            self._known.add(epoch.secret)
-            insort(self.epochs, epoch, key=lambda known: (known.number, known.secret))
+        """Learn one more epoch, or the secret of one; what is known already is left as it is."""
+        if not self.lacks(epoch):
+            return
+        if (outline := self.outline_of(epoch)) is not None:
+            self.epochs.remove(outline)
+        self._known[epoch.outline] = epoch
+        insort(self.epochs, epoch, key=lambda known: (known.number, known.outline))
 
     def epoch_of(self, salt: bytes, tag: bytes) -> EpochKeys | None:
         """The epoch that sealed an entry, newest first, or None if we do not have it."""

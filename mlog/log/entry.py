@@ -22,6 +22,7 @@ import msgspec
 from mlog import limits
 from mlog.errors import BadSignature, InvalidInput, LimitExceeded
 from mlog.log import crypto
+from mlog.log.bodies import OUTLINED
 from mlog.log.crypto import DeviceKeys, EpochKeys, LogKeys
 from mlog.log.ids import (
     ENTRY_ID_SIZE,
@@ -244,11 +245,11 @@ def parse_any(outer: bytes) -> Outer:
 def seal_entry(log: LogKeys, epoch: EpochKeys, week: int, header: Header, body: bytes) -> Sealed:
     """Make the sealed bytes; the same arguments always give the same entry."""
     assert len(body) == header.body_size
-    inner = header.encode()
-    salt = epoch.salt(inner + body)
+    inner, outlined = header.encode(), header.kind in OUTLINED
+    salt = epoch.salt(inner + body, outlined=outlined)
     tag = epoch.tag(salt)
     head = b"%c%b%b%b%b" % (VERSION, log.topic, week.to_bytes(2, "big"), salt, tag)
-    sealed_body = _seal_padded(epoch, salt, body, head)
+    sealed_body = _seal_padded(epoch, salt, body, head, outlined=outlined)
     head += b"%b%b%b" % (
         crypto.hash_with_context("sealed body", sealed_body),
         len(sealed_body).to_bytes(4, "big"),
@@ -296,6 +297,7 @@ class Unsealed(msgspec.Struct, frozen=True, gc=False):
         unread: Why not, in plain words; "" where it is opened.
         held: The sealed body, if it came and has the hash that the outer bytes state.
         body: That body opened; None also where its author sealed it against the rules.
+        closed: The body takes the secret of its epoch, of which only the outline is here.
     """
 
     id: EntryId
@@ -305,6 +307,7 @@ class Unsealed(msgspec.Struct, frozen=True, gc=False):
     unread: str
     held: bytes | None
     body: bytes | None
+    closed: bool = False
 
 
 def unseal(log: LogKeys, outer: bytes, sealed_body: bytes | None) -> Unsealed:
@@ -335,13 +338,13 @@ def unseal(log: LogKeys, outer: bytes, sealed_body: bytes | None) -> Unsealed:
         inner, header = _open_inner(epoch, fields, outer)
     except InvalidInput as error:
         return Unsealed(id_, week, None, epoch, f"made against the rules: {error}", held, None)
-    body = None
-    if held is not None:
+    body, closed = None, not epoch.opens(outlined=header.kind in OUTLINED)
+    if held is not None and not closed:
         try:
-            body = _open_padded(epoch, salt, held, outer, inner, header.body_size)
+            body = _open_padded(epoch, salt, held, outer, inner, header)
         except InvalidInput:
             body = None
-    return Unsealed(id_, week, header, epoch, "", held, body)
+    return Unsealed(id_, week, header, epoch, "", held, body, closed)
 
 
 def unseal_blind(topic: Topic, outer: bytes, sealed_body: bytes | None) -> Unsealed:
@@ -401,16 +404,17 @@ def from_tail(topic: Topic, tail: bytes, body: bytes | None, signature: bytes | 
     return Sealed(entry_id(outer), outer, body, signature)
 
 
-def seal_body(epoch: EpochKeys, outer: bytes, body: bytes) -> bytes:
+def seal_body(epoch: EpochKeys, outer: bytes, body: bytes, kind: int) -> bytes:
     """Make the sealed body of an entry again, from its opened one."""
-    return _seal_padded(epoch, outer[19:35], body, outer[:_OUTER_BODY_AAD])
+    return _seal_padded(epoch, outer[19:35], body, outer[:_OUTER_BODY_AAD], outlined=kind in OUTLINED)
 
 
 def open_body(epoch: EpochKeys, outer: bytes, sealed_body: bytes) -> bytes:
     """Open a sealed body and check it against the entry's outer bytes and header.
 
     Raises:
-        InvalidInput: Not this entry's body, or one that its author sealed against the rules.
+        InvalidInput: Not this entry's body, one that its author sealed against the rules, or one that takes
+            the secret of its epoch where only the outline is here.
     """
     fields = parse_outer(outer)
     if len(sealed_body) != fields.body_size:
@@ -418,22 +422,27 @@ def open_body(epoch: EpochKeys, outer: bytes, sealed_body: bytes) -> bytes:
     if crypto.hash_with_context("sealed body", sealed_body) != fields.body_hash:
         raise InvalidInput("body does not match its hash")
     inner, header = _open_inner(epoch, fields, outer)
-    return _open_padded(epoch, fields.salt, sealed_body, outer, inner, header.body_size)
+    if not epoch.opens(outlined=header.kind in OUTLINED):
+        raise InvalidInput("of an epoch of which this device has only the outline")
+    return _open_padded(epoch, fields.salt, sealed_body, outer, inner, header)
 
 
 def _open_padded(
-    epoch: EpochKeys, salt: bytes, sealed_body: bytes, outer: bytes, inner: bytes, size: int
+    epoch: EpochKeys, salt: bytes, sealed_body: bytes, outer: bytes, inner: bytes, header: Header
 ) -> bytes:
-    padded = crypto.open_sealed(epoch.body_key(salt), sealed_body, outer[:_OUTER_BODY_AAD])
+    size, outlined = header.body_size, header.kind in OUTLINED
+    key = epoch.body_key(salt, outlined=outlined)
+    padded = crypto.open_sealed(key, sealed_body, outer[:_OUTER_BODY_AAD])
     body = padded[:size]
     # The salt is a hash of header and body: this also shows that the padding is ours to remake.
-    if epoch.salt(inner + body) != salt or padded.count(0, size) != len(padded) - size:
+    if epoch.salt(inner + body, outlined=outlined) != salt or padded.count(0, size) != len(padded) - size:
         raise InvalidInput("body sealed against the rules")
     return body
 
 
-def _seal_padded(epoch: EpochKeys, salt: bytes, body: bytes, associated: bytes) -> bytes:
-    return crypto.seal(epoch.body_key(salt), body.ljust(padded_size(len(body)), b"\0"), associated)
+def _seal_padded(epoch: EpochKeys, salt: bytes, body: bytes, associated: bytes, *, outlined: bool) -> bytes:
+    padded = body.ljust(padded_size(len(body)), b"\0")
+    return crypto.seal(epoch.body_key(salt, outlined=outlined), padded, associated)
 
 
 def padded_size(size: int) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence, Set
 from typing import NamedTuple
 
+import msgspec
+
 from mlog import limits
 from mlog.errors import InvalidInput
 from mlog.log import bodies, crypto
@@ -12,10 +14,10 @@ from mlog.log.bodies import Kind
 from mlog.log.crypto import Entropy, EpochKeys, LogKeys
 from mlog.log.cuts import NO_CUTS, Cuts
 from mlog.log.ids import DeviceId, EntryId, Topic
-from mlog.log.store import Store, TimelineQuery
+from mlog.log.store import EntryRow, Store, TimelineQuery
 from mlog.log.stored import readable_body
 
-__all__ = ["StatedEpoch", "epoch_to_write", "key_body", "stated_epochs"]
+__all__ = ["StatedEpoch", "epoch_to_write", "key_body", "known_epochs", "stated_all", "stated_epochs"]
 
 
 class StatedEpoch(NamedTuple):
@@ -24,7 +26,7 @@ class StatedEpoch(NamedTuple):
     Attributes:
         id: The key entry.
         recipients: Devices for which it wraps the secret.
-        parents: What the key entry names.
+        parents: What the key entry names, the entry before in its chain included.
     """
 
     number: int
@@ -42,17 +44,43 @@ def stated_epochs(store: Store, log: int, cuts: Cuts = NO_CUTS) -> list[StatedEp
         kinds=frozenset({Kind.KEY}),
         newest_first=True,
     )
-    found: list[StatedEpoch] = []
     rows = store.timeline(query)
-    parents, out = store.parents([row.n for row in rows]), cuts.quarantined(rows)
+    out = cuts.quarantined(rows)
+    return _stated_by(store, [row for row in rows if row.n not in out])
+
+
+def stated_all(store: Store, log: int) -> list[StatedEpoch]:
+    """What all key entries of a log say, also those that count for nothing; [] if they are too many."""
+    query = TimelineQuery(
+        log=log, limit=limits.KEY_ENTRIES_READ_MAX, kinds=frozenset({Kind.KEY}), hidden=True
+    )
+    found: list[StatedEpoch] = []
+    while rows := store.timeline(query):
+        found += _stated_by(store, rows)
+        if len(found) > limits.EPOCHS_MAX:
+            return []
+        query = msgspec.structs.replace(query, after=rows[-1].position)
+    return found
+
+
+def _stated_by(store: Store, rows: Sequence[EntryRow]) -> list[StatedEpoch]:
+    parents = store.parents([row.n for row in rows])
+    before = store.places_at([(row.chain, row.seq - 1) for row in rows if row.seq])
+    found: list[StatedEpoch] = []
     for row in rows:
-        body = readable_body(row.kind, row.body) if row.n not in out else None
+        body = readable_body(row.kind, row.body)
         if isinstance(body, bodies.Key):
             recipients = frozenset(wrap.device for wrap in body.wraps)
+            place = before.get((row.chain, row.seq - 1))
+            named = (*parents.get(row.n, ()), *((place.id,) if place is not None else ()))
             commitment = bytes.fromhex(body.commitment)
-            named = tuple(parents.get(row.n, ()))
             found.append(StatedEpoch(body.epoch, row.id, commitment, recipients, named))
     return found
+
+
+def known_epochs(keys: LogKeys) -> dict[tuple[int, bytes], EpochKeys]:
+    """The epochs whose secrets are known, by number and commitment."""
+    return {(epoch.number, crypto.commitment(epoch.secret)): epoch for epoch in keys.whole}
 
 
 def epoch_to_write(
@@ -66,7 +94,7 @@ def epoch_to_write(
     newest = max((epoch.number for epoch in stated), default=0)
     if granted and keys.current.number > newest:
         return keys.current
-    known = {(epoch.number, crypto.commitment(epoch.secret)): epoch for epoch in keys.epochs}
+    known = known_epochs(keys)
     for epoch in sorted(stated, key=lambda epoch: epoch.id):
         if epoch.number == newest and epoch.recipients == devices:
             found = known.get((epoch.number, epoch.commitment))

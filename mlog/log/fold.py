@@ -238,12 +238,12 @@ class Fold:
         if any(place.kind == Kind.PRIVATE for place in moved):
             forget_private(self._store, state.keys.topic)
 
-    def refold(self, state: LogState) -> None:
-        """Work out again what changes messages, since who their authors are has changed."""
+    def refold(self, state: LogState, kinds: frozenset[int]) -> None:
+        """Work out again what entries of these kinds change, since what their authors may has changed."""
         after: Position | None = None
         while True:
             query = TimelineQuery(
-                log=state.n, limit=limits.STORE_ROWS_MAX, after=after, kinds=CHANGING, hidden=True
+                log=state.n, limit=limits.STORE_ROWS_MAX, after=after, kinds=kinds, hidden=True
             )
             rows = self._store.timeline(query)
             if not rows:

@@ -6,7 +6,7 @@ A device of the same person may have all that its devices share; one of another 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import msgspec
@@ -34,13 +34,24 @@ _Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=limits.SEQ_MAX)]
 """Of an epoch; 0 is the one that follows from the log's secret."""
 
 
+_Numbered: TypeAlias = Annotated[
+    tuple[tuple[_Number, _Secret], ...], msgspec.Meta(max_length=limits.EPOCHS_MAX)
+]
+
+
 class _Granted(msgspec.Struct, frozen=True, array_like=True):
-    """One log of a grant."""
+    """One log of a grant.
+
+    Attributes:
+        epochs: Numbers and secrets.
+        outlines: Numbers, and what opens headers and rulings of epochs that the recipient may not read.
+    """
 
     kind: str
     topic: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
     secret: _Secret
-    epochs: Annotated[tuple[tuple[_Number, _Secret], ...], msgspec.Meta(max_length=limits.EPOCHS_MAX)]
+    epochs: _Numbered
+    outlines: _Numbered = ()
 
 
 _Grant: TypeAlias = Annotated[list[_Granted], msgspec.Meta(max_length=limits.GRANT_LOGS_MAX)]
@@ -68,16 +79,38 @@ def grant_for(
         return None
     granted: list[_Granted] = []
     size = 0
-    for state in _grantable(replica, device):
-        epochs = [(epoch.number, epoch.secret) for epoch in _epochs_for(replica, state, device)]
-        if state.keys.topic in known_topics and not _may_lack(replica, state, device):
-            continue
-        log = _Granted(state.kind, state.keys.topic, state.keys.secret, tuple(epochs[-limits.EPOCHS_MAX :]))
+    logs = _grantable(replica, device)
+    # What it does not have at all comes first: what it may lack is given again each time.
+    new = [state for state in logs if state.keys.topic not in known_topics]
+    known = [state for state in logs if state.keys.topic in known_topics]
+    for state in (*new, *(state for state in known if _may_lack(replica, state, device))):
+        log = _granted(replica, state, device)
         size += len(msgspec.msgpack.encode(log))
         if granted and (size > limits.GRANT_SIZE_MAX_BYTES or len(granted) == limits.GRANT_LOGS_MAX):
             break
         granted.append(log)
     return _seal_grant(replica, device, hpke, granted, binding) if granted else None
+
+
+def _granted(replica: Replica, state: LogState, device: DeviceId) -> _Granted:
+    keys, given = state.keys, _epochs_for(replica, state, device)
+    found = _whole_of(replica, state, device, given)
+    epochs = [(epoch.number, epoch.secret) for epoch in found][-limits.EPOCHS_MAX :]
+    outlines = [(epoch.number, epoch.outline) for epoch in given if epoch not in found]
+    room = limits.EPOCHS_MAX - len(epochs)
+    return _Granted(
+        state.kind, keys.topic, keys.secret, tuple(epochs), tuple(outlines[-room:] if room else ())
+    )
+
+
+def _whole_of(
+    replica: Replica, state: LogState, device: DeviceId, given: Sequence[EpochKeys]
+) -> list[EpochKeys]:
+    """Of epochs that a device is granted those whose secrets it is; of the others it gets the outlines."""
+    closed: Set[EpochKeys] = frozenset()
+    if not replica.people.is_own(device):
+        closed = replica.people.closed_to(state, device)
+    return [epoch for epoch in given if epoch.secret and epoch not in closed]
 
 
 def _recipient(replica: Replica, device: DeviceId) -> bytes | None:
@@ -102,16 +135,20 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
     """Whether a device that has a log may lack epochs of it that no key entry gives it.
 
     Epochs of one number were begun by devices that did not know of each other: one of them may not be for
-    this device. Of the person logs of others it gets all epochs by grants; and of a conversation those
-    that were begun since it came in by somebody who had not heard of it.
+    this device. Of the person logs of others it gets all epochs by grants; of a conversation those
+    that were begun since it came in by somebody who had not heard of it; and where anybody joined without
+    the history, all that it may have: it may have been let in by one who lacks them, or be granted them now.
     """
     if _has_twins(state):
         return True
     if state.kind == LogKind.PERSON:
         person = replica.people.current()
         return len(state.keys.epochs) > 2 and (person is None or person.member(device) is None)
-    if replica.people.membership(state.n) is None:
+    membership = replica.people.membership(state.n)
+    if membership is None:
         return False
+    if membership.any_without_history():
+        return True
     stated = stated_epochs(replica.store, state.n)
     first = min((epoch.number for epoch in stated if device in epoch.recipients), default=0)
     return any(epoch.number >= first and device not in epoch.recipients for epoch in stated)
@@ -149,6 +186,9 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
     here = store.places(state.n, named)
 
     def may_be_known(epoch: EpochKeys) -> bool:
+        if not epoch.secret:
+            # Of before this person joined: no key entry tells which it is.
+            return True
         found = stated.get((epoch.number, crypto.commitment(epoch.secret)))
         if found is None:
             return not (waits and is_all)
@@ -253,5 +293,7 @@ def _open_grant(
             raise InvalidInput("grant of a log whose secret is another's")
         for number, secret in log.epochs:
             keys.add_epoch(EpochKeys(number, secret))
+        for number, outline in log.outlines:
+            keys.add_epoch(EpochKeys(number, b"", outline))
         opened.append((log, keys))
     return opened

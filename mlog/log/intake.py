@@ -13,6 +13,7 @@ another, a branch. Nothing but the numbers of rows depends on which came first.
 What would take long is left for later in small parts (`Task`), and is done by the next calls:
 
 OPEN    entries behind `n` are tried again, since an epoch was learned.
+UNSEAL  bodies behind `n` that were closed are opened, since a secret was learned.
 PLACE   `n` is authentic, and not placed yet.
 RANK    `n` names an entry that is placed behind it: its rank must be at least `value`.
 FOLD    the message that `n` says or changes is worked out: many of its texts had to be read.
@@ -43,7 +44,7 @@ _SIGNATURE_SIZE: Final = 80
 _SETTLED_FIRST: Final = 64
 _SETTLED_EACH: Final = 8
 _RECOUNTED_ROWS: Final = 200
-_PLACING: Final = (Task.OPEN, Task.PLACE, Task.RANK, Task.CUT)
+_PLACING: Final = (Task.OPEN, Task.UNSEAL, Task.PLACE, Task.RANK, Task.CUT)
 """What messages are worked out of comes first."""
 
 
@@ -74,7 +75,8 @@ class Intake:
         _require_few(entries)
         arrivals, refused = _unseal_all(lambda outer, body: entry.unseal(state.keys, outer, body), entries)
         with self.store.transaction():
-            if any(a.epoch is None for a in arrivals.values()) and self.refresh(state):
+            lacking = any(a.epoch is None or a.closed for a in arrivals.values())
+            if lacking and self.refresh(state):
                 arrivals, refused = _unseal_all(
                     lambda outer, body: entry.unseal(state.keys, outer, body), entries
                 )
@@ -108,6 +110,12 @@ class Intake:
             more = [(rows[-1].n, 0)] if rows and store.scan_unopened(log, rows[-1].n, 1) else []
             store.change_unsettled(log, Task.OPEN, more, [after])
             Batch(self, log, state, now_ms).reconsider(rows)
+        for after, _ in store.unsettled(log, Task.UNSEAL, 1) if budget > 0 else ():
+            rows = list(_as_cost(lambda last, most: store.scan_closed(log, last, most), after, budget))
+            budget -= sum(map(cost_of, rows))
+            more = [(rows[-1].n, 0)] if rows and store.scan_closed(log, rows[-1].n, 1) else []
+            store.change_unsettled(log, Task.UNSEAL, more, [after])
+            Batch(self, log, state, now_ms).open_closed(rows)
         waiting = [n for n, _ in store.unsettled(log, Task.PLACE, budget)] if budget > 0 else []
         if waiting:
 
@@ -183,6 +191,7 @@ def _unseal_all(
                 found.held,
                 found.body,
                 signature,
+                closed=found.closed,
             )
         else:
             if known.held is None:

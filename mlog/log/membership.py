@@ -14,7 +14,7 @@ did not know of. Who is let in again so begins another chain. docs/protocol.md, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from typing import Final
 
 import msgspec
@@ -44,7 +44,7 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
         topic: Of the person's log, as the ruling names it; None for the founder.
         name: What the author of that ruling called the person.
         relies: The entry of the person's log that its author knew as the newest; b"" for none.
-        history: Whether the person reads what was written before.
+        history: Whether the person may read what was written before it came.
         since: The ruling; None for the founder.
     """
 
@@ -92,7 +92,10 @@ class Membership:
         self._court = Court(founder, [s.ruling for s in self._said.values()])
         self._authority: Authority = self._court.decide()
         self._removals: dict[bytes, list[Ruling]] = {}
+        self._about: dict[bytes, list[Ruling]] = {}
+        self._grants: frozenset[EntryId] | None = None
         for ruling in self._authority.standing:
+            self._about.setdefault(ruling.subject, []).append(ruling)
             if ruling.role == Role.NONE:
                 self._removals.setdefault(ruling.subject, []).append(ruling)
         self.heads: tuple[EntryId, ...] = tuple(self._court.heads()[: limits.PARENTS_MAX // 4])
@@ -113,16 +116,16 @@ class Membership:
         return [self._joined(subject, role, latest) for subject, role in self._authority.roles.items()]
 
     def _joined(self, subject: bytes, role: Role, latest: Mapping[bytes, _Said]) -> Joined:
-        said = latest.get(subject)
+        said, history = latest.get(subject), self.has_history(subject)
         if said is None:
-            return Joined(subject=subject, role=role)
+            return Joined(subject=subject, role=role, history=history)
         return Joined(
             subject=subject,
             role=role,
             topic=Topic(said.body.person),
             name=said.body.name,
             relies=bytes.fromhex(said.body.relies),
-            history=said.body.history,
+            history=history,
             since=said.ruling.id,
         )
 
@@ -156,6 +159,44 @@ class Membership:
     def knew_removals(self, known: Collection[EntryId]) -> bool:
         """Whether who knew these rulings knew of everybody who was removed."""
         return all(self._court.knew(known, (r for of in self._removals.values() for r in of)))
+
+    def has_history(self, subject: bytes) -> bool:
+        """Whether a person may read also what was written before it came."""
+        return self._has_history(subject, self._granting(), self._removals.get(subject, ()))
+
+    def any_without_history(self) -> bool:
+        """Whether anybody was ever let in without it."""
+        return any(
+            r.role != Role.NONE and not self._said[r.id].body.history for r in self._authority.standing
+        )
+
+    def _granting(self) -> frozenset[EntryId]:
+        """The standing rulings that let a person read what was written before: nobody gives what it lacks."""
+        if self._grants is None:
+            found: set[EntryId] = set()
+            for ruling in self._authority.standing:
+                if ruling.role == Role.NONE or not self._said[ruling.id].body.history:
+                    continue
+                removals = self._known(ruling, self._removals.get(ruling.author, ()))
+                own = {r.id for r in self._known(ruling, self._about.get(ruling.author, ()))}
+                if self._has_history(ruling.author, found & own, removals):
+                    found.add(ruling.id)
+            self._grants = frozenset(found)
+        return self._grants
+
+    def _known(self, ruling: Ruling, others: Sequence[Ruling]) -> list[Ruling]:
+        """Those of these rulings that the author of one knew."""
+        knew = self._court.knew(ruling.past, others)
+        return [r for r, known in zip(others, knew, strict=True) if known]
+
+    def _has_history(self, subject: bytes, granting: Set[EntryId], removals: Sequence[Ruling]) -> bool:
+        """Whether a person has the history by these grants: what it was removed from it lost, grants too."""
+        if subject == self.founder and not removals:
+            return True
+        return any(
+            ruling.id in granting and all(self._court.knew(ruling.past, removals))
+            for ruling in self._about.get(subject, ())
+        )
 
     def removed_by(self, subject: bytes) -> EntryId | None:
         """The latest ruling that removed a person."""

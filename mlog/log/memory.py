@@ -68,6 +68,9 @@ class MemoryStore(PeerMemory):
     def add_epoch(self, row: EpochRow) -> None:
         self._put(self._t.epochs, row, None)
 
+    def remove_epoch(self, row: EpochRow) -> None:
+        self._drop(self._t.epochs, row)
+
     def devices(self) -> list[DeviceRow]:
         return sorted(self._t.devices.values(), key=lambda row: row.id)
 
@@ -213,6 +216,8 @@ class MemoryStore(PeerMemory):
             yield t.unopened, row.log
         if row.state == BodyState.NOT_FETCHED:
             yield t.unfetched, row.log
+        if row.state == BodyState.CLOSED:
+            yield t.closed, row.log
 
     def _change(self, n: int, **fields: Any) -> None:
         self._put(self._t.entries, n, msgspec.structs.replace(self._t.entries[n], **fields))
@@ -366,6 +371,13 @@ class MemoryStore(PeerMemory):
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         ns = sorted(n for n in self._t.unopened.get(log, ()) if n > after_n)
         return [self._row(n) for n in ns[:limit]]
+
+    def scan_closed(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
+        ns = sorted(n for n in self._t.closed.get(log, ()) if n > after_n)
+        return [self._row(n) for n in ns[:limit]]
+
+    def count_closed(self, log: int) -> int:
+        return len(self._t.closed.get(log, ()))
 
     def states(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, BodyState]:
         return {id_: row.state for id_, row in self.find(log, ids).items()}

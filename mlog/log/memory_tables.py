@@ -51,6 +51,7 @@ class Tables(msgspec.Struct):
     by_target: dict[MessageId, dict[int, None]] = {}
     unopened: dict[int, dict[int, None]] = {}
     unfetched: dict[int, dict[int, None]] = {}
+    closed: dict[int, dict[int, None]] = {}
     parents: dict[int, tuple[EntryId, ...]] = {}
     references: dict[int, tuple[Reference, ...]] = {}
     words: dict[int, str] = {}

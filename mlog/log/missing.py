@@ -146,6 +146,13 @@ def _all_missing(store: Store, row: LogRow, keys: LogKeys | None, limit: int) ->
     if row.fetch_bodies:
         for id_ in store.unfetched(log, limit):
             yield Missing(log=log, part="body", reason=Reason.NOT_FETCHED, id=id_, detail="its text")
+    closed = store.count_closed(log) if keys is not None and keys.outlines else 0
+    if closed:
+        detail = (
+            f"{closed:,} entries from before you joined: an admin who can read them can let you "
+            "('mlog add CONVERSATION YOU --history')"
+        )
+        yield Missing(log=log, part="body", reason=Reason.BEFORE_JOINING, first=1, last=closed, detail=detail)
     if keys is not None:
         for epoch in _unstated(store, log, keys):
             detail = f"the key entry of epoch {epoch.number}, whose secret another device gave"
@@ -174,7 +181,7 @@ def _all_missing(store: Store, row: LogRow, keys: LogKeys | None, limit: int) ->
 
 def _unstated(store: Store, log: int, keys: LogKeys) -> list[EpochKeys]:
     """The epochs whose secrets were granted, and that no key entry here states."""
-    unstated = {crypto.commitment(epoch.secret).hex(): epoch for epoch in keys.epochs[1:]}
+    unstated = {crypto.commitment(epoch.secret).hex(): epoch for epoch in keys.whole}
     after = None
     while unstated:
         rows = store.timeline(

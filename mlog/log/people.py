@@ -14,12 +14,11 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlog import limits
-from mlog.log import crypto
 from mlog.log.authority import Role
 from mlog.log.contacts import Contact, fold_contacts
 from mlog.log.crypto import EpochKeys
 from mlog.log.cuts import NO_CUTS, Cuts, Ends, EndsOf, device_ends
-from mlog.log.epochs import epoch_to_write, stated_epochs
+from mlog.log.epochs import epoch_to_write, known_epochs, stated_all, stated_epochs
 from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.membership import Membership, fold_membership, has_members
@@ -78,12 +77,14 @@ class People:
         self._memberships: dict[int, Membership | None] = {}
         self._ends: dict[int, Mapping[int, int]] = {}
         self._shared: dict[DeviceId, Mapping[int, bool]] = {}
+        self._stated: dict[tuple[int, bytes], dict[tuple[int, bytes], bool]] = {}
 
     def forget(self) -> None:
         """Work everything out again when it is asked for."""
         self._persons = None
         self._contacts = None
         self._private = None
+        self._stated.clear()
         for cache in (self._roots, self._epochs, self._cuts, self._memberships, self._ends, self._shared):
             cache.clear()
 
@@ -92,6 +93,7 @@ class People:
         for cache in (self._epochs, self._cuts, self._memberships, self._ends):
             cache.pop(log, None)
         self._shared.clear()
+        self._stated.clear()
 
     def forget_epoch(self, log: int) -> None:
         """Look again under which epoch to write to a log."""
@@ -372,7 +374,7 @@ class People:
         """
         if self.membership(state.n) is None:
             return state.keys.current
-        known = {(epoch.number, crypto.commitment(epoch.secret)): epoch for epoch in state.keys.epochs}
+        known = known_epochs(state.keys)
         stated = stated_epochs(self._store, state.n, self.cuts(state.n))
         found = [known[s.number, s.commitment] for s in stated if (s.number, s.commitment) in known]
         return max(found, key=lambda epoch: epoch.number, default=state.keys.current)
@@ -390,6 +392,36 @@ class People:
     def granted_to(self, device: DeviceId) -> Set[int]:
         """Those of these logs whose secrets a device of another person may have of us."""
         return {n for n, granted in self._shared_with(device).items() if granted}
+
+    def reads_all(self, log: int, device: DeviceId) -> bool:
+        """Whether the person of a device may read what was written to a log before it came."""
+        membership, subject = self.membership(log), self.subject_of(device)
+        return membership is None or subject is None or membership.has_history(subject)
+
+    def closed_to(self, state: LogState, device: DeviceId) -> Set[EpochKeys]:
+        """The epochs of which we know the secret, and may give a device of another person the outline alone.
+
+        Who joined without the history may have those whose key entries all knew it as a member: one alone
+        may say anything of an epoch that it does not know.
+        """
+        membership, subject = self.membership(state.n), self.subject_of(device)
+        if membership is None or subject is None or membership.has_history(subject):
+            return frozenset()
+        stated = self._stated_to(state.n, subject, membership)
+        return {epoch for key, epoch in known_epochs(state.keys).items() if not stated.get(key, False)}
+
+    def _stated_to(
+        self, log: int, subject: bytes, membership: Membership
+    ) -> Mapping[tuple[int, bytes], bool]:
+        """By number and commitment of an epoch whether all key entries of it knew a person as a member."""
+        found = self._stated.get((log, subject))
+        if found is None:
+            found = self._stated[log, subject] = dict[tuple[int, bytes], bool]()
+            for epoch in stated_all(self._store, log):
+                key = epoch.number, epoch.commitment
+                knew = membership.role_at(subject, epoch.parents) != Role.NONE
+                found[key] = found.get(key, True) and knew
+        return found
 
     def is_contact(self, device: DeviceId) -> bool:
         """Whether a device is of a person whom we accepted."""

@@ -38,6 +38,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
         by: The device that admitted it; None for the one that founded the log.
         confirmed: Its own record is in the person log: it says so too.
         addresses: Where it can be reached, as that record says.
+        phrase: It is a recovery phrase, as the entry says that first admitted it.
     """
 
     device: DeviceId
@@ -47,6 +48,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     by: DeviceId | None
     confirmed: bool
     addresses: tuple[str, ...] = ()
+    phrase: bool = False
 
 
 class Revocation(NamedTuple):
@@ -110,6 +112,16 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
         """The device, if it is one of this person's."""
         return next((member for member in self.members if member.device == device), None)
 
+    @property
+    def machines(self) -> tuple[Member, ...]:
+        """Its devices but for recovery phrases."""
+        return tuple(member for member in self.members if not member.phrase)
+
+    @property
+    def phrases(self) -> tuple[Member, ...]:
+        """Its recovery phrases, mostly none or one."""
+        return tuple(member for member in self.members if member.phrase)
+
     def admitted(self) -> frozenset[DeviceId]:
         """The devices that belong or belonged to it: what others write into its log says nothing."""
         return frozenset(member.device for member in (*self.members, *self.revoked))
@@ -154,7 +166,9 @@ def fold_person(store: Store, log: int, topic: Topic) -> Person | None:
             position, name = named.get(subject, (None, ""))
             latest = own[0] if position is None or position < own[0] else None
             by = admission[1] if admission is not None else None
-            members.append(_member(subject, by, own[1], own[1].name if latest is not None else name))
+            phrase = admission is not None and admission[0].phrase
+            called = own[1].name if latest is not None else name
+            members.append(_member(subject, by, own[1], called, phrase=phrase))
         elif admission is not None:
             body, by = admission
             members.append(_admitted(body, by, named[subject][1]))
@@ -259,7 +273,9 @@ def _rulings(
     return found
 
 
-def _member(device: DeviceId, by: DeviceId | None, record: bodies.Device, name: str) -> Member:
+def _member(
+    device: DeviceId, by: DeviceId | None, record: bodies.Device, name: str, *, phrase: bool
+) -> Member:
     return Member(
         device=device,
         name=name,
@@ -268,12 +284,19 @@ def _member(device: DeviceId, by: DeviceId | None, record: bodies.Device, name: 
         by=by,
         confirmed=True,
         addresses=record.addresses,
+        phrase=phrase,
     )
 
 
 def _admitted(body: bodies.Admit, by: DeviceId, name: str) -> Member:
     return Member(
-        device=DeviceId(body.device), name=name, noise=body.noise, hpke=body.hpke, by=by, confirmed=False
+        device=DeviceId(body.device),
+        name=name,
+        noise=body.noise,
+        hpke=body.hpke,
+        by=by,
+        confirmed=False,
+        phrase=body.phrase,
     )
 
 

@@ -8,7 +8,7 @@ holds these entries, whatever came first; only which row is called the first dif
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -24,6 +24,8 @@ from mlog.log.stored import check_header
 __all__ = ["Arrival", "Chain", "ChainKey", "Chains", "extend_runs", "is_next"]
 
 ChainKey: TypeAlias = tuple[DeviceId, Incarnation]
+_LOOK_AHEAD: Final = 256
+"""So many places of a chain are looked at at once; few enough that one of nothing but holes costs little."""
 
 
 class Arrival(msgspec.Struct, gc=False):
@@ -34,6 +36,7 @@ class Arrival(msgspec.Struct, gc=False):
         row: As it is stored, None for a new one.
         vouched: It is authentic.
         late: A body came that was not here before.
+        closed: As `Unsealed` says.
         lay: Its signature lay here, and is not of what came: if it is bad, that is not the sender's doing.
     """
 
@@ -50,6 +53,7 @@ class Arrival(msgspec.Struct, gc=False):
     vouched: bool = False
     late: bool = False
     lay: bool = False
+    closed: bool = False
 
 
 class Chain(msgspec.Struct):
@@ -57,6 +61,14 @@ class Chain(msgspec.Struct):
 
     row: ChainRow
     seqs: list[int]
+
+
+class _Near(msgspec.Struct, frozen=True):
+    """What a chain row held before the batch, between two places."""
+
+    first: int
+    last: int
+    runs: list[RunRow]
 
 
 class Chains:
@@ -76,6 +88,7 @@ class Chains:
         self._stands: dict[EntryId, int] = {}
         self._next_chain = 0
         self._forks: dict[ChainKey, ForkRow] | None = None
+        self._near: dict[int, _Near] = {}
         self._known_at: dict[tuple[DeviceId, Incarnation, int], set[EntryId]] = {}
         self.taken: dict[tuple[int, int], Arrival] = {}
 
@@ -168,6 +181,8 @@ class Chains:
             if h.seq > first.row.seq + 1:
                 return first, False
         before = self._chain_before(h)
+        if before and not self._is_held(before, h.seq) and not self._is_held(before, h.seq + 1):
+            return chains[before], True
         after = [child.chain for child in children if child.seq == h.seq + 1]
         own = self._rows_of(h, after)
         near = [before, *(number for number in after if number in own), first.row.n]
@@ -203,22 +218,29 @@ class Chains:
         h = a.header
         assert h is not None
         seq = h.seq
-        runs = self._store.runs_near(chain, seq, seq)
-
-        def is_held(at: int) -> bool:
-            return (chain, at) in self.taken or any(run.first <= at <= run.last for run in runs)
-
-        if is_held(seq) and not self._is_lost(a, chain):
+        if self._is_held(chain, seq) and not self._is_lost(a, chain):
             return False
-        if seq and is_held(seq - 1) and self._chain_before(h) != chain:
+        if seq and self._is_held(chain, seq - 1) and self._chain_before(h) != chain:
             return (chain, seq - 1) not in self.taken and not self._store.places_at([(chain, seq - 1)])
-        if is_held(seq + 1):
-            taken = self.taken.get((chain, seq + 1))
-            if taken is not None:
-                return taken.header is not None and taken.header.prev == a.id
-            after = self._store.places_at([(chain, seq + 1)]).get((chain, seq + 1))
-            return after is None or self._names_before(after, a)
-        return True
+        taken = self.taken.get((chain, seq + 1))
+        if taken is not None:
+            return taken.header is not None and taken.header.prev == a.id
+        return all(self._names_before(after, a) for after in self.after(chain, seq))
+
+    def _is_held(self, chain: int, seq: int) -> bool:
+        """Whether an entry stands at a place of a chain row, or was lost there."""
+        if (chain, seq) in self.taken:
+            return True
+        near = self._near.get(chain)
+        if near is None or not near.first <= seq <= near.last:
+            # What comes is mostly in order: one look tells for many.
+            first, last = max(seq - 1, 0), seq + _LOOK_AHEAD
+            near = self._near[chain] = _Near(first, last, self._store.runs_near(chain, first, last))
+        return any(run.first <= seq <= run.last for run in near.runs)
+
+    def after(self, chain: int, seq: int) -> Collection[Place]:
+        """Where the entry stands that was here before the batch, next to a place of a chain row."""
+        return self._store.places_at([(chain, seq + 1)]).values() if self._is_held(chain, seq + 1) else ()
 
     def _is_lost(self, a: Arrival, chain: int) -> bool:
         """Whether what stood at an entry's place is gone, or damaged: then it comes back there."""

@@ -27,6 +27,7 @@ from mlog.log.fold import RULINGS, Draft, Fold, LogState, Opened, Ranks, is_reto
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
 from mlog.log.intake import Intake, Taken, extend_runs
 from mlog.log.membership import NAMES_RULINGS
+from mlog.log.message_fold import CHANGING
 from mlog.log.missing import Missing
 from mlog.log.people import People
 from mlog.log.person import Member
@@ -132,7 +133,7 @@ class Replica:
         try:
             keys = LogKeys(self._vault.open("log", row.secret))
             for epoch in self.store.epochs(row.n):
-                keys.add_epoch(EpochKeys(epoch.number, self._vault.open("epoch", epoch.secret)))
+                keys.add_epoch(self._open_epoch(epoch))
         except InvalidInput:
             raise StoreError(
                 "the keys of a log cannot be read: the database belongs to another key file, or is "
@@ -144,14 +145,26 @@ class Replica:
 
     def refresh(self, state: LogState) -> bool:
         """Read the epochs of a log again, since another process may have learned more; whether there are."""
-        before, rows = len(state.keys.epochs), self.store.epochs(state.n)
-        if len(rows) < before:
+        keys, rows = state.keys, self.store.epochs(state.n)
+        if len(rows) < len(keys.epochs) and not keys.outlines:
             # All of them, and the one that is derived. Opening a thousand takes 20 ms, and this is asked
             # for each bundle with an entry that nobody here can open.
             return False
-        for row in rows:
-            state.keys.add_epoch(EpochKeys(row.number, self._vault.open("epoch", row.secret)))
-        return len(state.keys.epochs) > before
+        new = [epoch for epoch in map(self._open_epoch, rows) if keys.lacks(epoch)]
+        for epoch in new:
+            keys.add_epoch(epoch)
+        return bool(new)
+
+    def _open_epoch(self, row: EpochRow) -> EpochKeys:
+        try:
+            return EpochKeys(row.number, self._vault.open("epoch", row.secret))
+        except InvalidInput:
+            return EpochKeys(row.number, b"", self._vault.open("outline", row.secret))
+
+    def _row_of(self, log: int, epoch: EpochKeys) -> EpochRow:
+        if epoch.secret:
+            return EpochRow(log, epoch.number, self._vault.seal("epoch", epoch.secret))
+        return EpochRow(log, epoch.number, self._vault.seal("outline", epoch.outline))
 
     def _learn(self, state: LogState, author: DeviceId, body: bodies.Key) -> tuple[bool, str]:
         """Take the epoch that a key entry wraps for this device, if it does."""
@@ -175,7 +188,7 @@ class Replica:
         epochs = state.keys.epochs
         if body.epoch == 0:
             raise InvalidInput("epoch 0 follows from the log's secret and is never given")
-        if sealed is None or any(crypto.commitment(epoch.secret) == stated for epoch in epochs):
+        if sealed is None or any(e.secret and crypto.commitment(e.secret) == stated for e in epochs):
             return None
         if len(epochs) >= limits.EPOCHS_MAX:
             raise InvalidInput(f"more than {limits.EPOCHS_MAX:,} epochs")
@@ -197,6 +210,11 @@ class Replica:
                 known = 1 + max((row.n for row in rows), default=0)
                 self.store.add_log(LogRow(known, topic, LogKind.BLIND, b""))
         return known
+
+    def as_device(self, keys: DeviceKeys) -> Replica:
+        """The same logs, to be written to in the name of another device, on a chain of its own."""
+        incarnation = Incarnation(self.entropy.random(8))
+        return Replica(self.store, keys, self._vault, self.entropy, incarnation)
 
     @contextmanager
     def transaction(self) -> Generator[None]:
@@ -238,7 +256,7 @@ class Replica:
     def _add_log(self, kind: LogKind, keys: LogKeys, n: int) -> LogState:
         self.store.add_log(LogRow(n, keys.topic, kind, self._vault.seal("log", keys.secret)))
         for epoch in keys.epochs[1:]:
-            self.store.add_epoch(EpochRow(n, epoch.number, self._vault.seal("epoch", epoch.secret)))
+            self.store.add_epoch(self._row_of(n, epoch))
         state = self._logs[n] = LogState(n, kind, keys)
         return state
 
@@ -294,24 +312,31 @@ class Replica:
         draft, present = Draft(Kind.KEY, body, now_ms), self.people.present_epoch(state)
         self._write(state, self.incarnation, [draft], now_ms, present)
         self._add_epoch(state, epoch)
-        self.people.forget_epoch(state.n)
+        self.people.forget_log(state.n)
         return epoch
 
     def _add_epoch(self, state: LogState, epoch: EpochKeys) -> None:
-        self.store.add_epoch(EpochRow(state.n, epoch.number, self._vault.seal("epoch", epoch.secret)))
+        outline = state.keys.outline_of(epoch)
+        if outline is not None:
+            self.store.remove_epoch(self._row_of(state.n, outline))
+            self.store.change_unsettled(state.n, Task.UNSEAL, [(0, 0)], ())
+        self.store.add_epoch(self._row_of(state.n, epoch))
         state.keys.add_epoch(epoch)
 
     def learn_epochs(self, log: int, epochs: Iterable[EpochKeys]) -> bool:
-        """Take epoch secrets that were granted; whether any was new. What waits for them is read later."""
+        """Take epochs that were granted; whether any was new. What waits for them is read later."""
         with self.transaction():
             state = self.log(log)
             self.refresh(state)
-            known = {epoch.secret for epoch in state.keys.epochs}
-            new = [epoch for epoch in epochs if epoch.secret not in known]
-            for epoch in new[: limits.EPOCHS_MAX - len(known)]:
-                self._add_epoch(state, epoch)
+            keys, new = state.keys, list[EpochKeys]()
+            for epoch in epochs:
+                known = keys.outline_of(epoch) is not None
+                if keys.lacks(epoch) and (known or len(keys.epochs) < limits.EPOCHS_MAX):
+                    self._add_epoch(state, epoch)
+                    new.append(epoch)
             if new:
                 self.store.change_unsettled(log, Task.OPEN, [(0, 0)], ())
+                self.people.forget_epoch(log)
         return bool(new)
 
     # -- writing -----------------------------------------------------------------------------
@@ -550,7 +575,7 @@ class Replica:
         with self.transaction():
             state = self.log(log)
             before = people.standing() if state.kind == LogKind.PERSON else None
-            ends = people.ends(log)
+            ends, new_from = people.ends(log), self.store.next_chain()
             self._fold.met.clear()
             self._fold.left_out.clear()
             yield state
@@ -566,10 +591,13 @@ class Replica:
             elif state.kind == LogKind.CONVERSATION and Kind.MEMBER in met:
                 befriend(self, now_ms)
                 # Who was an admin, and so whose erasures count for everybody, may be others now.
-                self.refold(log)
-            # A chain that began here may have been judged before what admits its device was known.
-            ends = {**dict.fromkeys(self._fold.left_out, -1), **ends}
-            self.recount(log, ends, people.ends(log))
+                self.refold(log, frozenset({Kind.ERASURE}))
+            left_out, after = self._fold.left_out, people.ends(log)
+            # A chain that began here may have been judged before what admits its device was known; and one
+            # of which later entries were here counted until its first came.
+            self.recount(log, {**dict.fromkeys(left_out, -1), **ends}, after)
+            older = {n for n in left_out if n < new_from and n not in ends}
+            self.recount(log, {}, {n: end for n, end in after.items() if n in older})
 
     def recount(self, log: int, before: Mapping[int, int], after: Mapping[int, int]) -> None:
         """Leave for later to fold anew what counts now, or counts no more.
@@ -596,9 +624,10 @@ class Replica:
                 count += self._fold.expire(state, rows)
         return count
 
-    def refold(self, log: int) -> None:
-        """Work out again what changes messages of a log, since who their authors are has changed."""
-        self._fold.refold(self.log(log))
+    def refold(self, log: int, kinds: frozenset[int] = CHANGING) -> None:
+        """Work out again what entries of these kinds change, since who their authors are, or what these
+        may, has changed."""
+        self._fold.refold(self.log(log), kinds)
 
     def remove(self, rows: Sequence[EntryRow]) -> None:
         """Drop entries with all that the store made from them; the caller mends what named them."""
@@ -627,11 +656,15 @@ class Replica:
             bodies: With the texts of messages; other bodies, which keep the log itself going, always
                 go along.
         """
-        keys = None if self._blind(log) is not None else self.log(log).keys
+        state = None if self._blind(log) is not None else self.log(log)
+        keys = state.keys if state is not None else None
         found: list[Sealed] = []
         gaps: list[GapRow] = []
         for row in rows:
             sealed, damaged = sealed_again(keys, row, bodies=bodies or not is_text(row))
+            if damaged and state is not None and self.refresh(state):
+                # Another process began the epoch that it is sealed under.
+                sealed, damaged = sealed_again(keys, row, bodies=bodies or not is_text(row))
             if sealed is not None:
                 found.append(sealed)
             for part in damaged:

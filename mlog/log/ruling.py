@@ -28,12 +28,23 @@ _WORDS: Final = {Role.ADMIN: "admin", Role.MEMBER: "member", Role.NONE: "none"}
 
 
 def add(
-    replica: Replica, log: int, persons: Sequence[Person], now_ms: int, role: Role = Role.MEMBER
+    replica: Replica,
+    log: int,
+    persons: Sequence[Person],
+    now_ms: int,
+    role: Role = Role.MEMBER,
+    *,
+    history: bool = True,
 ) -> list[Person]:
-    """Let persons into a conversation; gives those who were not in it yet. Durable on return.
+    """Let persons into a conversation; gives those for whom that changed anything. Durable on return.
+
+    Args:
+        history: They may read what was written before, too. That also counts for who is in it already and
+            may not; it is never taken back.
 
     Raises:
-        UserError: This person is no admin of it, or it was begun by an mlog that knew of no members.
+        UserError: This person is no admin of it, or may not read the history that it would grant, or the
+            conversation was begun by an mlog that knew of no members.
         LimitExceeded: Its members would have more than KEY_RECIPIENTS_MAX devices.
     """
     with replica.transaction():
@@ -43,17 +54,34 @@ def add(
                 "this conversation was begun by an older mlog, which nobody else can join. Begin a new one "
                 "('mlog new TITLE --with PERSON'), and import into it what 'mlog export' wrote of this one."
             )
-        joined = {member.subject for member in _joined(replica, log)}
-        new = [person for person in persons if replica.people.subject_of_topic(person.topic) not in joined]
+        joined = {member.subject: member for member in _joined(replica, log)}
+        subjects = {person.topic: replica.people.subject_of_topic(person.topic) for person in persons}
+        new = [person for person in persons if subjects[person.topic] not in joined]
+        known = [person for person in persons if subjects[person.topic] in joined]
+        granted = [p for p in known if history and not joined[subjects[p.topic]].history]
+        if history and (new or granted):
+            _require_history(joined[replica.people.subject()])
         devices = len(replica.people.readers(log) or ()) + sum(len(person.members) for person in new)
         if devices > limits.KEY_RECIPIENTS_MAX:
             raise LimitExceeded(
                 f"the members of a conversation have at most {limits.KEY_RECIPIENTS_MAX} devices in all."
             )
+        said = [_said(person, role, history=history) for person in new]
+        said += [_said(p, joined[subjects[p.topic]].role, history=True) for p in granted]
+        if said:
+            _rule(replica, log, said, now_ms)
         if new:
-            _rule(replica, log, [_said(person, role) for person in new], now_ms)
-            replica.begin_epoch(log, now_ms)
-    return new
+            # The present epoch opens what was written before.
+            replica.begin_epoch(log, now_ms, fresh=not history)
+    return [*new, *granted]
+
+
+def _require_history(own: Joined) -> None:
+    if not own.history:
+        raise UserError(
+            "you cannot read yourself what was written before you joined, so you cannot let others read it. "
+            "Add them without it ('mlog add --no-history'), or ask somebody who can."
+        )
 
 
 def set_role(replica: Replica, log: int, person: Person, role: Role, now_ms: int) -> None:
@@ -65,14 +93,15 @@ def set_role(replica: Replica, log: int, person: Person, role: Role, now_ms: int
     with replica.transaction():
         _require_admin(replica, log, "change roles")
         subject = replica.people.subject_of_topic(person.topic)
-        known = {member.subject: member.role for member in _joined(replica, log)}
+        joined = {member.subject: member for member in _joined(replica, log)}
+        known = {subject: member.role for subject, member in joined.items()}
         if subject not in known:
             raise UserError(f"{person.name} is not in this conversation. 'mlog add' comes first.")
         if known[subject] == role:
             return
         if role == Role.MEMBER and list(known.values()).count(Role.ADMIN) == 1:
             raise UserError("a conversation needs an admin: make somebody else one first.")
-        _rule(replica, log, [_said(person, role)], now_ms)
+        _rule(replica, log, [_said(person, role, history=joined[subject].history)], now_ms)
 
 
 def remove(replica: Replica, log: int, joined: Joined, now_ms: int) -> None:
@@ -145,12 +174,12 @@ def _joined(replica: Replica, log: int) -> list[Joined]:
     return [Joined(subject=replica.people.subject(), role=Role.ADMIN)]
 
 
-def _said(person: Person, role: Role) -> bodies.Member:
+def _said(person: Person, role: Role, *, history: bool) -> bodies.Member:
     return bodies.Member(
         person=person.topic,
         role=_WORDS[role],
         relies=person.newest.hex(),
-        history=True,
+        history=history,
         name=person.name,
     )
 

@@ -64,6 +64,8 @@ class BodyState(IntEnum):
     ERASED = 2
     NOT_FETCHED = 3
     EXPIRED = 4
+    CLOSED = 5
+    """Sealed, and only the outline of its epoch is here."""
 
 
 FORGOTTEN: Final = frozenset({BodyState.ERASED, BodyState.EXPIRED})
@@ -71,7 +73,7 @@ FORGOTTEN: Final = frozenset({BodyState.ERASED, BodyState.EXPIRED})
 
 Forgotten: TypeAlias = Literal[BodyState.ERASED, BodyState.EXPIRED]
 
-HELD: Final = frozenset({BodyState.OPENED, BodyState.SEALED, BodyState.EXPIRED})
+HELD: Final = frozenset({BodyState.OPENED, BodyState.SEALED, BodyState.EXPIRED, BodyState.CLOSED})
 """The body counts in the digests: what expired counts on, since clocks differ in when it does."""
 
 
@@ -88,6 +90,7 @@ class Reason(StrEnum):
     WAITING = "waiting for another entry"
     UNREACHABLE = "nobody reachable has it"
     FORKED = "forked"
+    BEFORE_JOINING = "from before you joined"
 
 
 class Task(IntEnum):
@@ -99,6 +102,7 @@ class Task(IntEnum):
     CUT = 4
     FOLD = 5
     ERASE = 6
+    UNSEAL = 7
 
 
 class LogRow(msgspec.Struct, frozen=True, gc=False):
@@ -380,6 +384,7 @@ class Store(PeerStore, Protocol):
     def set_title(self, log: int, title: str) -> None: ...
     def epochs(self, log: int) -> list[EpochRow]: ...
     def add_epoch(self, row: EpochRow) -> None: ...
+    def remove_epoch(self, row: EpochRow) -> None: ...
     def devices(self) -> list[DeviceRow]: ...
     def put_device(self, row: DeviceRow) -> None: ...
     def chains(self, log: int) -> list[ChainRow]: ...
@@ -548,6 +553,14 @@ class Store(PeerStore, Protocol):
 
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         """Entries that are kept and not read, in the order in which they came."""
+        ...
+
+    def scan_closed(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
+        """Entries that are read, but for their bodies, which are closed to this device."""
+        ...
+
+    def count_closed(self, log: int) -> int:
+        """How many bodies are closed to this device."""
         ...
 
     def states(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, BodyState]:

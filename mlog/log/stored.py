@@ -9,7 +9,7 @@ from typing import Final
 
 from mlog.errors import BadSignature, InvalidInput
 from mlog.log import bodies, crypto, entry
-from mlog.log.bodies import SPOKEN, Body, Kind
+from mlog.log.bodies import OUTLINED, SPOKEN, Body, Kind
 from mlog.log.crypto import LogKeys
 from mlog.log.entry import Header, Sealed
 from mlog.log.ids import DeviceId
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _ABSENT: Final = FORGOTTEN | {BodyState.NOT_FETCHED}
+_SEALED: Final = frozenset({BodyState.SEALED, BodyState.CLOSED})
 
 SEARCHED: Final = SPOKEN | {Kind.EDIT}
 """Kinds that may have a text which search finds."""
@@ -49,7 +50,7 @@ def check_header(keys: LogKeys, row: EntryRow, device: DeviceId) -> Header:
 
 
 def check_body(keys: LogKeys, row: EntryRow) -> bytes | None:
-    """Check a stored body against the hash in its (checked) outer bytes; None if not kept.
+    """Check a stored body against the hash in its (checked) outer bytes; None if not kept, or closed.
 
     Raises:
         InvalidInput: It does not match.
@@ -58,10 +59,13 @@ def check_body(keys: LogKeys, row: EntryRow) -> bytes | None:
         if row.body is not None:
             raise InvalidInput("a body is here that should not be")
         return None
-    if row.state not in (BodyState.OPENED, BodyState.SEALED):
+    if row.state not in (BodyState.OPENED, *_SEALED):
         raise InvalidInput("the index does not match the entry")
     if row.body is None:
         raise InvalidInput("the text is lost")
+    if row.state == BodyState.CLOSED:
+        check_sealed_body(row)
+        return None
     fields = entry.parse_outer(row.outer)
     epoch = keys.epoch_of(fields.salt, fields.tag)
     if epoch is None:
@@ -69,7 +73,9 @@ def check_body(keys: LogKeys, row: EntryRow) -> bytes | None:
     if row.state == BodyState.SEALED:
         check_sealed_body(row)
         return entry.open_body(epoch, row.outer, row.body)
-    sealed = entry.seal_body(epoch, row.outer, row.body)
+    if not epoch.opens(outlined=row.kind in OUTLINED):
+        raise InvalidInput("the text is open here, and its epoch is not")
+    sealed = entry.seal_body(epoch, row.outer, row.body, row.kind)
     if len(sealed) != fields.body_size or (
         crypto.hash_with_context("sealed body", sealed) != fields.body_hash
     ):
@@ -91,14 +97,15 @@ def sealed_again(keys: LogKeys | None, row: EntryRow, *, bodies: bool) -> tuple[
     body, signature, damaged = None, row.signature, list[str]()
     fields = entry.parse_any(row.outer)
     epoch = keys.epoch_of(fields.salt, fields.tag) if keys is not None and row.chain else None
-    if bodies and row.body is not None and row.state in (BodyState.OPENED, BodyState.SEALED):
+    if bodies and row.body is not None and row.state in (BodyState.OPENED, *_SEALED):
         body = row.body
-        if row.state == BodyState.OPENED and epoch is not None:
-            body = entry.seal_body(epoch, row.outer, body)
+        opens = epoch is not None and epoch.opens(outlined=row.kind in OUTLINED)
+        if row.state == BodyState.OPENED and epoch is not None and opens:
+            body = entry.seal_body(epoch, row.outer, body, row.kind)
         if not entry.is_body_of(fields, body):
             body = None
             damaged.append("body")
-    elif bodies and row.state in (BodyState.OPENED, BodyState.SEALED):
+    elif bodies and row.state in (BodyState.OPENED, *_SEALED):
         damaged.append("body")
     if signature is not None and epoch is not None:
         try:
@@ -115,7 +122,7 @@ def check_sealed_body(row: EntryRow) -> None:
     Raises:
         InvalidInput: It does not match, or is not in the state that it should be in.
     """
-    if row.state == BodyState.SEALED:
+    if row.state in _SEALED:
         if not entry.is_body_of(entry.parse_any(row.outer), row.body):
             raise InvalidInput("the text does not match its hash")
     elif row.state not in _ABSENT or row.body is not None:

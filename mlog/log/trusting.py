@@ -81,9 +81,9 @@ def outcome_of(replica: Replica, claim: Claim) -> Outcome:
         raise UserError(f"{claim.name}: {belonging.REVOKED_DEVICE}")
     if person.topic == claim.topic or person.member(claim.device) is not None:
         return Outcome.KNOWN
-    if len(person.members) > 1 and claim.devices > 1:
+    if len(person.machines) > 1 and claim.devices > 1:
         raise UserError(
-            f"this person has {len(person.members)} devices already, and {claim.person!r} there has "
+            f"this person has {len(person.machines)} devices already, and {claim.person!r} there has "
             f"{claim.devices}: two groups of devices cannot become one yet. Export the conversations of one "
             "group ('mlog export'), and import them in the other."
         )

@@ -17,7 +17,7 @@ import msgspec
 from mlog import limits
 from mlog.errors import BadSignature, InvalidInput
 from mlog.log import bodies, crypto, entry
-from mlog.log.bodies import SPOKEN, Kind
+from mlog.log.bodies import OUTLINED, SPOKEN, Kind
 from mlog.log.entry import NO_ENTRY, Header
 from mlog.log.expiry import may_expire, settings_of
 from mlog.log.fold import LogState, Ranks, latest_title
@@ -363,13 +363,15 @@ def _verify_entry(
     targets: set[MessageId] = set()
     try:
         encoded = None
-        if row.state == BodyState.SEALED:
-            # Its author sealed it against the rules: it is kept, and not read.
+        if row.state in (BodyState.SEALED, BodyState.CLOSED):
+            # Its author sealed it against the rules, or it is closed to this device: kept, and not read.
             check_sealed_body(row)
         else:
             encoded = check_body(state.keys, row)
     except InvalidInput as error:
         return header, [*findings, _of(row, "body", str(error))]
+    if row.state == BodyState.CLOSED and _opens(replica, state, row):
+        findings.append(_of(row, "index", "the text is closed here, and its epoch is not"))
     if encoded is not None:
         try:
             body = bodies.decode(row.kind, encoded)
@@ -385,6 +387,14 @@ def _verify_entry(
     if row.body is not None and sorted(page.references.get(row.n, [])) != sorted(targets):
         findings.append(_of(row, "index", "the references of the entry do not match its text"))
     return header, findings
+
+
+def _opens(replica: Replica, state: LogState, row: EntryRow) -> bool:
+    """Whether an entry's body can be opened, and nothing is left that will do so."""
+    fields = entry.parse_any(row.outer)
+    epoch = state.keys.epoch_of(fields.salt, fields.tag)
+    opens = epoch is not None and epoch.opens(outlined=row.kind in OUTLINED)
+    return opens and not replica.store.unsettled(state.n, Task.UNSEAL, 1)
 
 
 def _verify_wrap(
@@ -560,7 +570,7 @@ def _verify_records(replica: Replica, state: LogState, seen: _Seen) -> Iterator[
         return
     if seen.kinds - {""} and state.kind not in seen.kinds:
         yield _of_log(state.n, "the log is not of the kind that its key entry states")
-    for epoch in state.keys.epochs[1:]:
+    for epoch in state.keys.whole:
         stated = crypto.commitment(epoch.secret).hex()
         numbers = {number for number, commitment in seen.epochs if commitment == stated}
         # One that none states was granted by another device, and its key entry may still come: `missing`.

@@ -90,6 +90,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         text: As edited; empty if erased, damaged or not here.
         time_ms: The author's claim.
         to: Messages that it answers.
+        closed: It is from before this person joined, who may not read it.
         damage: What is wrong with the stored bytes, or "".
     """
 
@@ -105,6 +106,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     edited: bool = False
     erased: bool = False
     absent: bool = False
+    closed: bool = False
     damage: str = ""
     reactions: tuple[Reacted, ...] = ()
     attachments: tuple[Attached, ...] = ()
@@ -262,6 +264,7 @@ class View:
             edited=isinstance(edited, bodies.Edit),
             erased=row.state in FORGOTTEN or (isinstance(body, bodies.Text) and body.erased),
             absent=row.state == BodyState.NOT_FETCHED,
+            closed=row.state == BodyState.CLOSED and not isinstance(edited, bodies.Edit),
             damage=damage,
             reactions=reactions,
             attachments=() if row.state in FORGOTTEN else attached,

@@ -14,12 +14,17 @@ Devices that do not know each other yet, and share a one-use key, connect with t
     SENT     <--receive()--  <----         e, ee, s, es        ASKED     --accept()-->  REPLIED
     ANSWERED --accept()-->   s, se         ---->               REPLIED   --receive()--> OPEN
 
+A device that has nothing but a recovery phrase, and a holder that knows who that is, connect with the
+pattern KXpsk0, whose two messages go as those of IK do. The first one carries a signature of the phrase's
+key (`recovery_proof`), the second one the name of the device that answers.
+
 What breaks a rule closes the channel for good. A message 1 can be a copy of an earlier one, so the
 responder believes who is there (`confirmed`) only once a frame came that needed its own fresh key.
-Bytes, bounds and what each side may conclude: docs/protocol.md, 11 and 19.
+Bytes, bounds and what each side may conclude: docs/protocol.md, 11, 19 and 21.
 
 This is the only module that imports the `noise` package, which is no longer maintained: what is used
-of it is held to the published vectors, and none of its exceptions gets out.
+of it is held to the published vectors, or where there are none (KXpsk0) to the specification written out
+again (test_second_recovery.py), and none of its exceptions gets out.
 """
 
 from __future__ import annotations
@@ -39,6 +44,8 @@ __all__ = [
     "FIRST_MESSAGE_SIZE",
     "PAIRING_MESSAGE_SIZES",
     "PATTERN_PAIRING",
+    "PATTERN_RECOVERY",
+    "RECOVERY_MESSAGE_SIZES",
     "SECOND_MESSAGE_SIZE",
     "Channel",
     "State",
@@ -53,6 +60,9 @@ PATTERN_IK: Final = b"\x01"
 PATTERN_PAIRING: Final = b"\x02"
 """As PATTERN_IK, where the two devices do not know each other yet."""
 
+PATTERN_RECOVERY: Final = b"\x03"
+"""As PATTERN_IK, where the one who dials knows nothing but a recovery phrase."""
+
 FIRST_MESSAGE_SIZE: Final = 1 + KEY_SIZE + (KEY_SIZE + crypto.TAG_SIZE) + crypto.TAG_SIZE
 SECOND_MESSAGE_SIZE: Final = 1 + KEY_SIZE + crypto.TAG_SIZE
 """Exact, since both payloads are empty: another length is refused before it costs a key agreement."""
@@ -64,11 +74,20 @@ PAIRING_MESSAGE_SIZES: Final = (
 )
 """As FIRST_MESSAGE_SIZE, of the three messages of XXpsk0."""
 
+RECOVERY_PROOF_SIZE: Final = 8 + crypto.SIGNATURE_SIZE
+
+RECOVERY_MESSAGE_SIZES: Final = (
+    1 + KEY_SIZE + RECOVERY_PROOF_SIZE + crypto.TAG_SIZE,
+    1 + KEY_SIZE + (KEY_SIZE + crypto.TAG_SIZE) + KEY_SIZE + crypto.TAG_SIZE,
+)
+"""As FIRST_MESSAGE_SIZE, of the two messages of KXpsk0 with what they carry."""
+
 CHUNK_SIZE: Final = limits.FRAME_SIZE_MAX_BYTES - crypto.TAG_SIZE - 1
 """Most bytes of an application message in one frame; every frame but a message's last has as many."""
 
 _PROTOCOL: Final = b"Noise_IK_25519_ChaChaPoly_BLAKE2s"
 _PAIRING_PROTOCOL: Final = b"Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s"
+_RECOVERY_PROTOCOL: Final = b"Noise_KXpsk0_25519_ChaChaPoly_BLAKE2s"
 _PROLOGUE: Final = b"mlog v1 session"
 _LAST: Final = b"\x00"
 _MORE: Final = b"\x01"
@@ -151,6 +170,13 @@ _PAIRING: Final = _Pattern(
     ("a handshake with another code",) * 3,
     PAIRING_TRANSITIONS,
 )
+_RECOVERY: Final = _Pattern(
+    PATTERN_RECOVERY,
+    _RECOVERY_PROTOCOL,
+    RECOVERY_MESSAGE_SIZES,
+    ("a handshake with another recovery phrase", "whoever answered does not know this recovery phrase"),
+    TRANSITIONS,
+)
 
 
 class Channel:
@@ -166,6 +192,7 @@ class Channel:
             it knows, once the first frame was opened. Before, a responder may send what only the peer
             can open, but must not act, or tell people, as if it were there.
         peer_noise_public: X25519 public key of the peer, 32 bytes; None until a message brought it.
+        carried: What the peer's handshake message carried beside its keys.
     """
 
     def __init__(
@@ -174,7 +201,10 @@ class Channel:
         handshake: _Handshake,
         state: State,
         peer_noise_public: bytes | None = None,
+        carries: bytes = b"",
     ):
+        self.carried = b""
+        self._carries = carries
         self.state = state
         self.confirmed = False
         self.peer_noise_public = peer_noise_public
@@ -220,6 +250,44 @@ class Channel:
         )
         return cls(_PAIRING, handshake, State.IDLE if dials else State.LISTENING)
 
+    @classmethod
+    def recover(cls, noise_seed: bytes, shared_key: bytes, ephemeral: bytes, proof: bytes) -> Self:
+        """The end that dials with a recovery phrase, to whoever knows it.
+
+        Args:
+            noise_seed: Of the phrase's keys.
+            shared_key: 32 bytes (`mlog.log.phrase.meeting_key`).
+            proof: RECOVERY_PROOF_SIZE bytes; other arguments as of `initiate`.
+        """
+        assert len(proof) == RECOVERY_PROOF_SIZE
+        prologue = _PROLOGUE + PATTERN_RECOVERY
+        handshake = _Handshake(
+            _RECOVERY_PROTOCOL, prologue, noise_seed, ephemeral, shared_key=shared_key, initiator=True
+        )
+        return cls(_RECOVERY, handshake, State.IDLE, carries=proof)
+
+    @classmethod
+    def hold(
+        cls, noise_seed: bytes, shared_key: bytes, ephemeral: bytes, phrase_public: bytes, device: bytes
+    ) -> Self:
+        """The end that is dialled with a recovery phrase that it knows.
+
+        Args:
+            phrase_public: X25519 public key of the phrase.
+            device: Own device id, which the answer carries; other arguments as of `recover`.
+        """
+        assert len(device) == KEY_SIZE
+        prologue = _PROLOGUE + PATTERN_RECOVERY
+        handshake = _Handshake(
+            _RECOVERY_PROTOCOL,
+            prologue,
+            noise_seed,
+            ephemeral,
+            shared_key=shared_key,
+            initiator_public=phrase_public,
+        )
+        return cls(_RECOVERY, handshake, State.LISTENING, phrase_public, carries=device)
+
     @property
     def established(self) -> bool:
         """Messages can be sealed and received."""
@@ -238,7 +306,9 @@ class Channel:
             ProtocolViolation: The peer's public key is one that no device can have.
         """
         following = self._following(Step.START)
-        message = self._shake(lambda handshake: handshake.write(), "the peer's public key is unusable")
+        message = self._shake(
+            lambda handshake: handshake.write(self._carries), "the peer's public key is unusable"
+        )
         self.state = following
         self._shaken += 1
         return self._pattern.byte + message
@@ -270,7 +340,9 @@ class Channel:
             ProtocolViolation: The peer's public keys are some that no device can have.
         """
         following = self._following(Step.ACCEPT)
-        message = self._shake(lambda handshake: handshake.write(), "a public key of the peer is unusable")
+        message = self._shake(
+            lambda handshake: handshake.write(self._carries), "a public key of the peer is unusable"
+        )
         self.state = following
         self._shaken += 1
         if following is State.OPEN:
@@ -307,7 +379,8 @@ class Channel:
             raise self._violation("a handshake of an unknown kind")
         if len(data) != self._pattern.sizes[self._shaken]:
             raise self._violation(f"a handshake message of {len(data)} bytes")
-        self._shake(lambda handshake: handshake.read(data[1:]), self._pattern.refusals[self._shaken])
+        refusal = self._pattern.refusals[self._shaken]
+        self.carried = self._shake(lambda handshake: handshake.read(data[1:]), refusal)
         self._shaken += 1
         assert self._handshake is not None
         self.peer_noise_public = self._handshake.peer_public
@@ -422,6 +495,7 @@ class _Handshake:
         peer_public: Given, this is the initiator of IK.
         shared_key: Of a pattern with a pre-shared key.
         initiator: Whether it is, where the pattern does not tell.
+        initiator_public: Given, this is the responder of KX.
     """
 
     def __init__(
@@ -434,11 +508,12 @@ class _Handshake:
         peer_public: bytes | None = None,
         shared_key: bytes | None = None,
         initiator: bool = False,
+        initiator_public: bytes | None = None,
     ):
         from noise.connection import Keypair, NoiseConnection
 
         assert len(noise_seed) == len(ephemeral) == KEY_SIZE
-        assert all(key is None or len(key) == KEY_SIZE for key in (peer_public, shared_key))
+        assert all(key is None or len(key) == KEY_SIZE for key in (peer_public, shared_key, initiator_public))
         self._connection: Any = NoiseConnection.from_name(protocol)
         if shared_key is not None:
             self._connection.set_psks(shared_key)
@@ -446,8 +521,9 @@ class _Handshake:
             self._connection.set_as_initiator()
         else:
             self._connection.set_as_responder()
-        if peer_public is not None:
-            self._connection.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, peer_public)
+        known_public = peer_public if peer_public is not None else initiator_public
+        if known_public is not None:
+            self._connection.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, known_public)
         self._connection.set_prologue(prologue)
         self._connection.set_keypair_from_private_bytes(Keypair.STATIC, noise_seed)
         self._connection.start_handshake()

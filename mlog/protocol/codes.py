@@ -12,9 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from difflib import get_close_matches
 from enum import IntEnum
-from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -24,6 +22,7 @@ from mlog import limits
 from mlog.errors import UserError
 from mlog.log import crypto
 from mlog.log.crypto import Entropy
+from mlog.log.phrase import WORD_BITS, number_of, similar_words, word_list
 
 __all__ = [
     "CODE_WORDS",
@@ -31,7 +30,6 @@ __all__ = [
     "Code",
     "Link",
     "LinkType",
-    "completions",
     "decode_link",
     "encode_link",
     "expect_link",
@@ -39,17 +37,14 @@ __all__ = [
     "new_code",
     "parse_code",
     "shown_words",
-    "word_list",
 ]
 
 CODE_WORDS: Final = 6
 LINK_SECRET_SIZE: Final = 32
 FINGERPRINT_SIZE: Final = 16
 
-_WORD_BITS: Final = 11
-_CODE_BITS: Final = CODE_WORDS * _WORD_BITS
+_CODE_BITS: Final = CODE_WORDS * WORD_BITS
 _CODE_SIZE: Final = (_CODE_BITS + 7) // 8
-_PREFIX_MIN: Final = 4
 _SHOWN_WORDS: Final = 4
 
 _LINK_VERSION: Final = 1
@@ -61,30 +56,16 @@ _LINK: Final = re.compile(r"mlog:([a-z]{1,16})#([A-Za-z0-9_-]*)", re.ASCII)
 # -- words -----------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
-def word_list() -> tuple[str, ...]:
-    """The 2,048 words, in the order of their numbers."""
-    from mnemonic import Mnemonic
-
-    return tuple(Mnemonic("english").wordlist)
-
-
-def completions(start: str) -> list[str]:
-    """The words that begin so, whatever the case; for a shell that completes them."""
-    start = start.casefold()
-    return [word for word in word_list() if word.startswith(start)]
-
-
 def shown_words(binding: bytes) -> tuple[str, ...]:
     """Four words that both screens show: equal where both ends have the same channel, and only there."""
-    bits = _SHOWN_WORDS * _WORD_BITS
+    bits = _SHOWN_WORDS * WORD_BITS
     number = int.from_bytes(crypto.derive("pairing words", binding, 8)) >> (64 - bits)
     return _words_of(number, _SHOWN_WORDS)
 
 
 def _words_of(number: int, count: int) -> tuple[str, ...]:
     words = word_list()
-    shifts = range((count - 1) * _WORD_BITS, -1, -_WORD_BITS)
+    shifts = range((count - 1) * WORD_BITS, -1, -WORD_BITS)
     return tuple(words[number >> shift & 2047] for shift in shifts)
 
 
@@ -136,20 +117,15 @@ def parse_code(text: str) -> Code:
         raise UserError(f"a code has {CODE_WORDS} words, and here are {len(typed)}. Type it again.")
     number = 0
     for place, word in enumerate(typed, 1):
-        number = number << _WORD_BITS | _number_of(word, place)
+        number = number << WORD_BITS | _number_of(word, place)
     return Code(number)
 
 
 def _number_of(typed: str, place: int) -> int:
-    words = word_list()
-    if typed in words:
-        return words.index(typed)
-    if len(typed) >= _PREFIX_MIN:
-        # The first four letters of a word are those of no other one.
-        for number, word in enumerate(words):
-            if word.startswith(typed):
-                return number
-    meant = get_close_matches(typed[:16], words, 3, 0.6) or completions(typed[:3])[:3]
+    number = number_of(typed)
+    if number is not None:
+        return number
+    meant = similar_words(typed)
     hint = f" Did you mean {' or '.join(meant)}?" if meant else ""
     # The word itself is left out: what is printed here may end up in a log.
     raise UserError(f"word {place} of the code is none of the list.{hint}")

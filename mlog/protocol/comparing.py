@@ -414,7 +414,7 @@ class Leader:
         chosen = set(weeks)
         count_here = sum(d.entries for d in compared.standing.digests if d.week in chosen)
         count_there = count_here + surplus
-        if min(count_here, count_there) < limits.SKETCHED_IDS_MIN:
+        if count_there < limits.SKETCHED_IDS_MIN:
             return False
         from mlog.protocol import sketch
 

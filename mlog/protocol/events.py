@@ -37,6 +37,7 @@ __all__ = [
     "Paged",
     "Reach",
     "Received",
+    "Recover",
     "Seen",
     "Send",
     "SyncNow",
@@ -166,6 +167,12 @@ class Leave(msgspec.Struct, frozen=True):
     """End the pairing that goes on, if one does."""
 
 
+class Recover(msgspec.Struct, frozen=True):
+    """Dial whoever is there, as the recovery phrase whose keys this replica has (HOST:PORT, best first)."""
+
+    addresses: tuple[str, ...]
+
+
 class Unmet(msgspec.Struct, frozen=True):
     """`Reach` did not lead to a connection."""
 
@@ -186,6 +193,7 @@ Event: TypeAlias = (
     | Meet
     | Decide
     | Leave
+    | Recover
     | Unmet
 )
 

@@ -78,7 +78,7 @@ class Exchange:
         self._peer_compares_only = False
         self._settled_topics: set[Topic] | None = None
         self._owed: set[Topic] | None = None
-        self._epochs: dict[int, tuple[int, int]] = {}
+        self._epochs: dict[int, tuple[tuple[int, int, bool], int]] = {}
         self._relisted = False
         self._scopes = _scopes_of(link)
         self._asked: set[EntryId] = set()
@@ -153,10 +153,10 @@ class Exchange:
             if not link.is_shared(log) or log not in self._epochs:
                 continue
             known, withheld = self._epochs[log]
-            count = len(link.store.epochs(log))
-            if count == known and not withheld:
+            grantable = self._grantable(log)
+            if grantable == known and not withheld:
                 continue
-            self._epochs[log] = now = count, grants.withheld(link.replica, log, link.device)
+            self._epochs[log] = now = grantable, grants.withheld(link.replica, log, link.device)
             if now != (known, withheld):
                 self._grant_but(settled)
 
@@ -311,9 +311,13 @@ class Exchange:
     def _note_epochs(self) -> None:
         link = self._link
         logs = [row.n for row in link.shared().values() if row.secret]
-        self._epochs = {
-            n: (len(link.store.epochs(n)), grants.withheld(link.replica, n, link.device)) for n in logs
-        }
+        self._epochs = {n: (self._grantable(n), grants.withheld(link.replica, n, link.device)) for n in logs}
+
+    def _grantable(self, log: int) -> tuple[int, int, bool]:
+        """How many epochs of a log are known, how many by their outline, and whether the peer reads all."""
+        link, replica = self._link, self._link.replica
+        outlines = len(replica.log(log).keys.outlines)
+        return len(link.store.epochs(log)), outlines, replica.people.reads_all(log, link.device)
 
     def _grant_but(self, topics: Collection[bytes]) -> bool:
         link = self._link

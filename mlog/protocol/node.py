@@ -3,7 +3,8 @@
 `handle` does one slice of the work that waits and asks to be woken at once for the next, so that no
 event takes long and all sessions have their turn. What an effect acknowledges is durable before
 `handle` returns. Who may connect: the peers that the store knows, and nobody else; but for the one
-stranger that may try the secret of a pairing, while a person has it open (mlog/protocol/meeting.py).
+stranger that may try the secret of a pairing, while a person has it open (mlog/protocol/meeting.py), and
+for who has a recovery phrase of this person (mlog/protocol/recovering.py).
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from mlog.errors import Busy, InvalidInput, ProtocolViolation
 from mlog.log.crypto import Entropy
 from mlog.log.ids import DeviceId, EntryId
 from mlog.log.peers import PeerRow
+from mlog.log.person import Member
 from mlog.log.replica import Replica
+from mlog.protocol import recovering
 from mlog.protocol.channel import Channel
 from mlog.protocol.comparing import Inspect
 from mlog.protocol.dialling import Dialling
@@ -39,7 +42,9 @@ from mlog.protocol.events import (
     Notice,
     Opened,
     Paged,
+    Reach,
     Received,
+    Recover,
     Seen,
     SyncNow,
     Tick,
@@ -84,6 +89,7 @@ class Node:
         self._feed = Feed(replica)
         self._dialling = Dialling()
         self._meeting: Meeting | None = None
+        self._recovers = False
         self._effects: list[Effect] = []
         self._unsettled: list[int] = []
         self._now_ms = 0
@@ -137,6 +143,9 @@ class Node:
                 self._meet(lambda meeting: meeting.decide(decision, now_ms))
             case Leave():
                 self._meet(lambda meeting: meeting.leave(now_ms))
+            case Recover(addresses=addresses):
+                self._recovers = True
+                self._emit(Reach(addresses))
             case Unmet(reason=reason):
                 self._meet(lambda meeting: meeting.unreached(reason))
         self._work()
@@ -177,6 +186,10 @@ class Node:
     # -- sessions ----------------------------------------------------------------------------
 
     def _open(self, event: Opened) -> None:
+        if event.reached and self._recovers:
+            self._recovers = False
+            self._recover(event.session)
+            return
         if event.reached:
             if self._meeting is None or not self._meeting.reached(event.session, self._now_ms):
                 self._effects.append(Close(event.session, _UNWANTED))
@@ -201,18 +214,30 @@ class Node:
             if peer is None
             else Channel.initiate(keys.noise_seed, peer.noise, ephemeral)
         )
-        session = self._sessions[event.session] = Session(
-            event.session,
+        self._begin_session(event.session, channel, peer, self._known)
+
+    def _begin_session(
+        self,
+        number: int,
+        channel: Channel,
+        peer: PeerRow | None,
+        known: Callable[[bytes], PeerRow | None],
+        *,
+        leads: bool = False,
+    ) -> None:
+        session = self._sessions[number] = Session(
+            number,
             self._replica,
             channel,
             peer,
-            known=self._known,
+            known=known,
             emit=self._emit,
             feed=self._feed,
             stored=self._committed,
-            vouched=lambda log, ids: self._vouched(event.session, log, ids),
+            vouched=lambda log, ids: self._vouched(number, log, ids),
             now_ms=self._now_ms,
             inspect=self._inspect,
+            leads=leads,
         )
         self._note(session)
 
@@ -220,6 +245,7 @@ class Node:
         if self._pairs(number):
             self._meet(lambda meeting: meeting.receive(data, self._now_ms))
         elif not self._tries_to_pair(number, data):
+            self._let_recover(number, data)
             self._guarded(number, lambda session: session.receive(data, self._now_ms))
 
     def _emit(self, effect: Effect) -> None:
@@ -322,7 +348,7 @@ class Node:
         session.rested = rested
 
     def _committed(self) -> None:
-        # Also what came by a session may say that a device is trusted no more.
+        # First, so that they are told nothing of it: this may have come from another device.
         self._end_untrusted()
         self._end_narrowed()
         logs, relisted = self._feed.look()
@@ -342,6 +368,7 @@ class Node:
     def _end_untrusted(self) -> None:
         """End the sessions of devices that may not connect any more, or not as what they did."""
         peers = {peer.device: (peer.noise, peer.own) for peer in self._replica.store.peers()}
+        peers |= {phrase.device: (phrase.noise, True) for phrase in self._phrases()}
         for number, session in list(self._sessions.items()):
             peer = session.peer
             if peer is not None and peers.get(peer.device) != (peer.noise, peer.own):
@@ -419,6 +446,42 @@ class Node:
         # It may have ended at once, with a secret that is another one.
         self._meet(lambda _: None)
         return True
+
+    # -- recovery ----------------------------------------------------------------------------
+
+    def _phrases(self) -> Sequence[Member]:
+        """The recovery phrases that this person trusts."""
+        person = self._replica.people.current()
+        return person.phrases if person is not None else ()
+
+    def _let_recover(self, number: int, data: bytes) -> None:
+        """Where a connection on which nothing was said yet begins with a phrase that is known here: go on
+        with that, as with a device of this person that is no peer."""
+        session = self._sessions.get(number)
+        if session is None or session.peer is not None or not recovering.is_recovery(data):
+            return
+        keys, ephemeral = self._replica.device_keys, self._entropy.random(_KEY_SIZE)
+        answered = recovering.answer(keys, self._phrases(), data, ephemeral, self._now_ms)
+        if answered is None:
+            return
+        channel, phrase = answered
+        peer = PeerRow(device=phrase.device, name=phrase.name, noise=phrase.noise, hpke=phrase.hpke, own=True)
+        self._drop(number)
+        self._begin_session(number, channel, None, lambda _: peer)
+
+    def _recover(self, number: int) -> None:
+        """Go on with whoever was dialled: who knows the phrase is believed to be of its person."""
+        ephemeral = self._entropy.random(_KEY_SIZE)
+        channel = recovering.dial(self._replica.device_keys, ephemeral, self._now_ms)
+
+        def holder(noise_public: bytes) -> PeerRow:
+            device = DeviceId(channel.carried)
+            peer = PeerRow(device=device, name="", noise=noise_public, hpke=b"", own=True)
+            with self._replica.store.transaction():
+                self._replica.store.put_peer(peer)
+            return peer
+
+        self._begin_session(number, channel, None, holder, leads=True)
 
     # -- dialling ----------------------------------------------------------------------------
 

@@ -32,8 +32,9 @@ class Session:
 
     Args:
         number: As in the events.
-        peer: Whom we dialled; None where we were dialled.
-        known: Finds the device with a Noise key, or None; asked where we were dialled.
+        peer: Whom we dialled; None where we were dialled, or dialled whoever is there.
+        known: Finds the device with a Noise key, or None; asked where `peer` does not say who it is.
+        leads: We dialled; as where `peer` is given.
         emit: Takes effects, in order.
         feed: As `Link` takes it.
         stored, vouched: As `Exchange` takes them.
@@ -57,10 +58,11 @@ class Session:
         vouched: Callable[[int, Sequence[EntryId]], None],
         now_ms: int,
         inspect: Inspect | None = None,
+        leads: bool = False,
     ):
         self.number = number
         self.peer = peer
-        self.leads = peer is not None
+        self.leads = leads or peer is not None
         self.exchange: Exchange | None = None
         self.rested = False
         self.granted: frozenset[int] = frozenset()
@@ -79,7 +81,7 @@ class Session:
         self._has_turn = False
         self._now_ms = now_ms
         self._deadline_ms: int | None = now_ms + limits.HANDSHAKE_TIMEOUT_MS
-        if peer is not None:
+        if self.leads:
             emit(Send(number, channel.start()))
 
     @property
@@ -131,7 +133,8 @@ class Session:
             if peer is None:
                 raise ProtocolViolation("a device that is not known here")
             self.peer = peer
-            self._emit(Send(self.number, self._channel.accept()))
+            if not self.leads:
+                self._emit(Send(self.number, self._channel.accept()))
         self._link = Link(
             self._replica,
             peer,

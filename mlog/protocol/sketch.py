@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mlog.errors import InvalidInput, LimitExceeded
 from mlog.limits import SKETCH_CELLS_FIRST, SKETCH_CELLS_MAX, SKETCH_ROUNDS_MAX
 from mlog.log import crypto
-from mlog.log.ids import EntryId
+from mlog.log.ids import ENTRY_ID_SIZE, EntryId
 
 __all__ = [
     "CELL_SIZE",
@@ -333,7 +333,7 @@ class Peeler:
 
 def cells_max(count_there: int) -> int:
     """How many cells of a coder with that many ids are worth their bytes: beyond, it lists its ids."""
-    return min(count_there * SHORT_ID_SIZE // CELL_SIZE, SKETCH_CELLS_MAX)
+    return min(count_there * ENTRY_ID_SIZE // CELL_SIZE, SKETCH_CELLS_MAX)
 
 
 def first_cells(count_here: int, count_there: int) -> int:

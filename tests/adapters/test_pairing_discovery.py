@@ -81,7 +81,7 @@ def test_who_knows_nobody_here_sees_no_announcement_in_it() -> None:
 
 
 def test_a_flood_of_them_is_bounded() -> None:
-    search = _Search()
+    search = _Search(decode_waiting)
     for number in range(1000):
         search.announced(f"name {number}", encode_waiting(("192.0.2.9:7367",)))
     assert len(search.found) == limits.PAIRINGS_FOUND_MAX

@@ -62,5 +62,5 @@ def _sealed(home: Home, row: EntryRow) -> Sealed:
         fields = entry.parse_outer(row.outer)
         epoch = home.replica.log(row.log).keys.epoch_of(fields.salt, fields.tag)
         assert epoch is not None
-        body = entry.seal_body(epoch, row.outer, body)
+        body = entry.seal_body(epoch, row.outer, body, row.kind)
     return Sealed(row.id, row.outer, body, row.signature)

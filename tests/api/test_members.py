@@ -9,8 +9,10 @@ import pytest
 from mlog.api import contacts, members
 from mlog.api.devices import reach_device
 from mlog.api.home import Home
+from mlog.api.repair import absences
 from mlog.api.why import Shown, explain
 from mlog.errors import UserError
+from mlog.log.store import Reason
 from tests.api.acquainted import accept, people, record_of, sync
 
 
@@ -83,6 +85,42 @@ def test_who_is_removed_is_given_nothing_and_reads_nothing(three: list[Path]):
     assert texts(carol) == ["before", "still here?"]
     with Home(carol) as home, pytest.raises(UserError, match="only an admin"):
         members.add(home, home.conversation("trip").n, ["bob"])
+
+
+def test_who_is_added_reads_what_is_said_from_then_on_and_is_told_why_not_more(three: list[Path]):
+    ann, bob, carol = three
+    with Home(ann) as home:
+        log = members.new_with(home, "trip", ["bob"]).n
+    say(ann, "before")
+    sync(ann, bob)
+    with Home(ann) as home:
+        assert members.add(home, log, ["carol"]) == ["carol"]
+    say(ann, "after")
+    sync(ann, carol)
+    say(carol, "hello")
+    assert sync(ann, carol), "nothing is left to say, though one of the two cannot open all"
+    assert texts(ann) == ["before", "after", "hello"]
+    assert texts(carol) == ["", "after", "hello"]
+    with Home(carol) as home:
+        trip = home.conversation("trip").n
+        closed, *others = home.messages(trip)
+        assert (closed.closed, closed.absent, closed.damage) == (True, False, "")
+        assert not any(message.closed for message in others)
+        assert explain(home, closed.id.hex()).shown == Shown.CLOSED
+        [absence] = absences(home, trip)
+        assert (absence.reason, absence.is_gap, absence.count) == (Reason.BEFORE_JOINING, False, 1)
+        [standing] = home.status(trip)
+        assert (standing.closed, standing.gaps) == (1, 0)
+        assert home.verify() == []
+        theirs = home.status(trip)[0].root
+    with Home(ann) as home:
+        assert home.status(log)[0].root == theirs
+        assert members.add(home, log, ["carol"], history=True) == ["carol"]
+    assert sync(ann, carol)
+    assert texts(carol) == ["before", "after", "hello"]
+    with Home(carol) as home:
+        assert absences(home, home.conversation("trip").n) == []
+        assert home.verify() == []
 
 
 def test_why_says_that_an_entry_is_of_who_is_no_member(three: list[Path]):

@@ -14,7 +14,7 @@ from mlog.log.bodies import Kind, Text
 from mlog.log.entry import Sealed
 from mlog.log.memory import MemoryStore
 from mlog.log.replica import Draft
-from mlog.log.store import EntryRow, GapRow, Reason
+from mlog.log.store import EntryRow, GapRow, LogKind, Reason
 from tests.api.conftest import Clock
 from tests.api.peers import Peer
 from tests.log.support import LOG, join, make_replica
@@ -180,6 +180,16 @@ def test_an_entry_that_nothing_vouches_for_waits(opened: Home, tea: int):
     [sealed] = elsewhere(opened, tea, 1)
     opened.replica.receive(tea, [msgspec.structs.replace(sealed, signature=None)], opened.now_ms())
     assert only(opened, tea).reason == Reason.WAITING
+
+
+def test_of_a_log_that_was_left_nobody_is_said_to_have_what_is_damaged(opened: Home, tea: int):
+    later = opened.now_ms() + 1000
+    log = opened.replica.create_log(LogKind.PRIVATE, [], later)
+    Peer(opened, "phone", 1).prove(log)
+    [row] = opened.store.arrivals(log, 0, 10)
+    list_gap(opened, row)
+    absence = only(opened, log)
+    assert (absence.id, held_by(absence)) == (row.id, [])
 
 
 def test_gaps_come_before_what_is_absent_on_purpose(opened: Home, tea: int):

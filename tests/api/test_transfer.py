@@ -168,7 +168,7 @@ def test_two_importers_of_one_chat_fold_into_one(opened: Home) -> None:
     for chain in store.chains(1):
         for row in store.scan(chain.n, -1, 1000):
             assert row.body is not None
-            sealed = seal_body(mine.keys.current, row.outer, row.body)
+            sealed = seal_body(mine.keys.current, row.outer, row.body, row.kind)
             opened.replica.receive(n, [Sealed(row.id, row.outer, sealed, row.signature)], 0)
     assert texts(opened, n) == shown
     assert opened.status(n)[0].entries > 2 * len(shown)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,17 @@ class Terminal:
         home: Its home.
         piped: Standard output is a pipe (`out`) instead.
         given: Standard input, if it is no terminal.
+        within: What runs the command, such as `ip netns exec NAME`.
     """
 
-    def __init__(self, home: Path, *args: str, piped: bool = False, given: bytes | None = None):
+    def __init__(
+        self,
+        home: Path,
+        *args: str,
+        piped: bool = False,
+        given: bytes | None = None,
+        within: Sequence[str] = (),
+    ):
         import pty
 
         self._master, slave = pty.openpty()
@@ -41,7 +50,7 @@ class Terminal:
             "INPUTRC": os.devnull,
         }
         self.process = subprocess.Popen[bytes](
-            [sys.executable, "-m", "mlog", *args],
+            [*within, sys.executable, "-m", "mlog", *args],
             stdin=subprocess.PIPE if given is not None else slave,
             stdout=subprocess.PIPE if piped else slave,
             stderr=slave,

@@ -40,6 +40,16 @@ def test_contacts_are_listed_with_digits_to_compare(run: Run, bob: Path):
     assert run("--json", "contacts").records == []
 
 
+@pytest.mark.parametrize("command", [("remove", "tripp", "bob"), ("leave", "tripp")])
+def test_nobody_is_asked_about_a_conversation_that_there_is_not(
+    run: Run, bob: Path, command: tuple[str, ...]
+):
+    result = run(*command)
+    assert result.code == 1
+    assert "no conversation 'tripp'" in result.err
+    assert "--yes" not in result.err
+
+
 def test_people_are_added_and_removed(run: Run, bob: Path):
     assert [m["name"] for m in run("--json", "members", "trip").records][1:] == []
     added = run("--json", "add", "trip", "bob").records
@@ -48,6 +58,19 @@ def test_people_are_added_and_removed(run: Run, bob: Path):
     assert run("remove", "trip", "bob").code == 1
     assert [m["here"] for m in run("--json", "remove", "trip", "bob", "--yes").records] == [True]
     assert "does not name exactly one person" in run("remove", "trip", "bob", "--yes").err
+
+
+def test_add_says_what_the_newcomer_reads_and_gives_no_history_unasked(run: Run, bob: Path):
+    run("send", "trip", "said before")
+    added = run("add", "trip", "bob")
+    assert "nothing that was said before" in added.err
+    assert "not what was said before joining" in added.out
+    [_, member] = run("--json", "members", "trip").records
+    assert member["history"] is False
+    granted = run("add", "trip", "bob", "--history")
+    assert "all that was ever said" in granted.err
+    [_, member] = run("--json", "members", "trip").records
+    assert (member["history"], member["role"]) == (True, "member")
 
 
 def test_leaving_is_asked_for_and_ends_writing(run: Run, bob: Path):

@@ -18,6 +18,7 @@ from mlog.api.service import Ready, sync_once
 from mlog.cli import output
 from mlog.cli.app import COMMANDS
 from mlog.cli.output import Console, Progress
+from mlog.log.phrase import Phrase
 from mlog.protocol.events import Notice
 from tests.api.acquainted import accept, sync
 from tests.api.others import exchange, share
@@ -177,14 +178,28 @@ def printed(run: Run, chat: Path, tmp_path: Path, home: Path) -> dict[str, list[
         ):
             told(step, lambda _: None)
 
+    def recovered(_: Home, __: Phrase, told: Callable[[pairing_steps.Step], None], **___: object) -> None:
+        told(pairing_steps.Paired(device="00" * 32, name="desk", person="ann", outcome="joins"))
+        told(pairing_steps.Complete(done=3))
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mlog.api.service.serve", tell)
         keep("serve")
         patch.setattr("mlog.api.pairing.pair", paired)
-        patch.setattr("mlog.cli.pairing._can_ask", lambda: True)
+        patch.setattr("mlog.cli.pairing.can_ask", lambda: True)
         keep("pair")
         keep("invite")
         keep("accept", *["able"] * 6)
+        patch.setattr("mlog.api.recovery.fresh_phrase", lambda: Phrase(bytes(32)))
+        patch.setattr("mlog.api.recovery.recover", recovered)
+        patch.setattr("mlog.cli.recovery.can_ask", lambda: True)
+        patch.setattr("mlog.cli.recovery._can_show", lambda: True)
+        patch.setattr("mlog.cli.recovery._some_places", lambda _: range(4))
+        typed = iter(["", *["abandon"] * 4])
+        patch.setattr("mlog.cli.recovery.typed_words", lambda *_: next(typed))
+        keep("recovery")
+        patch.setattr("mlog.cli.recovery._phrase", lambda _: Phrase(bytes(32)))
+        keep("recover")
     return lines
 
 

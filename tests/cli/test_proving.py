@@ -57,6 +57,12 @@ def test_status_says_what_to_do_about_a_device_that_was_never_met(run, tea):
     assert "mlog sync phone" in result.err
 
 
+def test_status_names_a_device_so_that_the_command_can_be_typed(run, tea):
+    with mlog.open(tea) as home:
+        Peer(home, "ben (desk)", 1, met=False)
+    assert "here mlog sync 'ben (desk)', or" in " ".join(run("status", "tea").err.split())
+
+
 def test_status_tells_when_a_device_was_proven_equal(run, tea):
     with mlog.open(tea) as home:
         n = home.conversation("tea").n

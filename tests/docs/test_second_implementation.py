@@ -75,13 +75,17 @@ def header_bytes(plain: dict[str, Any]) -> bytes:
 def make_entry(
     log_secret: bytes, epoch_secret: bytes, week: int, header: bytes, body: bytes
 ) -> dict[str, bytes]:
-    salt = keyed(derive("salt", epoch_secret), header + body, 16)
-    tag = keyed(derive("epoch tag", epoch_secret), salt, 16)
+    outline = derive("outline", epoch_secret)
+    outlined = header[0] in {1, 2, 3, 6, 7, 8, 9, 34}
+    salt_key = derive("outline salt", outline) if outlined else derive("salt", epoch_secret)
+    body_secret = derive("outline body", outline) if outlined else derive("body", epoch_secret)
+    salt = keyed(salt_key, header + body, 16)
+    tag = keyed(derive("epoch tag", outline), salt, 16)
     head = b"\1" + derive("topic", log_secret, 16) + week.to_bytes(2, "big") + salt + tag
-    sealed_body = aead(keyed(derive("body", epoch_secret), salt), padded(body), head)
+    sealed_body = aead(keyed(body_secret, salt), padded(body), head)
     head += derive("sealed body", sealed_body) + len(sealed_body).to_bytes(4, "big")
     head += (len(header) + 16).to_bytes(2, "big")
-    outer = head + aead(keyed(derive("header", epoch_secret), salt), header, head)
+    outer = head + aead(keyed(derive("header", outline), salt), header, head)
     outer += keyed(derive("mac", log_secret), outer, 16)
     return {
         "salt": salt,
@@ -111,7 +115,7 @@ def test_an_entry_is_made_from_its_plain_values(case: dict[str, Any]) -> None:
     made["signature"] = Ed25519PrivateKey.from_private_bytes(
         bytes.fromhex(_ENTRIES["signing_seeds"][case["author"]])
     ).sign(b"mlog v1 entry\0" + made["id"])
-    key = keyed(derive("signature", epoch_secret), made["salt"])
+    key = keyed(derive("signature", derive("outline", epoch_secret)), made["salt"])
     made["sealed_signature"] = aead(key, made["signature"], made["id"])
     assert {name: value.hex() for name, value in made.items() if case[name] is not None} == {
         name: case[name] for name in made if case[name] is not None
@@ -225,13 +229,13 @@ def test_the_rule_of_valid_signatures(case: dict[str, Any], valid: bool) -> None
 def test_rank_of_every_entry() -> None:
     file = _file("view.json")
     log_secret = bytes.fromhex(file["log_secret"])
-    secrets = [bytes.fromhex(secret) for secret in file["epochs"].values()]
+    outlines = [derive("outline", bytes.fromhex(secret)) for secret in file["epochs"].values()]
     read: dict[bytes, tuple[str, int, bool, list[bytes]]] = {}
     for vector in file["entries"]:
         outer = bytes.fromhex(vector["outer"])
         assert keyed(derive("mac", log_secret), outer[:-16], 16) == outer[-16:]
-        secret = next(s for s in secrets if keyed(derive("epoch tag", s), outer[19:35], 16) == outer[35:51])
-        key = keyed(derive("header", secret), outer[19:35])
+        outline = next(o for o in outlines if keyed(derive("epoch tag", o), outer[19:35], 16) == outer[35:51])
+        key = keyed(derive("header", outline), outer[19:35])
         header = ChaCha20Poly1305(key).decrypt(bytes(12), outer[89:-16], outer[:89])
         retold = header[0] == 4 or header[1] == 1
         tail = header[95 + 16 * header[1] :]

@@ -330,7 +330,7 @@ class Log:
     def __init__(self, plain: dict[str, Any], secrets: dict[str, Any]):
         self.topic = bytes.fromhex(plain["topic"])
         self.secret = None if plain["blind"] else bytes.fromhex(secrets["secret"])
-        self.epochs = [bytes.fromhex(epoch) for epoch in secrets["epochs"]]
+        self.outlines = [derive("outline", bytes.fromhex(epoch)) for epoch in secrets["epochs"]]
         self.first_week = plain["first_week"]
         self.entries: dict[bytes, Entry] = {}
         for held in plain["entries"]:
@@ -345,8 +345,8 @@ class Log:
         chain, seq = None, 0
         if self.secret is not None:
             assert outer[-16:] == keyed(derive("mac", self.secret), outer[:-16], 16)
-            (epoch,) = (e for e in self.epochs if keyed(derive("epoch tag", e), salt, 16) == tag)
-            key = keyed(derive("header", epoch), salt)
+            (outline,) = (o for o in self.outlines if keyed(derive("epoch tag", o), salt, 16) == tag)
+            key = keyed(derive("header", outline), salt)
             header = ChaCha20Poly1305(key).decrypt(bytes(12), outer[89:-16], outer[:89])
             chain, seq = (header[2:34], header[34:42]), int.from_bytes(header[42:50], "big")
         if body is not None:

@@ -22,6 +22,7 @@ from mlog.log.entry import Header, Sealed
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.merkle import log_root, segment_digest
 from mlog.log.message_fold import chat_target
+from mlog.log.phrase import Phrase, parse_phrase
 from mlog.log.private_change import parse_change
 from mlog.log.private_document import Candidate, PrivateDocument, actor_of
 from mlog.log.reading import chain_name
@@ -29,7 +30,7 @@ from mlog.log.receipts import Statement
 from mlog.log.replica import Replica
 from mlog.log.store import Digest, TimelineQuery
 from mlog.log.verify import Progress, verify_log
-from mlog.protocol import codes, marks, pairing, segments, wire
+from mlog.protocol import codes, marks, pairing, recovering, segments, wire
 from mlog.protocol.sketch import CELL_SIZE, Peeler, Sketcher, decode_short_ids, encode_short_ids
 from mlog.protocol.vector import chain_tag, decode_ranges, decode_vector, encode_ranges, encode_vector
 
@@ -150,7 +151,14 @@ def test_keys_of_an_epoch(case: dict[str, Any]) -> None:
     assert crypto.commitment(epoch.secret).hex() == case["commitment"]
     assert epoch.tag(salt).hex() == case["tag"]
     assert epoch.header_key(salt).hex() == case["header_key"]
-    assert epoch.body_key(salt).hex() == case["body_key"]
+    assert epoch.outline.hex() == case["outline"]
+    assert epoch.body_key(salt, outlined=False).hex() == case["body_key"]
+    assert epoch.body_key(salt, outlined=True).hex() == case["outline_body_key"]
+    outlined = EpochKeys(0, b"", epoch.outline)
+    assert outlined.tag(salt) == epoch.tag(salt)
+    assert outlined.header_key(salt) == epoch.header_key(salt)
+    assert outlined.signature_key(salt) == epoch.signature_key(salt)
+    assert outlined.body_key(salt, outlined=True) == epoch.body_key(salt, outlined=True)
     assert epoch.signature_key(salt).hex() == case["signature_key"]
 
 
@@ -270,7 +278,7 @@ def test_entry_opens(case: dict[str, Any]) -> None:
     if case["sealed_body"] is not None:
         body = entry.open_body(epoch, outer, bytes.fromhex(case["sealed_body"]))
         assert body == _body_bytes(case["body"])
-        assert entry.seal_body(epoch, outer, body).hex() == case["sealed_body"]
+        assert entry.seal_body(epoch, outer, body, header.kind).hex() == case["sealed_body"]
     if header.kind in set(bodies.Kind):
         bodies.decode(header.kind, _body_bytes(case["body"]))
 
@@ -629,6 +637,39 @@ def test_words_and_signature_of_a_pairing_are_those_of_the_vector() -> None:
     known = pairing.fingerprint(record["device"], record["noise"], record["hpke"])
     assert known.hex() == vectors["fingerprint"]
     crypto.verify_signature(DeviceId(record["device"]), "pairing", record["signed"], record["signature"])
+
+
+# -- 21: recovery phrase ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", _cases("recovery.json", "phrases"))
+def test_a_recovery_phrase_gives_its_keys(case: dict[str, Any]) -> None:
+    phrase = parse_phrase(case["words"])
+    assert phrase.secret.hex() == case["secret"]
+    assert " ".join(phrase.words) == case["words"]
+    assert [seed.hex() for seed in phrase.keys] == [case["signing"], case["noise"], case["hpke"]]
+    assert phrase.keys.id.hex() == case["device"]
+
+
+@pytest.mark.parametrize("case", _cases("recovery.json", "invalid_phrases"))
+def test_words_that_are_no_recovery_phrase_are_refused(case: dict[str, Any]) -> None:
+    with pytest.raises(errors.UserError):
+        parse_phrase(case["words"])
+
+
+def test_the_handshake_of_a_recovery_is_that_of_the_vector() -> None:
+    vectors = _FILES["recovery.json"]["handshake"]
+    keys = Phrase(bytes.fromhex(vectors["phrase"])).keys
+    e1, _ = (bytes.fromhex(each) for each in vectors["ephemerals"])
+    first, second = (bytes.fromhex(each) for each in vectors["messages"])
+    channel = recovering.dial(keys, e1, vectors["time_ms"])
+    assert channel.start() == first
+    channel.receive(second)
+    assert channel.carried.hex() == vectors["holder"]
+    assert channel.binding.hex() == vectors["binding"]
+    assert channel.receive(bytes.fromhex(vectors["frames"][1]["frame"])) == [
+        bytes.fromhex(vectors["frames"][1]["message"])
+    ]
 
 
 # -- 20: private state -----------------------------------------------------------------------

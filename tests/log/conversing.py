@@ -31,7 +31,8 @@ def accept(one: Replica, other: Replica, now: int = START_MS + 50) -> None:
         known = here.store.peers()
         write_contact(here, contact, now)
         if not any(peer.device == there.device_id for peer in known):
-            here.store.put_peer(_peer(there))
+            with here.store.transaction():
+                here.store.put_peer(_peer(there))
     session(one, other, now)
 
 

@@ -21,7 +21,7 @@ from mlog.log.verify import Finding, verify_log
 from tests.log.support import START_MS, SeededEntropy, device_keys
 
 BINDING = bytes(range(32))
-NAMES = ("desktop", "laptop", "phone", "tablet", "attic")
+NAMES = ("desktop", "laptop", "phone", "tablet", "attic", "cabin")
 
 
 class WrappingEntropy(SeededEntropy):
@@ -80,7 +80,7 @@ def sealed_of(state: LogState, row: EntryRow) -> Sealed:
         fields = entry.parse_outer(row.outer)
         epoch = state.keys.epoch_of(fields.salt, fields.tag)
         assert epoch is not None
-        body = entry.seal_body(epoch, row.outer, body)
+        body = entry.seal_body(epoch, row.outer, body, row.kind)
     return Sealed(row.id, row.outer, body, row.signature)
 
 
@@ -146,7 +146,8 @@ def texts_of(replica: Replica, log: int) -> list[str | None]:
     shown: list[str | None] = []
     for row in replica.store.timeline(TimelineQuery(log=log, limit=1000)):
         stands = replica.store.rows([row.edit])[row.edit] if row.edit else row
-        body = bodies.decode(stands.kind, stands.body) if stands.body is not None else None
+        is_open = stands.body is not None and stands.state == BodyState.OPENED
+        body = bodies.decode(stands.kind, stands.body) if is_open and stands.body is not None else None
         shown.append(body.text if isinstance(body, bodies.Text | bodies.Edit) else None)
     return shown
 

@@ -109,7 +109,7 @@ def seal_again(keys: LogKeys, row: EntryRow) -> Sealed:
     fields = entry.parse_outer(row.outer)
     epoch = keys.epoch_of(fields.salt, fields.tag)
     assert epoch is not None
-    body = None if row.body is None else entry.seal_body(epoch, row.outer, row.body)
+    body = None if row.body is None else entry.seal_body(epoch, row.outer, row.body, row.kind)
     return Sealed(row.id, row.outer, body, row.signature)
 
 

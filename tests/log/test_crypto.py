@@ -136,9 +136,12 @@ def test_every_derived_value_has_a_context_of_its_own(secret: bytes, salt: bytes
     epoch, log = EpochKeys(1, secret), LogKeys(secret)
     values = [
         epoch.header_key(salt),
-        epoch.body_key(salt),
+        epoch.outline,
+        epoch.body_key(salt, outlined=False),
+        epoch.body_key(salt, outlined=True),
         epoch.signature_key(salt),
-        epoch.salt(salt),
+        epoch.salt(salt, outlined=False),
+        epoch.salt(salt, outlined=True),
         epoch.tag(salt),
         log.mac(salt),
         log.topic,

@@ -133,7 +133,7 @@ def test_sealing_is_a_pure_function_that_opening_undoes(drawn: tuple[Header, byt
     assert (opened, epoch) == (header, log.current)
     assert sealed.body is not None
     assert entry.open_body(epoch, sealed.outer, sealed.body) == body
-    assert entry.seal_body(epoch, sealed.outer, body) == sealed.body
+    assert entry.seal_body(epoch, sealed.outer, body, header.kind) == sealed.body
     fields = entry.parse_outer(sealed.outer)
     assert (fields.topic, fields.week, fields.body_size) == (log.topic, week, len(sealed.body))
     assert sealed.id == entry.entry_id(sealed.outer)
@@ -226,9 +226,9 @@ def sealed_against_the_rules(
     log = keys()
     epoch = log.current
     inner = example(body_size=claimed_size).encode()
-    salt = epoch.salt(inner + padded[:claimed_size] if salt_of is None else salt_of)
+    salt = epoch.salt(inner + padded[:claimed_size] if salt_of is None else salt_of, outlined=False)
     head = bytes([1]) + log.topic + bytes(2) + salt + epoch.tag(salt)
-    body = crypto.seal(epoch.body_key(salt), padded, head)
+    body = crypto.seal(epoch.body_key(salt, outlined=False), padded, head)
     head += crypto.hash_with_context("sealed body", body)
     head += (len(body) if sealed_size is None else sealed_size).to_bytes(4, "big")
     head += (len(inner) + 16).to_bytes(2, "big")

@@ -452,7 +452,8 @@ def test_a_body_that_its_author_sealed_against_the_rules_is_kept_and_not_read():
     fields = entry.parse_outer(sealed.outer)
     header, epoch = entry.open_header(writer.keys, sealed.outer)
     # The header of another body: the salt is not that of the two.
-    body = crypto.seal(epoch.body_key(fields.salt), b'{"text":"jello"}'.ljust(32, b"\0"), sealed.outer[:51])
+    key = epoch.body_key(fields.salt, outlined=False)
+    body = crypto.seal(key, b'{"text":"jello"}'.ljust(32, b"\0"), sealed.outer[:51])
     head = sealed.outer[:51] + crypto.hash_with_context("sealed body", body) + sealed.outer[83:89]
     outer = head + crypto.seal(epoch.header_key(fields.salt), header.encode(), head)
     outer += writer.keys.mac(outer)

@@ -107,6 +107,17 @@ def test_a_person_has_a_bounded_number_of_devices() -> None:
     replica.begin_epoch(log, START_MS)
 
 
+def test_what_another_process_wrote_under_a_new_epoch_is_handed_on_whole() -> None:
+    service = home(0)
+    log = conversation_of(service, "of desktop")
+    command = replica_of(0, service.store)
+    command.begin_epoch(log, START_MS, fresh=True)
+    said = write(command, log, Kind.MESSAGE, text("under the new one"))
+    (sealed,) = service.sealed_of(log, [said], bodies=True)
+    assert sealed.body is not None
+    assert service.store.gaps(log) == []
+
+
 @pytest.mark.parametrize("hpke", [bytes(1216), b"\xff" * 1216, bytes(1184) + b"\1" + bytes(31)])
 def test_a_device_that_is_admitted_with_keys_that_are_none_stops_nobody(hpke: bytes) -> None:
     replica = home(0)

@@ -130,3 +130,29 @@ def test_a_grant_that_is_moved_does_not_open(to: str):
     with pytest.raises(InvalidInput):
         grants.accept_grant(taker, giver.device_id, sealed, binding, LATER)
     assert len(taker.store.logs()) == before
+
+
+@pytest.mark.parametrize("to", ["conversation", "epoch", "secret", "message"])
+def test_an_outline_that_is_moved_opens_nothing(to: str):
+    (ann, bob, _), topic, other = _world()
+    log = log_of(ann, topic)
+    first = ann.log(log).keys.current
+    ann.begin_epoch(log, START_MS + 500, fresh=True)
+    sealed = sealed_of(ann.log(log), _row(ann, bob, topic, Kind.MESSAGE))
+    epoch = ann.log(log).keys.current
+    place, number, secret, outline = {
+        "conversation": (other, epoch.number, b"", epoch.outline),
+        "epoch": (topic, epoch.number, b"", first.outline),
+        "secret": (topic, epoch.number, epoch.outline, b""),
+        "message": (topic, epoch.number, b"", epoch.outline),
+    }[to]
+    keys = crypto.LogKeys(ann.log(log_of(ann, place)).keys.secret)
+    keys.add_epoch(crypto.EpochKeys(number, secret, outline))
+    if to == "conversation":
+        with pytest.raises(InvalidInput, match="another log"):
+            entry.unseal(keys, sealed.outer, sealed.body)
+        return
+    found = entry.unseal(keys, sealed.outer, sealed.body)
+    assert found.body is None
+    # Where it belongs it opens the header; what was said stays closed.
+    assert (found.header is not None, found.closed) == (to == "message", to == "message")

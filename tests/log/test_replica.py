@@ -640,3 +640,18 @@ def test_to_settle_nothing_takes_no_transaction(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(replica.store, "transaction", fail)
     assert not replica.settle(log, START_MS)
+
+
+def test_what_another_process_sealed_under_a_newer_epoch_is_handed_on_whole() -> None:
+    store = MemoryStore()
+    served, command = make_replica(store), make_replica(store)
+    log = make_log(served, LogKind.PERSON)
+    assert served.log(log).keys.epochs
+    # As a command does while the home is served.
+    command.learn_epochs(log, [crypto.EpochKeys(9, bytes(32))])
+    record = bodies.Device(name="desk", person="ann", noise=bytes(32), hpke=bytes(1216))
+    [row] = command.write(log, [Draft(Kind.DEVICE, record, START_MS)], START_MS)
+    [handed] = served.sealed_of(log, [row], bodies=True)
+    assert handed.body is not None
+    assert handed == command.sealed_of(log, [row], bodies=True)[0]
+    assert store.gaps(log) == []

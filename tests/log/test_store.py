@@ -893,8 +893,11 @@ def test_segments_are_the_weeks_of_a_log(store: Store):
         row(3, week=6, chain=0),
         row(4, week=5, log=2),
         row(5, week=5, body=b"sealed", state=BodyState.SEALED),
+        row(6, week=5, body=b"sealed", state=BodyState.CLOSED),
+        row(7, week=5, body=None, state=BodyState.EXPIRED),
     )
-    assert list(store.segment(1, 5)) == [(id_of(1), False), (id_of(2), True), (id_of(5), True)]
+    held = [(id_of(n), True) for n in (2, 5, 6, 7)]
+    assert list(store.segment(1, 5)) == [(id_of(1), False), *held]
     assert list(store.segment(1, 6)) == [(id_of(3), True)]
     assert list(store.segment(1, 7)) == []
     assert store.stale_weeks(1) == [5, 6]
@@ -913,6 +916,29 @@ def test_the_ids_of_a_segment_are_those_that_its_digest_has(store: Store):
     with store.transaction():
         store.replace_gaps(1, [gap(id_of(1), "entry"), gap(id_of(2))])
     assert (ids(5), ids(6)) == ([id_of(2)], [id_of(3)])
+
+
+def test_closed_bodies_are_counted_and_found_by_log_in_the_order_of_arrival(store: Store):
+    put(store, *(row(n, body=b"sealed", state=BodyState.CLOSED) for n in (1, 3, 4)), row(2))
+    put(store, row(5, log=2, body=b"sealed", state=BodyState.CLOSED))
+    assert [r.n for r in store.scan_closed(1, 0, 2)] == [1, 3]
+    assert [r.n for r in store.scan_closed(1, 3, 9)] == [4]
+    assert (store.count_closed(1), store.count_closed(2), store.count_closed(3)) == (3, 1, 0)
+    opened = store.rows([3])[3]
+    opened.body, opened.state = b"{}", BodyState.OPENED
+    with store.transaction():
+        store.update([opened], (), (), ())
+    assert [r.n for r in store.scan_closed(1, 0, 9)] == [1, 4]
+
+
+def test_an_epoch_that_is_removed_is_gone_and_others_stay(store: Store):
+    rows = [EpochRow(1, 1, b"outline"), EpochRow(1, 1, b"secret"), EpochRow(1, 2, b"outline")]
+    before = store.epochs(1)
+    with store.transaction():
+        for added in rows:
+            store.add_epoch(added)
+        store.remove_epoch(rows[0])
+    assert store.epochs(1) == sorted([*before, *rows[1:]], key=lambda r: (r.number, r.secret))
 
 
 def test_a_digest_is_fresh_until_its_week_changes(store: Store):

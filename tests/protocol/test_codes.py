@@ -11,11 +11,11 @@ from msgspec.structs import replace
 
 from mlog import limits
 from mlog.errors import UserError
+from mlog.log.phrase import completions, word_list
 from mlog.protocol.codes import (
     Code,
     Link,
     LinkType,
-    completions,
     decode_link,
     encode_link,
     expect_link,
@@ -23,7 +23,6 @@ from mlog.protocol.codes import (
     new_code,
     parse_code,
     shown_words,
-    word_list,
 )
 
 NUMBERS = st.integers(0, 2**66 - 1)

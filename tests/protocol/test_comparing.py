@@ -173,6 +173,14 @@ def test_without_a_vector_many_ids_are_sketched(no_vectors: None):
     assert len(want.shorts) == 40 * 7
 
 
+def test_where_only_the_follower_has_much_it_is_sketched_and_not_listed(no_vectors: None):
+    pair = met(differing(2, 300, common=3))
+    assert same(pair)
+    assert "AskIds" not in pair.a.ladder
+    # A list has 32 bytes for each.
+    assert sum(len(said.cells) for said in pair.b.said(wire.Cells)) < 300 * 20
+
+
 def test_a_sketch_that_does_not_decode_leads_to_lists_of_ids(
     no_vectors: None, monkeypatch: pytest.MonkeyPatch
 ):

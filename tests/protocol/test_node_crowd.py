@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from mlog.log import belonging
 from mlog.log.replica import Replica
 from mlog.log.store import LogKind
 from mlog.protocol.events import Committed, Event, Opened, Received, Send, Tick, WakeAt
 from mlog.protocol.node import Node
 from mlog.protocol.session import Session
+from tests.log.persons import home as home_of
+from tests.log.persons import meet
+from tests.log.persons import trust as admit
 from tests.log.support import START_MS, SeededEntropy, message
 
 from .pair import give, replica, share, trust
@@ -93,3 +97,25 @@ def test_a_tick_before_anything_is_due_gives_no_session_a_turn(monkeypatch: pyte
     _, node, done = crowd(8, monkeypatch)
     handle(node, {}, [(0, Tick())])
     assert done["step"] == done["tick"] == done["logs"] == done["peers"] == 0
+
+
+def test_a_device_is_cut_off_also_where_its_revocation_comes_from_another_one():
+    desk, phone, lost = home_of(0), home_of(1), home_of(2)
+    for index, other in ((1, phone), (2, lost), (1, phone)):
+        admit(desk, 0, other, index)
+        meet(desk, other)
+    node = Node(phone, SeededEntropy("phone"), dials=False)
+    ends = {
+        1: Node(desk, SeededEntropy("desk"), dials=False),
+        2: Node(lost, SeededEntropy("lost"), dials=False),
+    }
+    for each in (node, *ends.values()):
+        each.start(START_MS)
+    handle(node, ends, [(0, Opened(session=number)) for number in ends])
+    handle(node, ends, [(number, Opened(session=number, device=phone.device_id)) for number in ends])
+    assert node._sessions.keys() == {1, 2}
+    belonging.revoke(desk, lost.device_id, START_MS + 1000)
+    handle(node, ends, [(1, Committed())])
+    assert phone.people.is_revoked(lost.device_id)
+    assert node._sessions.keys() == {1}
+    assert not lost.people.is_revoked(lost.device_id), "it was told nothing more"

@@ -94,6 +94,27 @@ def test_a_conversation_that_somebody_is_added_to_reaches_them_whole():
     assert shown(pair.b, topic) == ["to myself"]
 
 
+@pytest.mark.parametrize("leads", [0, 1])
+def test_the_history_is_closed_to_who_is_added_without_it_and_opens_live_when_it_is_granted(leads: int):
+    pair = contacts(home(0), home(1))
+    pair.connect(pair.ends[leads])
+    rest(pair)
+    topic = conversation(pair.a.replica)
+    say(pair.a, topic, "before")
+    log, guest = log_of(pair.a.replica, topic), person(pair.a.replica, pair.b.replica)
+    ruling.add(pair.a.replica, log, [guest], START_MS + 950, history=False)
+    say(pair.a, topic, "after")
+    committed(pair, pair.a)
+    assert shown(pair.b, topic) == [None, "after"]
+    sent = len(pair.a.sent) + len(pair.b.sent)
+    rest(pair)
+    assert len(pair.a.sent) + len(pair.b.sent) == sent, "what is closed is not asked for again"
+    ruling.add(pair.a.replica, log, [guest], START_MS + 960, history=True)
+    committed(pair, pair.a)
+    assert shown(pair.b, topic) == ["before", "after"]
+    assert not [*pair.a.closed, *pair.b.closed]
+
+
 def test_who_is_removed_loses_the_session_at_once_and_the_log_in_the_next():
     pair = contacts(home(0), home(1))
     pair.connect()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mlog import limits
 from mlog.errors import InvalidInput, LimitExceeded
+from mlog.log.ids import ENTRY_ID_SIZE
 from mlog.protocol import sketch
 from mlog.protocol.sketch import (
     CELL_SIZE,
@@ -304,7 +305,7 @@ def test_the_first_cells_are_within_bounds(here: int, there: int) -> None:
     wanted = first_cells(here, there)
     assert wanted == 0 or limits.SKETCH_CELLS_FIRST <= wanted <= cells_max(there)
     assert cells_max(there) <= limits.SKETCH_CELLS_MAX
-    assert cells_max(there) * CELL_SIZE <= there * SHORT_ID_SIZE
+    assert cells_max(there) * CELL_SIZE <= there * ENTRY_ID_SIZE
 
 
 @given(st.integers(1, limits.SKETCH_CELLS_MAX), counts, counts)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,25 +18,47 @@ from tests.system.test_serve import Services
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pseudo terminals")
 
-_LISTEN = ("--host", "127.0.0.1", "--port", "0", "--no-discovery", "--json")
 
+class Stage(Services):
+    """Five devices on one machine: where each is, the others are told."""
 
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    with ExitStack() as stack:
-        yield Services(tmp_path, stack)
+    offers: Sequence[str] = ("--host", "127.0.0.1", "--port", "0", "--no-discovery")
+    joins: Sequence[str] = ("--no-discovery",)
+    carried = "link"
+    """What goes from the device that shows it to the other one: a link says where the device is."""
 
+    def __init__(self, folder: Path, stack: ExitStack):
+        super().__init__(folder, stack)
+        self.served: dict[str, subprocess.Popen[str]] = {}
+        self._at: dict[str, str] = {}
 
-def meet(services: Services, old: str, new: str, *, show: str, join: tuple[str, ...]) -> None:
-    """Pair or invite: the link goes from one to the other, both look, and say yes where they are asked."""
-    with Terminal(services.home(old), show, *_LISTEN, piped=True) as shows:
-        assert shows.process.stdout is not None
-        link = json.loads(shows.process.stdout.readline())["link"]
-        with Terminal(services.home(new), *join, "--no-discovery", given=link.encode()) as types:
-            shows.until(r"\[y/N\]")
-            shows.type("y\n")
-            assert types.end() == 0, types.shown
-            assert shows.end() == 0, shows.shown
+    def within(self, name: str) -> Sequence[str]:
+        """What a device's commands are run by."""
+        return ()
+
+    def begin(self, name: str) -> None:
+        """Serve a home until the story ends."""
+        self.served[name], port = self.serve(name)
+        self._at[name] = f"127.0.0.1:{port}"
+
+    def target(self, name: str) -> str:
+        """What another device calls one that serves."""
+        return self._at[name]
+
+    def sync(self, name: str, other: str, *, check: bool = True) -> int:
+        return self.run(name, "sync", self.target(other), check=check).returncode
+
+    def meet(self, old: str, new: str, show: str, *join: str) -> None:
+        """Pair or invite: the code goes from one to the other; both look, and say yes if asked."""
+        shows = Terminal(self.home(old), show, *self.offers, "--json", piped=True, within=self.within(old))
+        with shows:
+            assert shows.process.stdout is not None
+            given = json.loads(shows.process.stdout.readline())[self.carried].encode()
+            with Terminal(self.home(new), *join, *self.joins, given=given, within=self.within(new)) as types:
+                shows.until(r"\[y/N\]")
+                shows.type("y\n")
+                assert types.end() == 0, types.shown
+                assert shows.end() == 0, shows.shown
 
 
 def records(printed: str, kind: str) -> list[dict[str, Any]]:
@@ -43,59 +66,54 @@ def records(printed: str, kind: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["type"] == kind]
 
 
-def view(services: Services, name: str) -> list[tuple[str, str, str]]:
-    shown = records(services.run(name, "log", "Trip", "--json").stdout, "message")
+def view(stage: Stage, name: str) -> list[tuple[str, str, str]]:
+    shown = records(stage.run(name, "log", "Trip", "--json").stdout, "message")
     return [(message["id"], message["author"], message["text"]) for message in shown]
 
 
-def test_five_devices_of_two_people(services: Services, tmp_path: Path) -> None:
+def story(stage: Stage, folder: Path) -> None:
+    """All that happens, wherever the devices are; at the end they agree, and the revoked one is out."""
     for name, person in (("ann", "ann"), ("ben", "ben")):
-        with Home(services.home(name), person=person, device=f"{name}-desk"):
+        with Home(stage.home(name), person=person, device=f"{name}-desk"):
             pass
     for old, new in (("ann", "ann-phone"), ("ann", "ann-tablet"), ("ben", "ben-phone")):
-        meet(services, old, new, show="pair", join=("pair", "--join", "--name", new))
-    meet(services, "ann", "ben", show="invite", join=("accept",))
-    services.run("ann", "new", "Trip", "--with", "ben")
-    ann, ann_port = services.serve("ann")
-    ben, ben_port = services.serve("ben")
-    at_ann, at_ben = f"127.0.0.1:{ann_port}", f"127.0.0.1:{ben_port}"
-    for name, where in (
-        ("ann-phone", at_ann),
-        ("ann-tablet", at_ann),
-        ("ben", at_ann),
-        ("ben-phone", at_ben),
-    ):
-        services.run(name, "sync", where)
+        stage.meet(old, new, "pair", "pair", "--join", "--name", new)
+    stage.meet("ann", "ben", "invite", "accept")
+    stage.run("ann", "new", "Trip", "--with", "ben")
+    stage.begin("ann")
+    stage.begin("ben")
+    for name, other in (("ann-phone", "ann"), ("ann-tablet", "ann"), ("ben", "ann"), ("ben-phone", "ben")):
+        stage.sync(name, other)
     # Two phones that are never on together: by one desktop to the other, and from there.
-    first = services.run("ann-phone", "send", "Trip", "shall we go").stdout.strip()
-    services.run("ann-phone", "sync", at_ann)
-    services.run("ben", "sync", at_ann)
-    services.run("ben-phone", "sync", at_ben)
-    assert view(services, "ben-phone")[-1][1:] == ("ann", "shall we go")
-    explained = records(services.run("ben-phone", "why", first, "--json").stdout, "why")[0]
+    first = stage.run("ann-phone", "send", "Trip", "shall we go").stdout.strip()
+    stage.sync("ann-phone", "ann")
+    stage.sync("ben", "ann")
+    stage.sync("ben-phone", "ben")
+    assert view(stage, "ben-phone")[-1][1:] == ("ann", "shall we go")
+    explained = records(stage.run("ben-phone", "why", first, "--json").stdout, "why")[0]
     assert explained["authentic"]
-    services.run("ben-phone", "send", "Trip", "yes", "--reply-to", first)
-    services.run("ben-phone", "sync", at_ben)
+    stage.run("ben-phone", "send", "Trip", "yes", "--reply-to", first)
+    stage.sync("ben-phone", "ben")
     # The phone is backed up, goes on writing, and is lost.
-    password = tmp_path / "pass"
+    password = folder / "pass"
     password.write_text("secret\n")
-    services.run("ann-phone", "backup", tmp_path / "phone.mlog", "--passphrase-file", password)
-    services.run("ann-phone", "send", "Trip", "after the backup")
-    services.run("ann-phone", "sync", at_ann)
-    services.run("restored", "restore", tmp_path / "phone.mlog", "--passphrase-file", password)
-    services.run("restored", "send", "Trip", "from the restored one")
-    services.run("restored", "sync", at_ann)
+    stage.run("ann-phone", "backup", folder / "phone.mlog", "--passphrase-file", password)
+    stage.run("ann-phone", "send", "Trip", "after the backup")
+    stage.sync("ann-phone", "ann")
+    stage.run("restored", "restore", folder / "phone.mlog", "--passphrase-file", password)
+    stage.run("restored", "send", "Trip", "from the restored one")
+    stage.sync("restored", "ann")
     # The tablet is lost, and revoked.
-    services.run("ann-tablet", "send", "Trip", "while it is trusted")
-    services.run("ann-tablet", "sync", at_ann)
-    services.run("ann", "devices", "revoke", "ann-tablet", "--yes")
-    services.run("ann", "send", "Trip", "without the tablet")
-    services.run("ben", "sync", at_ann)
-    for where in (at_ann, at_ben):
-        assert services.run("ann-tablet", "sync", where, check=False).returncode == 3
-    for name, where in (("ben-phone", at_ben), ("restored", at_ann), ("ben", at_ann), ("ben-phone", at_ben)):
-        services.run(name, "sync", where)
-    expected = view(services, "ann")
+    stage.run("ann-tablet", "send", "Trip", "while it is trusted")
+    stage.sync("ann-tablet", "ann")
+    stage.run("ann", "devices", "revoke", "ann-tablet", "--yes")
+    stage.run("ann", "send", "Trip", "without the tablet")
+    stage.sync("ben", "ann")
+    for other in ("ann", "ben"):
+        assert stage.sync("ann-tablet", other, check=False) == 3
+    for name, other in (("ben-phone", "ben"), ("restored", "ann"), ("ben", "ann"), ("ben-phone", "ben")):
+        stage.sync(name, other)
+    expected = view(stage, "ann")
     assert [text for _, _, text in expected] == [
         "shall we go",
         "yes",
@@ -105,9 +123,14 @@ def test_five_devices_of_two_people(services: Services, tmp_path: Path) -> None:
         "without the tablet",
     ]
     for name in ("ben", "ben-phone", "restored"):
-        assert view(services, name) == expected, name
-        assert services.run(name, "verify").returncode == 0
-    assert "without the tablet" not in [text for _, _, text in view(services, "ann-tablet")]
-    for process in (ann, ben):
+        assert view(stage, name) == expected, name
+        assert stage.run(name, "verify").returncode == 0
+    assert "without the tablet" not in [text for _, _, text in view(stage, "ann-tablet")]
+    for process in stage.served.values():
         process.terminate()
         assert process.wait(15) == 0
+
+
+def test_five_devices_of_two_people(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        story(Stage(tmp_path, stack), tmp_path)
