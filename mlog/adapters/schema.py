@@ -650,8 +650,9 @@ def pieces(db: Database) -> None:
 
 @MIGRATIONS()
 def closed(db: Database) -> None:
-    """Bodies that are closed to this device are found without looking at all others."""
+    """Bodies that are closed to this device, or expired, are found without looking at all others."""
     _execute(db, "CREATE INDEX entries_closed ON entries (log, n) WHERE state = 5")
+    _execute(db, "CREATE INDEX entries_expired ON entries (log, n) WHERE state = 4")
 
 
 def _execute(db: Database, script: str) -> None:

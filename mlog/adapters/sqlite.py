@@ -381,9 +381,15 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
         )
 
     def scan_closed(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
+        return self._scan_state(BodyState.CLOSED, log, after_n, limit)
+
+    def scan_expired(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
+        return self._scan_state(BodyState.EXPIRED, log, after_n, limit)
+
+    def _scan_state(self, state: BodyState, log: int, after_n: int, limit: int) -> list[EntryRow]:
+        # Written out, so that SQLite takes the index of this state.
         return self._rows(
-            f"WHERE e.log = ? AND e.state = {BodyState.CLOSED:d} AND e.n > ? ORDER BY e.n LIMIT ?",
-            (log, after_n, limit),
+            f"WHERE e.log = ? AND e.state = {state:d} AND e.n > ? ORDER BY e.n LIMIT ?", (log, after_n, limit)
         )
 
     def count_closed(self, log: int) -> int:

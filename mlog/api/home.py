@@ -42,7 +42,7 @@ from mlog.log.bodies import SPOKEN, Kind, kind_name
 from mlog.log.expiry import settings_of
 from mlog.log.ids import EntryId, Incarnation, MessageId
 from mlog.log.replica import Draft, Replica
-from mlog.log.ruling import require_writable
+from mlog.log.ruling import require_admin, require_writable
 from mlog.log.store import (
     EntryRow,
     GapRow,
@@ -355,8 +355,9 @@ class Home:
         """Let what is said in a conversation from now on disappear after a time; 0 lets it stay.
 
         Raises:
-            UserError: Shorter than EXPIRE_MIN_MS.
+            UserError: Shorter than EXPIRE_MIN_MS, or this person is no admin of the conversation.
         """
+        require_admin(self.replica, log, "set when messages disappear")
         if after_ms and after_ms < limits.EXPIRE_MIN_MS:
             raise UserError(
                 f"messages stay for at least {limits.EXPIRE_MIN_MS // 60_000} min: clocks differ by as much."
@@ -365,7 +366,7 @@ class Home:
 
     def expiry_ms(self, log: int) -> int:
         """After how long disappears what is said now; 0 for never."""
-        settings = settings_of(self.store, log)
+        settings = settings_of(self.store, log, self.replica.people.setters)
         return settings[-1].after_ms if settings else 0
 
     def expire(self) -> int:

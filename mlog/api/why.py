@@ -403,7 +403,9 @@ class _Entry:
 
     def _let_expire_by(self) -> bytes:
         """The setting that holds at its place."""
-        before = [s for s in settings_of(self._store, self._row.log) if s.position < self._row.position]
+        log, setters = self._row.log, self._home.replica.people.setters
+        settings = settings_of(self._store, log, setters)
+        before = [s for s in settings if s.position < self._row.position]
         return before[-1].position.id if before else b""
 
     def _changed_by(self, kind: Kind) -> bytes:

@@ -128,8 +128,18 @@ class Court:
 
     def role_at(self, subject: bytes, known: Collection[EntryId]) -> Role:
         """The role that a subject had for who knew these rulings and their past, by what stands of them."""
+        return self._role(subject, self._latest_at(known))
+
+    def may_rule_at(self, subject: bytes, known: Collection[EntryId]) -> bool:
+        """Whether a subject could rule about others then: an admin, or a member where nobody was admin."""
+        latest = self._latest_at(known)
+        role = self._role(subject, latest)
+        return role == Role.ADMIN or (role == Role.MEMBER and not self._has_admin(latest))
+
+    def _latest_at(self, known: Collection[EntryId]) -> int:
+        """The rulings that hold for who knew these and their past: such as stand, and are not replaced."""
         named = [self._index[id_] for id_ in known if id_ in self._index]
-        return self._role(subject, self._reached(named) & self._stands & ~self._over_of(named, self._stands))
+        return self._reached(named) & self._stands & ~self._over_of(named, self._stands)
 
     def knew(self, known: Collection[EntryId], rulings: Iterable[Ruling]) -> list[bool]:
         """Of each of these rulings whether who knew the first ones knew it."""

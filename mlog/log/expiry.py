@@ -1,17 +1,18 @@
 """Expiry: what is said in a conversation disappears after a time, on every replica by its own clock.
 
 An EXPIRE entry says after how long; it holds for what stands behind it in the view, up to the next
-one, so that a setting never reaches back to what was said before. Only what was written in mlog
-expires: an import tells of another chat. A body that expired counts in the digests as if it were
-here, so that replicas whose clocks differ stay equal; and it is never taken again.
-docs/protocol.md, 6.7.
+one, so that a setting never reaches back to what was said before. Where several persons write, only
+an admin's counts, by the rulings that it names. Only what was written in mlog expires: an import tells
+of another chat. A body that expired counts in the digests as if it were here, so that replicas whose
+clocks differ stay equal; and it is not taken again, unless the setting turns out not to count: then it
+is wanted of others. docs/protocol.md, 6.7.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence, Set
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -21,10 +22,13 @@ from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.store import BodyState, EntryRow, Position, Store, TimelineQuery
 from mlog.log.stored import readable_body
 
-__all__ = ["EXPIRING", "Setting", "due", "may_expire", "setting_at", "settings_of"]
+__all__ = ["EXPIRING", "Setters", "Setting", "due", "may_expire", "setting_at", "settings_of"]
 
 EXPIRING: Final = SPOKEN | {Kind.EDIT, Kind.MANIFEST, Kind.CHUNK}
 """Kinds whose bodies expire."""
+
+Setters: TypeAlias = Callable[[int, Sequence[EntryRow]], Set[int]]
+"""Gives, of EXPIRE entries of a log, those by number whose authors may set it."""
 
 
 class Setting(NamedTuple):
@@ -34,17 +38,20 @@ class Setting(NamedTuple):
     after_ms: int
 
 
-def settings_of(store: Store, log: int) -> list[Setting]:
-    """The settings of a log, in the order of the view; of more than STORE_ROWS_MAX the last ones."""
-    query = TimelineQuery(
-        log=log, limit=limits.STORE_ROWS_MAX, kinds=frozenset({int(Kind.EXPIRE)}), newest_first=True
-    )
+def settings_of(store: Store, log: int, setters: Setters) -> list[Setting]:
+    """The settings of a log that count, in the order of the view; at most the last STORE_ROWS_MAX."""
+    query = TimelineQuery(log=log, limit=limits.STORE_ROWS_MAX, kinds=frozenset({int(Kind.EXPIRE)}))
     found: list[Setting] = []
-    for row in store.timeline(query):
-        body = readable_body(row.kind, row.body)
-        if isinstance(body, bodies.Expire):
-            found.append(Setting(row.position, body.after_ms))
-    return found[::-1]
+    # All are looked at: who may set nothing pushes out no setting, however many entries that writes.
+    while rows := store.timeline(query):
+        counting = setters(log, rows)
+        for row in rows:
+            body = readable_body(row.kind, row.body) if row.n in counting else None
+            if isinstance(body, bodies.Expire):
+                found.append(Setting(row.position, body.after_ms))
+        found = found[-limits.STORE_ROWS_MAX :]
+        query = msgspec.structs.replace(query, after=rows[-1].position)
+    return found
 
 
 def setting_at(settings: Sequence[Setting], position: Position) -> int:
@@ -62,9 +69,8 @@ def may_expire(settings: Sequence[Setting], row: EntryRow) -> bool:
     return any(setting.after_ms and setting.position < row.position for setting in settings)
 
 
-def due(store: Store, log: int, now_ms: int) -> Iterator[list[EntryRow]]:
+def due(store: Store, log: int, settings: Sequence[Setting], now_ms: int) -> Iterator[list[EntryRow]]:
     """The entries of a log whose time is over and whose bodies have not expired yet, in pages."""
-    settings = settings_of(store, log)
     ends: list[Position | None] = [setting.position for setting in settings[1:]]
     for setting, end in zip(settings, [*ends, None], strict=False):
         if not setting.after_ms:

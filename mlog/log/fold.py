@@ -32,7 +32,7 @@ from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.crypto import LogKeys
 from mlog.log.cuts import Cuts
 from mlog.log.entry import NO_ENTRY, Header, stated_size
-from mlog.log.expiry import EXPIRING, may_expire, settings_of
+from mlog.log.expiry import Setters, may_expire, settings_of
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.message_fold import CHANGING, ERASED_WITH, changes_of, fold_message, found_by, references_of
 from mlog.log.private_cache import forget_private
@@ -76,7 +76,6 @@ _ERASED_COST_BYTES: Final = 512
 """What a unit of RECEIVED_SLICE_COST reads: rows without texts, and of texts; and what it erases of these."""
 _CHUNKS: Final = frozenset({Kind.CHUNK})
 _ERASURES: Final = frozenset({Kind.ERASURE})
-_EXPIRING: Final = frozenset(int(kind) for kind in EXPIRING)
 LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE, Kind.PRIVATE, Kind.EXPIRE})
 """Kinds whose order in the view counts: the latest holds, or one goes on from the other."""
 FIRST: Final = -1
@@ -126,6 +125,7 @@ class Fold:
         devices: What the devices of all person logs say of themselves.
         cuts: Where chains of a log end that are quarantined from there on.
         erasers: Of erasures of a log those, by number, that are good for messages of others.
+        setters: Of settings of a log, when messages disappear, those, by number, that are good.
 
     Attributes:
         met: Kinds of the entries that came, or whose place changed; the caller clears it.
@@ -140,6 +140,7 @@ class Fold:
         devices: Callable[[], Sequence[DeviceRow]],
         cuts: Callable[[int], Cuts],
         erasers: Callable[[int, Sequence[EntryRow]], Set[int]],
+        setters: Setters,
     ):
         self._store = store
         self._keys = keys
@@ -147,6 +148,7 @@ class Fold:
         self._devices = devices
         self._cuts = cuts
         self._erasers = erasers
+        self._setters = setters
         self.met: set[int] = set()
         self.left_out: set[int] = set()
 
@@ -198,7 +200,7 @@ class Fold:
         if Kind.TITLE in kinds:
             self._store.set_title(state.n, latest_title(self._store, state.n))
         if Kind.EXPIRE in kinds:
-            self._unexpire(state)
+            self.doubt_expired(state.n)
         if Kind.PRIVATE in kinds:
             changed = [o.row.position for o in opened if o.row.kind == Kind.PRIVATE]
             forget_private(
@@ -222,7 +224,7 @@ class Fold:
         self._erase_chunks(state, {mid for n in erasures for mid in named.get(n, ())}, limits.STORE_ROWS_MAX)
         kinds = {row.kind for row in rows}
         if Kind.EXPIRE in kinds:
-            self._unexpire(state)
+            self.doubt_expired(state.n)
         if Kind.TITLE in kinds:
             self._store.set_title(state.n, latest_title(self._store, state.n))
         if Kind.PRIVATE in kinds:
@@ -511,21 +513,23 @@ class Fold:
         self._fold_messages(state, {mid for mids in named.values() for mid in mids}, frozenset())
         return count
 
-    def _unexpire(self, state: LogState) -> None:
-        """Want again what expired by a setting that is not the one at its place any more: of others some may
-        have it still, and all have to hold the same."""
-        settings, after = settings_of(self._store, state.n), None
-        while True:
-            query = TimelineQuery(
-                log=state.n, limit=limits.STORE_ROWS_MAX, after=after, kinds=_EXPIRING, hidden=True
-            )
-            rows = self._store.timeline(query)
+    def doubt_expired(self, log: int) -> None:
+        """Leave for later to see whether what expired was to: other settings may count now."""
+        if self._store.scan_expired(log, 0, 1):
+            self._store.change_unsettled(log, Task.EXPIRED, [(0, 0)], ())
+
+    def settle_expired(self, state: LogState) -> None:
+        """Want again some of what expired by a setting that does not count at its place: others may have it
+        still, and all have to hold the same."""
+        store, log = self._store, state.n
+        for after, _ in store.unsettled(log, Task.EXPIRED, 1):
+            settings = settings_of(store, log, self._setters)
+            rows = store.scan_expired(log, after, limits.STORE_ROWS_MAX)
             for row in rows:
-                if row.state == BodyState.EXPIRED and not may_expire(settings, row):
+                if not may_expire(settings, row):
                     self._want_again(row)
-            if len(rows) < limits.STORE_ROWS_MAX:
-                return
-            after = rows[-1].position
+            more = [(rows[-1].n, 0)] if len(rows) == limits.STORE_ROWS_MAX else []
+            store.change_unsettled(log, Task.EXPIRED, more, [after])
 
     def _erase_body(self, row: EntryRow, state: Forgotten = BodyState.ERASED) -> None:
         text = text_of(readable_body(row.kind, row.body))

@@ -100,6 +100,7 @@ class Intake:
                 self._settle(state, limits.STORE_ROWS_MAX, now_ms)
             else:
                 self.fold.settle_messages(state, limits.STORE_ROWS_MAX)
+                self.fold.settle_expired(state)
         return any(store.unsettled(state.n, task, 1) for task in Task)
 
     def _settle(self, state: LogState, budget: int, now_ms: int) -> None:

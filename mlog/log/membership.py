@@ -30,7 +30,7 @@ from mlog.log.stored import readable_body
 
 __all__ = ["NAMES_RULINGS", "Joined", "Membership", "fold_membership", "has_members"]
 
-NAMES_RULINGS: Final = frozenset({Kind.KEY, Kind.REVOKE, Kind.MEMBER, Kind.ERASURE})
+NAMES_RULINGS: Final = frozenset({Kind.KEY, Kind.REVOKE, Kind.MEMBER, Kind.ERASURE, Kind.EXPIRE})
 """Kinds whose entries name the rulings that their author knew; as does the first entry of each chain."""
 _ROLES: Final = {"admin": Role.ADMIN, "member": Role.MEMBER, "none": Role.NONE}
 _MEMBERS: Final = frozenset({Kind.MEMBER})
@@ -155,6 +155,10 @@ class Membership:
     def role_at(self, subject: bytes | None, known: Collection[EntryId]) -> Role:
         """The role of a person for whoever knew these rulings."""
         return self._court.role_at(subject, known) if subject is not None else Role.NONE
+
+    def may_rule_at(self, subject: bytes | None, known: Collection[EntryId]) -> bool:
+        """Whether a person could add and remove others, for whoever knew these rulings."""
+        return subject is not None and self._court.may_rule_at(subject, known)
 
     def knew_removals(self, known: Collection[EntryId]) -> bool:
         """Whether who knew these rulings knew of everybody who was removed."""

@@ -376,6 +376,10 @@ class MemoryStore(PeerMemory):
         ns = sorted(n for n in self._t.closed.get(log, ()) if n > after_n)
         return [self._row(n) for n in ns[:limit]]
 
+    def scan_expired(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
+        rows = (self._t.entries[n] for n in sorted(self._t.by_log.get(log, ())) if n > after_n)
+        return [self._row(row.n) for row in rows if row.state == BodyState.EXPIRED][:limit]
+
     def count_closed(self, log: int) -> int:
         return len(self._t.closed.get(log, ()))
 

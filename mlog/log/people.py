@@ -9,7 +9,7 @@ docs/protocol.md, 4.6.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -294,13 +294,25 @@ class People:
         membership = self.membership(log) if rows else None
         if membership is None:
             return set()
+        return self._with_right(rows, lambda who, known: membership.role_at(who, known) == Role.ADMIN)
+
+    def setters(self, log: int, rows: Sequence[EntryRow]) -> set[int]:
+        """Those of these EXPIRE entries whose authors could rule about others, by their number."""
+        membership = self.membership(log) if rows else None
+        if membership is None:
+            return {row.n for row in rows}
+        return self._with_right(rows, membership.may_rule_at)
+
+    def _with_right(
+        self, rows: Sequence[EntryRow], may: Callable[[bytes | None, Sequence[EntryId]], bool]
+    ) -> set[int]:
+        """Those of these entries whose author had a right, by the rulings that each names."""
         parents = self._store.parents([row.n for row in rows])
         devices = {c.n: c.device for c in self._store.chain_rows({row.chain for row in rows})}
         return {
             row.n
             for row in rows
-            if row.chain in devices
-            and membership.role_at(self.subject_of(devices[row.chain]), parents.get(row.n, ())) == Role.ADMIN
+            if row.chain in devices and may(self.subject_of(devices[row.chain]), parents.get(row.n, ()))
         }
 
     def cuts(self, log: int) -> Cuts:

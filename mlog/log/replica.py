@@ -22,7 +22,7 @@ from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
 from mlog.log.entry import NO_ENTRY, Header, Sealed
 from mlog.log.epochs import key_body, stated_epochs
-from mlog.log.expiry import due
+from mlog.log.expiry import due, settings_of
 from mlog.log.fold import RULINGS, Draft, Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
 from mlog.log.intake import Intake, Taken, extend_runs
@@ -103,6 +103,7 @@ class Replica:
             self._device_rows,
             self.people.cuts,
             self.people.erasers,
+            self.people.setters,
         )
         self._intake = Intake(store, self._fold, self._learn, self.refresh)
 
@@ -592,6 +593,7 @@ class Replica:
                 befriend(self, now_ms)
                 # Who was an admin, and so whose erasures count for everybody, may be others now.
                 self.refold(log, frozenset({Kind.ERASURE}))
+                self._fold.doubt_expired(log)
             left_out, after = self._fold.left_out, people.ends(log)
             # A chain that began here may have been judged before what admits its device was known; and one
             # of which later entries were here counted until its first came.
@@ -620,7 +622,8 @@ class Replica:
         count = 0
         with self.transaction():
             state = self.log(log)
-            for rows in due(self.store, log, now_ms):
+            settings = settings_of(self.store, log, self.people.setters)
+            for rows in due(self.store, log, settings, now_ms):
                 count += self._fold.expire(state, rows)
         return count
 

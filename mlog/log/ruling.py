@@ -22,7 +22,7 @@ from mlog.log.person import Person
 if TYPE_CHECKING:
     from mlog.log.replica import Replica
 
-__all__ = ["add", "leave", "remove", "require_writable", "set_role"]
+__all__ = ["add", "leave", "remove", "require_admin", "require_writable", "set_role"]
 
 _WORDS: Final = {Role.ADMIN: "admin", Role.MEMBER: "member", Role.NONE: "none"}
 _AGAIN: Final = "Ask an admin of it to add you again ('mlog add'), or begin another one ('mlog new TITLE')."
@@ -49,7 +49,7 @@ def add(
         LimitExceeded: Its members would have more than KEY_RECIPIENTS_MAX devices.
     """
     with replica.transaction():
-        _require_admin(replica, log, "add anybody")
+        require_admin(replica, log, "add anybody")
         if not replica.people.is_proven(log):
             raise UserError(
                 "this conversation was begun by an older mlog, which nobody else can join. Begin a new one "
@@ -92,7 +92,7 @@ def set_role(replica: Replica, log: int, person: Person, role: Role, now_ms: int
         UserError: This person is no admin, or that one no member, or it would leave no admin.
     """
     with replica.transaction():
-        _require_admin(replica, log, "change roles")
+        require_admin(replica, log, "change roles")
         subject = replica.people.subject_of_topic(person.topic)
         joined = {member.subject: member for member in _joined(replica, log)}
         known = {subject: member.role for subject, member in joined.items()}
@@ -112,7 +112,7 @@ def remove(replica: Replica, log: int, joined: Joined, now_ms: int) -> None:
         UserError: This person is no admin.
     """
     with replica.transaction():
-        _require_admin(replica, log, "remove anybody")
+        require_admin(replica, log, "remove anybody")
         _end(replica, log, joined, now_ms)
         replica.begin_epoch(log, now_ms, fresh=True)
 
@@ -154,7 +154,12 @@ def require_writable(replica: Replica, log: int) -> None:
         )
 
 
-def _require_admin(replica: Replica, log: int, what: str) -> None:
+def require_admin(replica: Replica, log: int, what: str) -> None:
+    """Refuse what only an admin may do, or a member where nobody is admin.
+
+    Raises:
+        UserError: This person is no admin of the conversation.
+    """
     role = replica.people.role(log)
     if role == Role.NONE:
         raise UserError(f"you are not in this conversation any more. {_AGAIN}")

@@ -103,6 +103,7 @@ class Task(IntEnum):
     FOLD = 5
     ERASE = 6
     UNSEAL = 7
+    EXPIRED = 8
 
 
 class LogRow(msgspec.Struct, frozen=True, gc=False):
@@ -557,6 +558,10 @@ class Store(PeerStore, Protocol):
 
     def scan_closed(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         """Entries that are read, but for their bodies, which are closed to this device."""
+        ...
+
+    def scan_expired(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
+        """Entries whose bodies expired."""
         ...
 
     def count_closed(self, log: int) -> int:

@@ -293,6 +293,7 @@ class _Page:
         groups = {mid for row in rows if row.kind == Kind.CHUNK for mid in self.references.get(row.n, ())}
         self._erasers = replica.erasers_of(state.n, groups)
         self._authors = replica.authors
+        self._setters = replica.people.setters
         self._store = store
         # The message that each entry says or changes, folded again.
         self.message: dict[int, MessageId] = {}
@@ -316,7 +317,7 @@ class _Page:
 
     def lets_expire(self, row: EntryRow) -> bool:
         """Whether a setting of the conversation lets an entry at this place expire."""
-        return may_expire(settings_of(self._store, row.log), row)
+        return may_expire(settings_of(self._store, row.log, self._setters), row)
 
     def is_forgotten(self, row: EntryRow) -> bool:
         """Whether a chunk's group was erased by its author, or by an admin."""

@@ -209,6 +209,23 @@ def test_an_admin_erases_what_somebody_else_said(tmp_path: Path):
     assert texts(ann) == texts(bob) == ["", "polite"]
 
 
+def test_a_member_is_told_who_may_let_messages_disappear(tmp_path: Path):
+    ann, bob = people(tmp_path, "ann", "bob")
+    with Home(ann) as home:
+        members.new_with(home, "trip", ["bob"])
+    assert sync(ann, bob)
+    with Home(bob) as home:
+        log = home.conversation("trip").n
+        with pytest.raises(UserError, match=r"only an admin of this conversation can set .*: ask ann"):
+            home.expire_after(log, 86_400_000)
+        assert home.expiry_ms(log) == 0
+    with Home(ann) as home:
+        home.expire_after(home.conversation("trip").n, 86_400_000)
+    assert sync(ann, bob)
+    with Home(bob) as home:
+        assert home.expiry_ms(home.conversation("trip").n) == 86_400_000
+
+
 def test_who_leaves_writes_no_more(tmp_path: Path):
     ann, bob = people(tmp_path, "ann", "bob")
     with Home(ann) as home:

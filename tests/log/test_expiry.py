@@ -6,13 +6,27 @@ import random
 
 import pytest
 
-from mlog.log import bodies
+from mlog import limits
+from mlog.log import bodies, ruling
+from mlog.log.authority import Role
 from mlog.log.bodies import Kind
 from mlog.log.expiry import setting_at, settings_of
 from mlog.log.ids import EntryId, MessageId
 from mlog.log.merkle import log_root, refresh_digests
 from mlog.log.replica import Draft, Replica
 from mlog.log.store import BodyState, EntryRow, Position
+from tests.log.conversing import (
+    LATER,
+    acquainted,
+    all_meet,
+    conversation,
+    expel,
+    log_of,
+    person,
+    say,
+    session,
+    settle,
+)
 from tests.log.persons import begin, copy, findings_in, home, meet, sealed_of, texts_of, trust, write
 from tests.log.support import START_MS, message, text
 
@@ -62,7 +76,7 @@ def test_a_setting_holds_for_what_stands_behind_it_up_to_the_next(desk: Replica,
     during = _say(desk, log, "during", _NOW + 2)
     _expire(desk, log, 0, _NOW + 3)
     after = _say(desk, log, "after", _NOW + 4)
-    settings = settings_of(desk.store, log)
+    settings = settings_of(desk.store, log, desk.people.setters)
     assert [setting_at(settings, row.position) for row in (before, during, after)] == [0, _DAY_MS, 0]
     assert setting_at([], Position(1, EntryId(bytes(32)))) == 0
     assert desk.expire(log, _NOW + 10 * _DAY_MS) == 1
@@ -187,7 +201,8 @@ def test_what_expired_by_a_setting_that_counts_no_more_is_wanted_again(desk: Rep
     with desk.transaction():
         [setting] = [r for r in desk.store.arrivals(log, 0, 100) if r.kind == Kind.EXPIRE][:1]
         desk.store.set_hidden(setting.n, True)
-        fold._unexpire(desk.log(log))
+        fold.doubt_expired(log)
+    settle(desk)
     assert _state(desk, row) == BodyState.NOT_FETCHED
 
 
@@ -221,3 +236,79 @@ def test_any_order_of_arrival_and_of_looks_gives_the_same(seed: int) -> None:
     assert _root(desk, log) == _root(laptop, there)
     assert not findings_in(desk)
     assert not findings_in(laptop)
+
+
+# -- who may set it ----------------------------------------------------------------------------
+
+
+def _set(replica: Replica, topic: bytes, after_ms: int, now: int = _NOW) -> EntryRow:
+    return _expire(replica, log_of(replica, topic), after_ms, now)
+
+
+def test_only_what_an_admin_set_lets_anything_disappear() -> None:
+    ann, bob = acquainted(2)
+    topic = conversation(ann, bob)
+    all_meet([ann, bob])
+    _set(bob, topic, _DAY_MS)
+    row = say(ann, topic, "tent", _NOW + 5)
+    all_meet([ann, bob])
+    for replica in (ann, bob):
+        log = log_of(replica, topic)
+        assert not settings_of(replica.store, log, replica.people.setters)
+        assert replica.expire(log, _NOW + 9 * _DAY_MS) == 0
+    ruling.set_role(ann, log_of(ann, topic), person(ann, bob), Role.ADMIN, _NOW + 10)
+    all_meet([ann, bob])
+    # What he set as a member counts no more than before.
+    assert ann.expire(log_of(ann, topic), _NOW + 9 * _DAY_MS) == 0
+    _set(bob, topic, _DAY_MS, _NOW + 20)
+    say(ann, topic, "pole", _NOW + 21)
+    all_meet([ann, bob])
+    assert [replica.expire(log_of(replica, topic), _NOW + 9 * _DAY_MS) for replica in (ann, bob)] == [1, 1]
+    assert _state(ann, row) == BodyState.OPENED
+    assert not findings_in(ann)
+
+
+def test_many_settings_of_a_member_push_out_none_of_an_admin() -> None:
+    ann, bob = acquainted(2)
+    topic = conversation(ann, bob)
+    _set(ann, topic, _DAY_MS)
+    all_meet([ann, bob])
+    log = log_of(bob, topic)
+    for at in range(0, limits.STORE_ROWS_MAX + 1, 500):
+        drafts = [Draft(Kind.EXPIRE, bodies.Expire(after_ms=0), _NOW + at + n) for n in range(500)]
+        bob.write(log, drafts, _NOW + at)
+    assert [s.after_ms for s in settings_of(bob.store, log, bob.people.setters)] == [_DAY_MS]
+
+
+@pytest.mark.parametrize("by_cut", [True, False])
+def test_what_a_setting_took_that_counts_no_more_is_wanted_again(by_cut: bool) -> None:
+    ann, bob, eve = acquainted(3)
+    topic = conversation(ann, bob, eve)
+    ruling.set_role(ann, log_of(ann, topic), person(ann, eve), Role.ADMIN, _NOW)
+    all_meet([ann, bob, eve])
+    _set(eve, topic, _DAY_MS, _NOW + 11)
+    session(bob, eve)
+    row = say(bob, topic, "tent", _NOW + 20)
+    there, here = log_of(bob, topic), log_of(ann, topic)
+    if by_cut:
+        expel(ann, topic, eve, _NOW + 10)
+    else:
+        # Ann took the setting back before the text, and Bob hears of it late.
+        _set(ann, topic, 0, _NOW + 15)
+    for stored in bob.store.arrivals(there, 0, 1000):
+        ann.receive(here, [sealed_of(bob.log(there), stored)], LATER)
+    settle(ann)
+    assert bob.expire(there, _NOW + 2 * _DAY_MS) == 1
+    assert _state(bob, row) == BodyState.EXPIRED
+    for stored in ann.store.arrivals(here, 0, 1000):
+        bob.receive(there, [sealed_of(ann.log(here), stored)], LATER)
+    settle(bob)
+    assert bob.expire(there, _NOW + 2 * _DAY_MS) == 0
+    assert [m.id for m in bob.missing(there, 9) if m.part == "body"] == [row.id]
+    assert row.id in bob.lacking(there, 9)
+    copy_of = ann.store.find(here, [row.id])[row.id]
+    assert bob.receive(there, [sealed_of(ann.log(here), copy_of)], LATER).completed == 1
+    assert _state(bob, row) == BodyState.OPENED
+    assert bob.expire(there, _NOW + 3 * _DAY_MS) == 0
+    assert _root(ann, here) == _root(bob, there)
+    assert not findings_in(bob)
