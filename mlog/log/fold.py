@@ -447,7 +447,7 @@ class Fold:
         read = store.bodies(texts)
         authors = self._authors(state.n, {row.chain for of in chosen.values() for rows in of for row in rows})
         pending = bool(store.unsettled(state.n, Task.ERASE, 1))
-        erased, kept = list[int](), list[int]()
+        erased, kept, doubted = list[int](), list[int](), dict[int, EntryRow]()
         for rows, changing in chosen.values():
             for row in rows:
                 row.body = read.get(row.n)
@@ -461,7 +461,7 @@ class Fold:
                     and row.n not in folded.erased
                     and (row.kind in SPOKEN or row.kind in ERASED_WITH)
                 ):
-                    self._want_again(row)
+                    doubted[row.n] = row
             for row in rows:
                 # What is not spoken is hidden only where it is left out, also if a message has its id.
                 if row.kind in SPOKEN and row.hidden != (row.n in folded.hidden):
@@ -469,10 +469,25 @@ class Fold:
                 edit = folded.edits.get(row.n, 0)
                 if row.edit != edit:
                     store.set_edit(row.n, edit)
+        for n in doubted.keys() - self._erased_otherwise(state, doubted):
+            self._want_again(doubted[n])
         if kept:
             # An erasure that counts no more takes nothing away later.
             store.change_unsettled(state.n, Task.ERASE, (), kept)
         return cost + self._erase(state, erased, None if budget is None else budget - cost)
+
+    def _erased_otherwise(self, state: LogState, rows: Mapping[int, EntryRow]) -> set[int]:
+        """Those of these that are files, and erased with their message or with their group."""
+        store = self._store
+        named = store.references([n for n, row in rows.items() if row.kind == Kind.MANIFEST])
+        mids = {mid for targets in named.values() for mid in targets}
+        changes = changes_of(store, state.n, mids, bodies=False) if mids else {}
+        changing = [row for rows in changes.values() for row in rows]
+        authors = self._authors(state.n, {row.chain for row in changing})
+        out = self._cuts(state.n).quarantined(changing)
+        anyones = self._erasers(state.n, [row for row in changing if row.kind == Kind.ERASURE])
+        folds = [fold_message((), rows, authors, out, anyones) for rows in changes.values()]
+        return {n for folded in folds for n in folded.erased} & rows.keys()
 
     def _erase(self, state: LogState, ns: Sequence[int], budget: int | None) -> int:
         """Empty bodies, or leave them to be emptied later where that costs more; gives what it cost."""
