@@ -321,7 +321,13 @@ class Target:
 
     def _join(self, log: int) -> None:
         self._counts.n = log
-        if not self._replica.people.may_write(log):
+        people = self._replica.people
+        if not people.has_begun(log):
+            raise UserError(
+                f"the chat {self._chat.key} goes to a conversation whose beginning is not here yet: 'mlog "
+                "sync' first, then import again."
+            )
+        if not people.may_write(log):
             raise UserError(
                 f"the chat {self._chat.key} goes to a conversation in which you are not any more: what you "
                 "import into it would reach nobody. Ask an admin of it to add you again ('mlog add'), or "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import select
@@ -16,6 +17,7 @@ from typing import Any
 __all__ = ["Terminal"]
 
 _WAIT_S = 60
+_PRESSED_AGAIN_S = 10
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -59,6 +61,7 @@ class Terminal:
         )
         os.close(slave)
         self.shown = ""
+        self._interrupted_s = math.inf
         if given is not None:
             assert self.process.stdin is not None
             self.process.stdin.write(given)
@@ -106,12 +109,16 @@ class Terminal:
 
     def interrupt(self) -> None:
         """Ctrl-C."""
+        self._interrupted_s = time.monotonic()
         self.process.send_signal(signal.SIGINT)
 
     def end(self) -> int:
         """Read to the end; gives the exit code."""
         deadline = time.monotonic() + _WAIT_S
         while self._read(1.0) and time.monotonic() < deadline:
+            if time.monotonic() > self._interrupted_s + _PRESSED_AGAIN_S:
+                # Just before it waits for a key, readline notes a signal and goes on waiting.
+                self.interrupt()
             if self.process.poll() is not None and not select.select([self._master], [], [], 0.2)[0]:
                 break
         return self.process.wait(_WAIT_S)

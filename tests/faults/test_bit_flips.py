@@ -132,6 +132,10 @@ def tables(db: sqlite3.Connection) -> list[str]:
     return [name.decode() for name in names if not name.startswith((b"search", b"sqlite_"))]
 
 
+_CHECKED = {"links": "WHERE n NOT IN (SELECT n FROM entries WHERE state IN (2, 4))"}
+"""What an emptied body named is kept, and stands nowhere else: nothing can tell whether it is damaged."""
+
+
 def values(path: Path) -> list[Value]:
     """Every stored value that is part of a log."""
     return [
@@ -147,7 +151,8 @@ def _all_values(path: Path) -> Iterator[Value]:
             if table in NO_CONTENT:
                 continue
             columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
-            for row in db.execute(f"SELECT * FROM {table}").fetchall():
+            rows = db.execute(f"SELECT * FROM {table} {_CHECKED.get(table, '')}").fetchall()
+            for row in rows:
                 for column, content in zip(columns, row, strict=True):
                     if (table, column) not in NO_PART:
                         yield Value(table, column, row, content)
