@@ -455,13 +455,9 @@ class Fold:
             present = [row for row in (*rows, *changing) if row.state not in FORGOTTEN]
             erased += [row.n for row in present if row.n in folded.erased]
             kept += [row.n for row in present if row.n not in folded.erased] if pending else []
-            for row in (*rows, *changing):
-                if (
-                    row.state == BodyState.ERASED
-                    and row.n not in folded.erased
-                    and (row.kind in SPOKEN or row.kind in ERASED_WITH)
-                ):
-                    doubted[row.n] = row
+            # What goes with a message is judged with that one, not where it is named itself.
+            own = (*(r for r in rows if r.kind in SPOKEN), *(r for r in changing if r.kind in ERASED_WITH))
+            doubted.update((r.n, r) for r in own if r.state == BodyState.ERASED and r.n not in folded.erased)
             for row in rows:
                 # What is not spoken is hidden only where it is left out, also if a message has its id.
                 if row.kind in SPOKEN and row.hidden != (row.n in folded.hidden):
