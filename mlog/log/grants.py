@@ -17,7 +17,7 @@ from mlog.log import bodies, crypto
 from mlog.log.belonging import follow
 from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys, LogKeys
-from mlog.log.epochs import stated_epochs
+from mlog.log.epochs import StatedEpoch, stated_epochs
 from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.people import shared_logs
@@ -149,7 +149,7 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
         return False
     if membership.any_without_history():
         return True
-    stated = stated_epochs(replica.store, state.n)
+    stated = _stated(replica, state.n).values()
     first = min((epoch.number for epoch in stated if device in epoch.recipients), default=0)
     return any(epoch.number >= first and device not in epoch.recipients for epoch in stated)
 
@@ -177,10 +177,10 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
     epochs, store = state.keys.epochs[1:], replica.store
     if state.kind == LogKind.PERSON:
         return epochs
-    stated = {(s.number, s.commitment): s for s in stated_epochs(store, state.n)}
+    stated = _stated(replica, state.n)
     # Own devices pass on what they were granted before the key entry comes, or what it names.
     waits = replica.people.membership(state.n) is not None
-    is_all = len(stated) < limits.KEY_ENTRIES_READ_MAX
+    is_all = len(stated_epochs(store, state.n)) < limits.KEY_ENTRIES_READ_MAX
     doubted = _may_be_revoked(replica, state.n, device)
     named = {parent for s in stated.values() if device not in s.recipients for parent in s.parents}
     here = store.places(state.n, named)
@@ -196,6 +196,16 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
         return device in found.recipients or (knows and not doubted)
 
     return [epoch for epoch in epochs if may_be_known(epoch)]
+
+
+def _stated(replica: Replica, log: int) -> dict[tuple[int, bytes], StatedEpoch]:
+    """By number and commitment what key entries say of the epochs of a log.
+
+    Also what was written under an epoch that counts for nothing has to be opened, to see that it does; but
+    what does not count hides nothing that does.
+    """
+    found = {(s.number, s.commitment): s for s in stated_epochs(replica.store, log, hidden=True)}
+    return found | {(s.number, s.commitment): s for s in stated_epochs(replica.store, log)}
 
 
 def _may_be_revoked(replica: Replica, log: int, device: DeviceId) -> bool:

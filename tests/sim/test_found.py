@@ -311,6 +311,20 @@ FOUND = {
         ),
         (0, 1, 2, 3, 1),
     ),
+    # What was written under an epoch whose key entry is behind a cut could not be opened by a new device.
+    "an epoch that counts for nothing": Schedule(
+        7003,
+        "revocations",
+        4,
+        {3: "spare"},
+        (
+            Action("revoke", 0, 187, 621, 90_000),
+            Action("import", 0, 731, 253, 90_000),
+            Action("expel", 2, 457, 554, 10_000),
+            Action("add", 2, 783, 183, 300),
+        ),
+        (0, 0, 1, 1),
+    ),
 }
 
 
