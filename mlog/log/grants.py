@@ -17,7 +17,7 @@ from mlog.log import bodies, crypto
 from mlog.log.belonging import follow
 from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys, LogKeys
-from mlog.log.epochs import StatedEpoch, stated_epochs
+from mlog.log.epochs import StatedEpoch, known_epochs, stated_epochs
 from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.people import shared_logs
@@ -139,7 +139,7 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
     that were begun since it came in by somebody who had not heard of it; and where anybody joined without
     the history, all that it may have: it may have been let in by one who lacks them, or be granted them now.
     """
-    if _has_twins(state):
+    if _has_twins(replica, state):
         return True
     if state.kind == LogKind.PERSON:
         person = replica.people.current()
@@ -157,15 +157,19 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
 def withheld(replica: Replica, log: int, device: DeviceId) -> int:
     """How many epochs of a log a device is not granted now, and may be later."""
     state = replica.log(log)
-    if replica.people.membership(log) is None and not _has_twins(state):
+    if replica.people.membership(log) is None and not _has_twins(replica, state):
         return 0
     return len(state.keys.epochs) - 1 - len(_epochs_for(replica, state, device))
 
 
-def _has_twins(state: LogState) -> bool:
-    """Whether two epochs have one number: they were begun by devices that did not know of each other."""
+def _has_twins(replica: Replica, state: LogState) -> bool:
+    """Whether two epochs have one number, known or stated: they were begun by devices that did not know of
+    each other, or by one that was set back between."""
     numbers = [epoch.number for epoch in state.keys.epochs[1:]]
-    return len(set(numbers)) < len(numbers)
+    if len(set(numbers)) < len(numbers):
+        return True
+    found = {key for key in known_epochs(state.keys) if key[0]} | _stated(replica, state.n).keys()
+    return len({number for number, _ in found}) < len(found)
 
 
 def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence[EpochKeys]:
