@@ -36,13 +36,18 @@ class StatedEpoch(NamedTuple):
     parents: tuple[EntryId, ...] = ()
 
 
-def stated_epochs(store: Store, log: int, cuts: Cuts = NO_CUTS) -> list[StatedEpoch]:
-    """What the latest KEY_ENTRIES_READ_MAX key entries of a log say, but for those behind a cut."""
+def stated_epochs(store: Store, log: int, cuts: Cuts = NO_CUTS, *, hidden: bool = False) -> list[StatedEpoch]:
+    """What the latest KEY_ENTRIES_READ_MAX key entries of a log say, but for those behind a cut.
+
+    Args:
+        hidden: With those that count for nothing.
+    """
     query = TimelineQuery(
         log=log,
         limit=limits.KEY_ENTRIES_READ_MAX,
         kinds=frozenset({Kind.KEY}),
         newest_first=True,
+        hidden=hidden,
     )
     rows = store.timeline(query)
     out = cuts.quarantined(rows)

@@ -17,7 +17,7 @@ from mlog.log import bodies, crypto
 from mlog.log.belonging import follow
 from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys, LogKeys
-from mlog.log.epochs import stated_epochs
+from mlog.log.epochs import StatedEpoch, known_epochs, stated_epochs
 from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.people import shared_logs
@@ -139,7 +139,7 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
     that were begun since it came in by somebody who had not heard of it; and where anybody joined without
     the history, all that it may have: it may have been let in by one who lacks them, or be granted them now.
     """
-    if _has_twins(state):
+    if _has_twins(replica, state):
         return True
     if state.kind == LogKind.PERSON:
         person = replica.people.current()
@@ -149,7 +149,7 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
         return False
     if membership.any_without_history():
         return True
-    stated = stated_epochs(replica.store, state.n)
+    stated = _stated(replica, state.n).values()
     first = min((epoch.number for epoch in stated if device in epoch.recipients), default=0)
     return any(epoch.number >= first and device not in epoch.recipients for epoch in stated)
 
@@ -157,15 +157,19 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
 def withheld(replica: Replica, log: int, device: DeviceId) -> int:
     """How many epochs of a log a device is not granted now, and may be later."""
     state = replica.log(log)
-    if replica.people.membership(log) is None and not _has_twins(state):
+    if replica.people.membership(log) is None and not _has_twins(replica, state):
         return 0
     return len(state.keys.epochs) - 1 - len(_epochs_for(replica, state, device))
 
 
-def _has_twins(state: LogState) -> bool:
-    """Whether two epochs have one number: they were begun by devices that did not know of each other."""
+def _has_twins(replica: Replica, state: LogState) -> bool:
+    """Whether two epochs have one number, known or stated: they were begun by devices that did not know of
+    each other, or by one that was set back between."""
     numbers = [epoch.number for epoch in state.keys.epochs[1:]]
-    return len(set(numbers)) < len(numbers)
+    if len(set(numbers)) < len(numbers):
+        return True
+    found = {key for key in known_epochs(state.keys) if key[0]} | _stated(replica, state.n).keys()
+    return len({number for number, _ in found}) < len(found)
 
 
 def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence[EpochKeys]:
@@ -177,10 +181,10 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
     epochs, store = state.keys.epochs[1:], replica.store
     if state.kind == LogKind.PERSON:
         return epochs
-    stated = {(s.number, s.commitment): s for s in stated_epochs(store, state.n)}
+    stated = _stated(replica, state.n)
     # Own devices pass on what they were granted before the key entry comes, or what it names.
     waits = replica.people.membership(state.n) is not None
-    is_all = len(stated) < limits.KEY_ENTRIES_READ_MAX
+    is_all = len(stated_epochs(store, state.n)) < limits.KEY_ENTRIES_READ_MAX
     doubted = _may_be_revoked(replica, state.n, device)
     named = {parent for s in stated.values() if device not in s.recipients for parent in s.parents}
     here = store.places(state.n, named)
@@ -196,6 +200,16 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
         return device in found.recipients or (knows and not doubted)
 
     return [epoch for epoch in epochs if may_be_known(epoch)]
+
+
+def _stated(replica: Replica, log: int) -> dict[tuple[int, bytes], StatedEpoch]:
+    """By number and commitment what key entries say of the epochs of a log.
+
+    Also what was written under an epoch that counts for nothing has to be opened, to see that it does; but
+    what does not count hides nothing that does.
+    """
+    found = {(s.number, s.commitment): s for s in stated_epochs(replica.store, log, hidden=True)}
+    return found | {(s.number, s.commitment): s for s in stated_epochs(replica.store, log)}
 
 
 def _may_be_revoked(replica: Replica, log: int, device: DeviceId) -> bool:

@@ -417,6 +417,29 @@ def test_an_epoch_is_not_granted_to_whom_it_leaves_out_before_the_reason_is_here
     assert not grants.grant_for(bob, phone.device_id, (), BINDING)
 
 
+def test_an_epoch_is_granted_also_where_its_key_entry_counts_for_nothing():
+    (ann, bob), topic = talk(2)
+    here, there = log_of(ann, topic), log_of(bob, topic)
+    expel(ann, topic, bob)
+    # Bob has not heard of it, and begins an epoch behind his cut.
+    bob.begin_epoch(there, LATER, fresh=True)
+    say(bob, topic, "late", LATER)
+    rows = bob.store.arrivals(there, 0, 1000)
+    ann.receive(here, [sealed_of(bob.log(there), row) for row in rows], LATER)
+    settle(ann)
+    phone = home(2)
+    trust(ann, 0, phone, 2)
+    all_meet([ann, phone])
+    read = log_of(phone, topic)
+    assert "late" not in shown(phone, topic)
+    assert all(row.chain for row in phone.store.arrivals(read, 0, 1000)), "all of it can be opened"
+    ends = [
+        {(c.device, c.incarnation): r.people.ends(n).get(c.n) for c in r.store.chains(n)}
+        for r, n in ((ann, here), (phone, read))
+    ]
+    assert ends[0] == ends[1]
+
+
 def test_everybody_edits_their_own_and_an_admin_erases_anybodys():
     (ann, bob, carol), topic = talk(3)
     said = say(bob, topic, "frist")
