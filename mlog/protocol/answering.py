@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 
 from mlog import limits
 from mlog.errors import InvalidInput, ProtocolViolation
-from mlog.log.ids import EntryId
+from mlog.log.ids import EntryId, Topic
 from mlog.log.scope import Scope
 from mlog.log.store import LogKind, LogRow
 from mlog.protocol import wire
@@ -25,10 +25,16 @@ class Follower:
     """Answers offers and questions of the leader.
 
     Args:
-        unknown: Called with the logs that a whole offer did not name.
+        unknown: Called after a whole offer: the tags that it named, and what was shared when it came.
     """
 
-    def __init__(self, link: Link, sender: Sender, keeper: Keeper, unknown: Callable[[set[bytes]], None]):
+    def __init__(
+        self,
+        link: Link,
+        sender: Sender,
+        keeper: Keeper,
+        unknown: Callable[[set[bytes], set[Topic]], None],
+    ):
         self._link = link
         self._sender = sender
         self._keeper = keeper
@@ -84,7 +90,7 @@ class Follower:
         if receipt is not None:
             link.send(receipt)
         if not offer.partial:
-            self._unknown(set(tags))
+            self._unknown(set(tags), {row.topic for row in shared.values()})
         return both, differing
 
     def _differs(self, index: int, row: LogRow, standing: Standing, scope: Scope, room: int) -> wire.Differs:

@@ -142,7 +142,10 @@ class Exchange:
         settled = self._settled_topics
         if self._link.peer.own or settled is None:
             return False
-        return any(row.topic not in settled for row in self._link.shared().values())
+        shared = {row.topic for row in self._link.shared().values()}
+        # What is shared no more is compared again once it is shared again.
+        settled &= shared
+        return not shared <= settled
 
     def _grant_new_epochs(self, logs: Collection[int]) -> None:
         """Give the epochs of logs that changed, where no key entry gives them to the peer."""
@@ -290,12 +293,14 @@ class Exchange:
             self._link.tell("clock", detail=f"the clock of {self._link.peer.name} is {days} days {side} ours")
         self._link.tell("connected")
 
-    def _grant(self, named: set[bytes]) -> None:
+    def _grant(self, named: set[bytes], answered: set[Topic]) -> None:
         """Give a device the secrets of the logs that it may have and does not name."""
         shared = self._link.shared()
         self._note_epochs()
         self._grant_lacking({row.topic for tag, row in shared.items() if tag in named})
-        self._settled_topics = {row.topic for row in shared.values()}
+        # A log that came by another session since the offer was begun is not settled.
+        self._settled_topics = answered
+        self._share_changed_logs()
 
     def _grant_lacking(self, held: set[Topic]) -> None:
         """Grant what the peer lacks, which holds these.

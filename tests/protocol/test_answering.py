@@ -108,7 +108,7 @@ def test_a_partial_offer_says_nothing_about_other_logs(monkeypatch: pytest.Monke
     exchange = questioner.session.exchange
     assert exchange is not None
     assert exchange._follower is not None
-    monkeypatch.setattr(exchange._follower, "_unknown", granted.append)
+    monkeypatch.setattr(exchange._follower, "_unknown", lambda named, _: granted.append(named))
     questioner.offer(questioner.roots(), partial=True)
     assert granted == []
     questioner.offer(questioner.roots())
