@@ -10,7 +10,7 @@ from tests.api.conftest import read
 def test_one_person_is_found_however_many_others_have_the_words(opened: Home):
     others = "".join(f"2020-01-02T10:00:00 <ben> tent {n}\n" for n in range(2 * SEARCH_CANDIDATES_MAX + 1))
     n = read(opened, f"2020-01-01T10:00:00 <ann> my tent\n{others}", "#camp.log").chats[0].n
-    read(opened, "2020-01-01T10:00:00 <ann> the tent\n", "#town.log")
+    read(opened, "2020-01-01T11:00:00 <ann> the tent\n", "#town.log")
     assert [m.text for m in opened.search("tent", who="ann")] == ["the tent", "my tent"]
     assert [m.text for m in opened.search("tent", who="ann", limit=1)] == ["the tent"]
     assert [m.text for m in opened.search("tent", who="ann", log=n)] == ["my tent"]
