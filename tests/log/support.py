@@ -24,6 +24,7 @@ from mlog.log.memory import MemoryStore
 from mlog.log.merkle import log_root, refresh_digests
 from mlog.log.replica import Draft, Replica, Taken
 from mlog.log.store import (
+    FORGOTTEN,
     ChainRow,
     EntryRow,
     EpochRow,
@@ -118,7 +119,8 @@ def facts(replica: Replica, log: int = LOG) -> dict[str, object]:
     store = replica.store
     rows = rows_of(store, log)
     by_n = {row.n: row.id for row in rows}
-    ns = list(by_n)
+    # What a forgotten body named knows only who had it.
+    ns = [row.n for row in rows if row.state not in FORGOTTEN]
     spoken = store.timeline(TimelineQuery(log=log, limit=1000))
     view = View(replica, {device_keys(index).id: f"person {index}" for index in range(DEVICES_MAX)})
     local = {"chain": 0, "log": 0}
