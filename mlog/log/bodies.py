@@ -404,6 +404,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         commitment: BLAKE3 of the secret; readers refuse any other.
         log: Kind of log, in the first entry of a log: "conversation", "person" or "private".
         seed: There, what the log's secret was made of: shows that this entry, and no other, began the log.
+        without: The REVOKEs in person logs that say why it is not for devices that earlier ones were for.
     """
 
     epoch: _Count
@@ -411,6 +412,10 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     wraps: Annotated[tuple[Wrap, ...], msgspec.Meta(max_length=limits.KEY_RECIPIENTS_MAX)]
     log: str = ""
     seed: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
+    without: Annotated[
+        tuple[Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)], ...],
+        msgspec.Meta(max_length=limits.KEY_RECIPIENTS_MAX),
+    ] = ()
 
 
 Body: TypeAlias = (

@@ -27,6 +27,7 @@ class StatedEpoch(NamedTuple):
         id: The key entry.
         recipients: Devices for which it wraps the secret.
         parents: What the key entry names, the entry before in its chain included.
+        without: Revocations in person logs that its author knew.
     """
 
     number: int
@@ -34,6 +35,7 @@ class StatedEpoch(NamedTuple):
     commitment: bytes
     recipients: frozenset[bytes]
     parents: tuple[EntryId, ...] = ()
+    without: tuple[bytes, ...] = ()
 
 
 def stated_epochs(store: Store, log: int, cuts: Cuts = NO_CUTS, *, hidden: bool = False) -> list[StatedEpoch]:
@@ -79,7 +81,7 @@ def _stated_by(store: Store, rows: Sequence[EntryRow]) -> list[StatedEpoch]:
             place = before.get((row.chain, row.seq - 1))
             named = (*parents.get(row.n, ()), *((place.id,) if place is not None else ()))
             commitment = bytes.fromhex(body.commitment)
-            found.append(StatedEpoch(body.epoch, row.id, commitment, recipients, named))
+            found.append(StatedEpoch(body.epoch, row.id, commitment, recipients, named, body.without))
     return found
 
 
@@ -117,12 +119,14 @@ def key_body(
     secret: bytes,
     log: str = "",
     seed: bytes = b"",
+    without: Sequence[bytes] = (),
 ) -> bodies.Key:
     """What a key entry says: an epoch secret, wrapped for each reader.
 
     Args:
         readers: Devices with their HPKE public keys.
         log, seed: Kind of log, and what its secret was made of, in its first entry.
+        without: The revocations that explain for whom it is no more.
     """
     wraps: list[bodies.Wrap] = []
     for device, hpke in readers:
@@ -133,4 +137,6 @@ def key_body(
             sealed = bytes(crypto.WRAP_SIZE)
         wraps.append(bodies.Wrap(device=device, sealed=sealed))
     commitment = crypto.commitment(secret).hex()
-    return bodies.Key(epoch=number, commitment=commitment, wraps=tuple(wraps), log=log, seed=seed)
+    return bodies.Key(
+        epoch=number, commitment=commitment, wraps=tuple(wraps), log=log, seed=seed, without=tuple(without)
+    )

@@ -188,6 +188,14 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
     doubted = _may_be_revoked(replica, state.n, device)
     named = {parent for s in stated.values() if device not in s.recipients for parent in s.parents}
     here = store.places(state.n, named)
+    reasons = {EntryId(id_) for s in stated.values() for id_ in s.without}
+    # What is here and not read may wait for its epoch, and says nothing yet.
+    read = {
+        id_
+        for person in (replica.people.persons() if reasons else ())
+        for id_, place in store.places(person.log, reasons).items()
+        if place.chain
+    }
 
     def may_be_known(epoch: EpochKeys) -> bool:
         if not epoch.secret:
@@ -197,6 +205,7 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
         if found is None:
             return not (waits and is_all)
         knows = not waits or all(parent in here for parent in found.parents)
+        knows = knows and read.issuperset(found.without)
         return device in found.recipients or (knows and not doubted)
 
     return [epoch for epoch in epochs if may_be_known(epoch)]

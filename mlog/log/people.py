@@ -177,6 +177,13 @@ class People:
         self.persons()
         return device in self._revoked
 
+    def revocations_of(self, devices: Iterable[DeviceId]) -> list[EntryId]:
+        """The entries that revoke these devices, as far as they are known; of very many the lowest ids."""
+        self.persons()
+        of = {device: self._revoked[device] for device in devices if device in self._revoked}
+        found = {r.id for device, person in of.items() for r in person.revocations[device]}
+        return sorted(found)[: limits.KEY_RECIPIENTS_MAX]
+
     def device_rows(self) -> list[DeviceRow]:
         """What devices say of themselves, each in the oldest person log that has it."""
         rows: dict[DeviceId, DeviceRow] = {}

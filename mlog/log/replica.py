@@ -303,13 +303,17 @@ class Replica:
             readers: None for this device alone.
             first, seed: Kind of log, and what its secret was made of, if this begins it.
         """
-        number = 1 + max(e.number for e in (*state.keys.epochs, *stated_epochs(self.store, state.n)))
+        stated = stated_epochs(self.store, state.n)
+        number = 1 + max(e.number for e in (*state.keys.epochs, *stated))
+        before = {DeviceId(device) for epoch in stated for device in epoch.recipients}
         epoch = EpochKeys(min(number, limits.SEQ_MAX), self.entropy.random(crypto.SECRET_SIZE))
         own = (self.device_id, self.device_keys.hpke_public)
         keys = [own] if readers is None else [(member.device, member.hpke) for member in readers]
         topic = state.keys.topic
         number, secret = epoch.number, epoch.secret
-        body = key_body(self.entropy, topic, self.device_id, keys, number, secret, first, seed)
+        # Who has this entry, and not what made it, must not give those the epoch that it leaves out.
+        without = self.people.revocations_of(before)
+        body = key_body(self.entropy, topic, self.device_id, keys, number, secret, first, seed, without)
         draft, present = Draft(Kind.KEY, body, now_ms), self.people.present_epoch(state)
         self._write(state, self.incarnation, [draft], now_ms, present)
         self._add_epoch(state, epoch)

@@ -421,6 +421,20 @@ FOUND = {
         ),
         (0, 0, 1, 1, 2, 0),
     ),
+    # Who had the key entry, and not the revocation that its author knew, granted the epoch to the revoked.
+    "an epoch whose key entry came before the revocation": Schedule(
+        9002,
+        "revocations",
+        6,
+        {5: "spare"},
+        (
+            Action("meet", 1, 120, 28, 3),
+            Action("meet", 4, 186, 486, 0),
+            Action("revoke", 2, 772, 590, 30),
+            Action("meet", 4, 312, 529, 300),
+        ),
+        (0, 0, 0, 1, 1, 1),
+    ),
 }
 
 
