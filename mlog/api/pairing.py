@@ -39,7 +39,7 @@ from mlog.api.pairing_steps import (
     Step,
     Wish,
 )
-from mlog.api.trust import checked_address
+from mlog.api.trust import checked_address, usable_addresses
 from mlog.errors import Busy, InvalidInput, PeerUnavailable, UserError
 from mlog.log import trusting
 from mlog.log.ids import DeviceId, Topic
@@ -433,11 +433,7 @@ class _Talk:
 
     def _addresses_of(self, other: DeviceRecord) -> tuple[str, ...]:
         """Where the other device is; where it was reached first."""
-        usable: list[str] = []
-        for address in (self._reached, *other.addresses):
-            with suppress(UserError):
-                usable.append(checked_address(address))
-        return tuple(dict.fromkeys(usable))[: limits.ADDRESSES_MAX]
+        return usable_addresses((self._reached, *other.addresses))
 
     async def _until_paired(self) -> AsyncGenerator[Step]:
         while True:

@@ -27,7 +27,7 @@ from mlog.adapters.runtime import Runtime
 from mlog.adapters.websocket import join_address, split_address
 from mlog.api.first_sync import FirstSync
 from mlog.api.pairing_steps import Complete, Paired, Progress, Reaching, Searching, Step
-from mlog.api.trust import checked_address
+from mlog.api.trust import usable_addresses
 from mlog.errors import InvalidInput, LimitExceeded, PeerUnavailable, UserError
 from mlog.log import belonging, bodies, trusting
 from mlog.log.bodies import Kind
@@ -382,7 +382,6 @@ class _Attempt:
                 "the device that answers is none of yours any more, as it says itself. Recover from another "
                 "one: --peer HOST:PORT."
             )
-        addresses = [a for a in (self._address, *holder.addresses) if _is_address(a)]
         claim = DeviceClaim(
             device=device,
             noise=holder.noise,
@@ -392,7 +391,7 @@ class _Attempt:
             topic=person.topic,
             founded_ms=person.founded_ms,
             devices=len(person.machines),
-            addresses=tuple(dict.fromkeys(addresses))[: limits.ADDRESSES_MAX],
+            addresses=usable_addresses((self._address, *holder.addresses)),
         )
         if trusting.outcome_of(home.replica, claim) == Outcome.ADMITTED:
             raise UserError(
@@ -412,14 +411,6 @@ class _Attempt:
             raise UserError(
                 f"{error} Revoke one that is lost, on one that is left: 'mlog devices revoke DEVICE'."
             ) from None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        checked_address(text)
-    except UserError:
-        return False
-    return True
 
 
 async def _sync(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
@@ -34,6 +35,7 @@ __all__ = [
     "export_trust",
     "import_trust",
     "make_trust",
+    "usable_addresses",
 ]
 
 _VERSION: Final = 1
@@ -192,6 +194,15 @@ def checked_address(address: str) -> str:
             "[2001:db8::1]:7367."
         )
     return address
+
+
+def usable_addresses(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Those that are addresses, each once, of very many the first; a device may say anything of itself."""
+    usable: list[str] = []
+    for address in addresses:
+        with suppress(UserError):
+            usable.append(checked_address(address))
+    return tuple(dict.fromkeys(usable))[: limits.ADDRESSES_MAX]
 
 
 def export_trust(home: Home, path: Path, addresses: Sequence[str] = ()) -> None:

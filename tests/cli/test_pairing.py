@@ -13,7 +13,7 @@ import mlog
 
 from .terminals import Terminal
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="pseudo terminals")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="only POSIX has pseudo terminals")
 
 _SHOW = ("pair", "--host", "127.0.0.1", "--port", "0", "--no-discovery")
 _CODE = r"Code  ((?:[a-z]+ ){5}[a-z]+)\r?\n"

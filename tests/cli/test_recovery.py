@@ -16,7 +16,7 @@ from tests.cli.conftest import Run
 
 from .terminals import Terminal
 
-posix = pytest.mark.skipif(os.name != "posix", reason="pseudo terminals")
+posix = pytest.mark.skipif(os.name != "posix", reason="only POSIX has pseudo terminals")
 
 _ASKED = 4
 

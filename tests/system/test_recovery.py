@@ -20,7 +20,7 @@ from tests.cli.terminals import Terminal
 from tests.cli.test_recovery import answer, shown_words
 from tests.system.test_two_people import Stage, records
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="pseudo terminals")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="only POSIX has pseudo terminals")
 
 
 @pytest.fixture

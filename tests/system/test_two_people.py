@@ -16,7 +16,7 @@ from mlog.api.home import Home
 from tests.cli.terminals import Terminal
 from tests.system.test_serve import Services
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="pseudo terminals")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="only POSIX has pseudo terminals")
 
 
 class Stage(Services):
