@@ -108,9 +108,15 @@ def _whole_of(
 ) -> list[EpochKeys]:
     """Of epochs that a device is granted those whose secrets it is; of the others it gets the outlines."""
     closed: Set[EpochKeys] = frozenset()
-    if not replica.people.is_own(device):
+    if not _is_ours(replica, device):
         closed = replica.people.closed_to(state, device)
     return [epoch for epoch in given if epoch.secret and epoch not in closed]
+
+
+def _is_ours(replica: Replica, device: DeviceId) -> bool:
+    """Whether our person admitted a device; until it said yes, others may know it as somebody else."""
+    person = replica.people.current()
+    return person is not None and person.member(device) is not None
 
 
 def _recipient(replica: Replica, device: DeviceId) -> bytes | None:
@@ -125,8 +131,7 @@ def _recipient(replica: Replica, device: DeviceId) -> bytes | None:
 
 
 def _grantable(replica: Replica, device: DeviceId) -> list[LogState]:
-    person = replica.people.current()
-    if person is not None and person.member(device) is not None:
+    if _is_ours(replica, device):
         return [*shared_logs(replica), *map(replica.log, replica.people.persons_to_share())]
     return [replica.log(n) for n in sorted(replica.people.granted_to(device))]
 
@@ -142,8 +147,7 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
     if _has_twins(replica, state):
         return True
     if state.kind == LogKind.PERSON:
-        person = replica.people.current()
-        return len(state.keys.epochs) > 2 and (person is None or person.member(device) is None)
+        return len(state.keys.epochs) > 2 and not _is_ours(replica, device)
     membership = replica.people.membership(state.n)
     if membership is None:
         return False
