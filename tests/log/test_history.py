@@ -229,7 +229,7 @@ def test_a_second_device_of_a_newcomer_has_what_the_first_has_and_no_more():
 
 def test_a_device_that_was_a_person_of_its_own_is_granted_all_that_its_new_person_has():
     homes, topic = talk()
-    ann, bob, carol = homes
+    _, bob, carol = homes
     # Bob knows Carol as another person; what he gives her first, she has not said yes to him yet.
     trust(bob, 1, carol, 2, NOW)
     meet(bob, carol, NOW + 1)
