@@ -424,11 +424,18 @@ def check_rights(simulation: Simulation) -> Belonging:
             if machine in belonging.active and own in outside:
                 outside.remove(own)
             rights.check_secrets(machine, outside)
-    _check_persons(network, society, belonging)
+    # Whom somebody revoked whom nobody hears any more: what that one wrote for the others it never reads.
+    doubted = {
+        one
+        for one in belonging.active
+        for other in network.machines
+        if other.honest and other.replica is not None and other.replica.people.is_revoked(one.device)
+    }
+    _check_persons(society, network, [m for m in belonging.active if m not in doubted])
     for topic, inside in belonging.inside.items():
         lost = belonging.lost[topic]
         _require(not lost, f"{lost} belong to a conversation of {inside} and were never given it")
-        for group in _groups(inside, topic):
+        for group in _groups([m for m in inside if m not in doubted], topic):
             if not all(_hear_each_other(a, b, topic) for a in group for b in group):
                 continue
             _check_same(group, topic)
@@ -440,10 +447,10 @@ def check_rights(simulation: Simulation) -> Belonging:
     return belonging
 
 
-def _check_persons(network: Network, society: Society, belonging: Belonging) -> None:
+def _check_persons(society: Society, network: Network, active: Sequence[Machine]) -> None:
     """All devices of a person agree over its log, its private log and what it notes."""
     for person, (topic, private) in enumerate(zip(society.persons, society.private, strict=True)):
-        for devices in _groups([m for m in belonging.active if society.person(m) == person], topic):
+        for devices in _groups([m for m in active if society.person(m) == person], topic):
             _check_same(devices, topic)
             checkers.check_equal(network, devices, topic)
             checkers.check_equal(network, devices, private)
