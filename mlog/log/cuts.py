@@ -46,6 +46,7 @@ class Cuts:
         self._log = log
         self._rules = rules
         self._last: dict[int, int | None] = {}
+        self._awaited: set[EntryId] = set()
 
     def __bool__(self) -> bool:
         """Whether there may be any."""
@@ -54,6 +55,10 @@ class Cuts:
     def end_of(self, chain: ChainRow) -> int | None:
         """The last number in a chain row that counts; None where all do."""
         return self._last_of(self._store, chain) if self._store is not None else None
+
+    def await_any(self, ids: Iterable[EntryId]) -> bool:
+        """Whether a chain may end elsewhere now that these are read: a cut names one of them."""
+        return not self._awaited.isdisjoint(ids)
 
     def quarantined(self, rows: Iterable[EntryRow | Place]) -> set[int]:
         """Those of these entries that come after a cut, by their number."""
@@ -96,6 +101,7 @@ class Cuts:
             place = store.places(self._log, [id_]).get(id_)
             if place is None or not place.chain:
                 # It is not here, or not read: until it is, nobody can tell which branch it is in.
+                self._awaited.add(id_)
                 last = max(last, seq)
             else:
                 last = max(last, _on_the_way(store, place).get(chain.n, _NOTHING))

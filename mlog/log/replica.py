@@ -23,7 +23,7 @@ from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap
 from mlog.log.entry import NO_ENTRY, Header, Sealed
 from mlog.log.epochs import key_body, stated_epochs
 from mlog.log.expiry import due, settings_of
-from mlog.log.fold import RULINGS, Draft, Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
+from mlog.log.fold import BRANCHED, RULINGS, Draft, Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
 from mlog.log.intake import Intake, Taken, extend_runs
 from mlog.log.membership import NAMES_RULINGS
@@ -586,7 +586,7 @@ class Replica:
             yield state
             met = frozenset(self._fold.met)
             people.forget_epoch(log)
-            if met & RULINGS:
+            if met & RULINGS or (BRANCHED in met and people.cuts(log)):
                 people.forget_log(log)
             if before is not None:
                 follow(self, before, now_ms)

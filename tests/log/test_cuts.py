@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy as copying
 from random import Random
 
 import pytest
@@ -14,7 +15,7 @@ from mlog.log.fold import Draft
 from mlog.log.ids import Incarnation
 from mlog.log.memory import MemoryStore
 from mlog.log.replica import Replica
-from mlog.log.store import BodyState, LogKind, TimelineQuery
+from mlog.log.store import BodyState, LogKind, Reason, TimelineQuery
 from tests.log.persons import (
     conversation_of,
     copy,
@@ -23,6 +24,7 @@ from tests.log.persons import (
     meet,
     peer_of,
     person_of,
+    replica_of,
     sealed_of,
     texts_of,
     trust,
@@ -244,3 +246,34 @@ def test_the_order_of_arrival_changes_nothing(seed: int):
     assert "late" not in views[0]
     assert [findings_in(replica) for replica in (desktop, laptop)] == [[], []]
     assert isinstance(desktop.log(1).keys.current, EpochKeys)
+
+
+def _cloned(phone: Replica) -> Replica:
+    """The same device a second time, as of a copied folder: what both write forks its chains."""
+    store = MemoryStore()
+    assert isinstance(phone.store, MemoryStore)
+    store._t = copying.deepcopy(phone.store._t)
+    clone = replica_of(2, store)
+    clone.incarnation = phone.incarnation
+    return clone
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_end_of_one_branch_cuts_the_others_whenever_it_comes(seed: int):
+    desktop, laptop, phone = three()
+    say(phone, "before the branches")
+    meet(desktop, phone)
+    meet(desktop, laptop)
+    clone = _cloned(phone)
+    for number in range(2):
+        say(phone, f"known to the desktop {number}")
+        say(clone, f"of the other branch {number}")
+    forced(clone, laptop)
+    meet(desktop, phone)
+    belonging.revoke(desktop, phone.device_id, LATER)
+    copy(desktop, laptop, LATER, Random(seed))
+    copy(laptop, desktop, LATER, Random(seed))
+    for replica in (desktop, laptop):
+        assert shown(replica) == ["before the branches", "known to the desktop 0", "known to the desktop 1"]
+        replica.people.forget()
+        assert {finding.reason for finding in findings_in(replica)} == {Reason.FORKED}
