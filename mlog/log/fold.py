@@ -132,7 +132,6 @@ class Fold:
 
     Attributes:
         met: Kinds of the entries that came, or whose place changed; the caller clears it.
-        left_out: Chain rows of entries that came and did not count; the caller clears it.
     """
 
     def __init__(
@@ -153,7 +152,6 @@ class Fold:
         self._erasers = erasers
         self._setters = setters
         self.met: set[int] = set()
-        self.left_out: set[int] = set()
 
     def fold(
         self,
@@ -178,7 +176,6 @@ class Fold:
         out = cuts.quarantined(o.row for o in opened)
         for n in out:
             self._store.set_hidden(n, True)
-        self.left_out.update(o.row.chain for o in opened if o.row.n in out)
         mids = {o.row.message for o in opened if o.row.kind in SPOKEN}
         if out:
             # What they say was said by others, or is not said at all; they may erase each other.
