@@ -16,7 +16,7 @@ from mlog.errors import BadSignature, InvalidInput
 from mlog.log import bodies, entry
 from mlog.log.bodies import Kind
 from mlog.log.entry import NO_ENTRY, Unsealed
-from mlog.log.fold import LogState, Opened, Ranks, is_retold, parents_of, references_in, words_in
+from mlog.log.fold import BRANCHED, LogState, Opened, Ranks, is_retold, parents_of, references_in, words_in
 from mlog.log.ids import EntryId
 from mlog.log.placing import Arrival, ChainKey, Chains, is_next
 from mlog.log.store import FORGOTTEN, BodyState, EntryRow, GapRow, Place, Reason, Task
@@ -406,6 +406,8 @@ class Batch:
                     least[child.n] = max(least.get(child.n, 0), row.rank + 1)
         self._insert(opened, by_id, links)
         self._chains.put()
+        if forked:
+            self._intake.fold.met.add(BRANCHED)
         store.change_heads(self._log, [id_ for id_ in heads if id_ not in named], named)
         if absent:
             store.change_absent(self._log, absent, ())

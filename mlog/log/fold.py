@@ -80,6 +80,9 @@ LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE, Kind.PRIVA
 """Kinds whose order in the view counts: the latest holds, or one goes on from the other."""
 FIRST: Final = -1
 """Stands among the kinds that a fold met for the first entry of a chain."""
+BRANCHED: Final = -2
+"""Stands among them for what may move the ends of chains that are cut: an entry of a forked chain, or one
+that a cut names and that was not here."""
 RULINGS: Final = frozenset({Kind.KEY, Kind.MEMBER, Kind.REVOKE, FIRST})
 """What tells who belongs to a log and reads on in it, and where chains end."""
 
@@ -129,7 +132,6 @@ class Fold:
 
     Attributes:
         met: Kinds of the entries that came, or whose place changed; the caller clears it.
-        left_out: Chain rows of entries that came and did not count; the caller clears it.
     """
 
     def __init__(
@@ -150,7 +152,6 @@ class Fold:
         self._erasers = erasers
         self._setters = setters
         self.met: set[int] = set()
-        self.left_out: set[int] = set()
 
     def fold(
         self,
@@ -169,10 +170,12 @@ class Fold:
         """
         self.met.update(o.row.kind for o in opened)
         self.met.update(FIRST for o in opened if not o.row.seq)
-        out = self._cuts(state.n).quarantined(o.row for o in opened)
+        cuts = self._cuts(state.n)
+        if cuts.await_any(o.row.id for o in opened):
+            self.met.add(BRANCHED)
+        out = cuts.quarantined(o.row for o in opened)
         for n in out:
             self._store.set_hidden(n, True)
-        self.left_out.update(o.row.chain for o in opened if o.row.n in out)
         mids = {o.row.message for o in opened if o.row.kind in SPOKEN}
         if out:
             # What they say was said by others, or is not said at all; they may erase each other.

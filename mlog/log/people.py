@@ -17,13 +17,13 @@ from mlog import limits
 from mlog.log.authority import Role
 from mlog.log.contacts import Contact, fold_contacts
 from mlog.log.crypto import EpochKeys
-from mlog.log.cuts import NO_CUTS, Cuts, Ends, EndsOf, device_ends
+from mlog.log.cuts import NO_CUTS, Counts, Cuts, Ends, EndsOf, Part, device_ends
 from mlog.log.epochs import epoch_to_write, known_epochs, stated_all, stated_epochs
 from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.membership import Membership, fold_membership, has_members
 from mlog.log.person import Member, Person, Root, fold_person, root_of
-from mlog.log.store import ChainRow, DeviceRow, EntryRow, LogKind, LogRow, Store
+from mlog.log.store import DeviceRow, EntryRow, LogKind, LogRow, Store
 
 if TYPE_CHECKING:
     from mlog.log.replica import Replica
@@ -42,12 +42,12 @@ class Standing(NamedTuple):
     Attributes:
         stand_ins: For each confirmed device, the one that stands for its person.
         devices: Of this device's own person.
-        ends: By log, the chain rows that do not count to their end, with the last number that does.
+        ends: By log, the chain rows that do not count wholly, with the numbers that do.
     """
 
     stand_ins: Mapping[DeviceId, DeviceId]
     devices: Set[DeviceId]
-    ends: Mapping[int, Mapping[int, int]]
+    ends: Mapping[int, Mapping[int, Counts]]
 
 
 class People:
@@ -75,7 +75,6 @@ class People:
         self._epochs: dict[int, EpochKeys] = {}
         self._cuts: dict[int, Cuts] = {}
         self._memberships: dict[int, Membership | None] = {}
-        self._ends: dict[int, Mapping[int, int]] = {}
         self._shared: dict[DeviceId, Mapping[int, bool]] = {}
         self._stated: dict[tuple[int, bytes], dict[tuple[int, bytes], bool]] = {}
 
@@ -85,12 +84,12 @@ class People:
         self._contacts = None
         self._private = None
         self._stated.clear()
-        for cache in (self._roots, self._epochs, self._cuts, self._memberships, self._ends, self._shared):
+        for cache in (self._roots, self._epochs, self._cuts, self._memberships, self._shared):
             cache.clear()
 
     def forget_log(self, log: int) -> None:
         """Look again who belongs to a log, under which epoch it is written, and where chains in it end."""
-        for cache in (self._epochs, self._cuts, self._memberships, self._ends):
+        for cache in (self._epochs, self._cuts, self._memberships):
             cache.pop(log, None)
         self._shared.clear()
         self._stated.clear()
@@ -338,16 +337,9 @@ class People:
             found = self._cuts[log] = Cuts(self._store, log, [rule for rule in rules if rule is not None])
         return found
 
-    def ends(self, log: int) -> Mapping[int, int]:
-        """The chain rows of a log that do not count to their end, with the last number that does."""
-        self.persons()
-        found = self._ends.get(log)
-        if found is None:
-            cuts = self.cuts(log)
-            chains = self._store.chains(log) if cuts else ()
-            ends = {chain.n: cuts.end_of(chain) for chain in chains}
-            found = self._ends[log] = {n: end for n, end in ends.items() if end is not None}
-        return found
+    def ends(self, log: int) -> dict[int, Counts]:
+        """The chain rows of a log that do not count wholly, with the numbers that do."""
+        return self.cuts(log).all()
 
     # -- who reads ---------------------------------------------------------------------------
 
@@ -557,8 +549,8 @@ def _ends_of_others(person: Person) -> EndsOf:
     """In a person log only the entries of the person's own devices count."""
     admitted = person.admitted()
 
-    def ends_of(chain: ChainRow) -> Ends | None:
-        return None if chain.device in admitted else frozenset()
+    def ends_of(part: Part) -> Ends | None:
+        return None if part.chain.device in admitted else frozenset()
 
     return ends_of
 

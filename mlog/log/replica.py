@@ -20,10 +20,22 @@ from mlog.log import missing as absence
 from mlog.log.belonging import befriend, follow
 from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
+from mlog.log.cuts import Counts, differs_from
 from mlog.log.entry import NO_ENTRY, Header, Sealed
 from mlog.log.epochs import key_body, stated_epochs
 from mlog.log.expiry import due, settings_of
-from mlog.log.fold import RULINGS, Draft, Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
+from mlog.log.fold import (
+    BRANCHED,
+    RULINGS,
+    Draft,
+    Fold,
+    LogState,
+    Opened,
+    Ranks,
+    is_retold,
+    references_in,
+    words_in,
+)
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
 from mlog.log.intake import Intake, Taken, extend_runs
 from mlog.log.membership import NAMES_RULINGS
@@ -454,7 +466,7 @@ class Replica:
             incarnation = self.incarnation = Incarnation(self.entropy.random(8))
             own = []
         chain = own[0] if own else None
-        if chain is not None and not sparse and self.people.cuts(state.n).end_of(chain) is not None:
+        if chain is not None and not sparse and self.people.cuts(state.n).counts(chain) is not None:
             # Its person was removed and let in again: what counts begins another chain.
             incarnation = self._incarnation_after(state, incarnation)
             chain = next(
@@ -580,13 +592,13 @@ class Replica:
         with self.transaction():
             state = self.log(log)
             before = people.standing() if state.kind == LogKind.PERSON else None
-            ends, new_from = people.ends(log), self.store.next_chain()
+            cuts = people.cuts(log)
+            cuts.all()
             self._fold.met.clear()
-            self._fold.left_out.clear()
             yield state
-            met = frozenset(self._fold.met)
+            met, judged = frozenset(self._fold.met), cuts.all()
             people.forget_epoch(log)
-            if met & RULINGS:
+            if met & RULINGS or (BRANCHED in met and cuts):
                 people.forget_log(log)
             if before is not None:
                 follow(self, before, now_ms)
@@ -598,23 +610,17 @@ class Replica:
                 # Who was an admin, and so whose erasures count for everybody, may be others now.
                 self.refold(log, frozenset({Kind.ERASURE}))
                 self._fold.doubt_expired(log)
-            left_out, after = self._fold.left_out, people.ends(log)
-            # A chain that began here may have been judged before what admits its device was known; and one
-            # of which later entries were here counted until its first came.
-            self.recount(log, {**dict.fromkeys(left_out, -1), **ends}, after)
-            older = {n for n in left_out if n < new_from and n not in ends}
-            self.recount(log, {}, {n: end for n, end in after.items() if n in older})
+            self.recount(log, judged, people.ends(log))
 
-    def recount(self, log: int, before: Mapping[int, int], after: Mapping[int, int]) -> None:
+    def recount(self, log: int, before: Mapping[int, Counts], after: Mapping[int, Counts]) -> None:
         """Leave for later to fold anew what counts now, or counts no more.
 
         Args:
-            before, after: The chain rows that end somewhere, with the last number that counts.
+            before, after: The chain rows that do not count wholly, with the numbers that do.
         """
-        changed = {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
-        if changed:
-            ends = {n: min(e[n] for e in (before, after) if n in e) for n in changed}
-            tasks = [(n, limits.SEQ_MAX - (end + 1)) for n, end in ends.items()]
+        firsts = {n: differs_from(before.get(n), after.get(n)) for n in before.keys() | after.keys()}
+        tasks = [(n, limits.SEQ_MAX - first) for n, first in firsts.items() if first is not None]
+        if tasks:
             self.store.change_unsettled(log, Task.CUT, tasks, ())
 
     def erasers_of(self, log: int, groups: Set[MessageId]) -> Mapping[MessageId, Set[DeviceId | None]]:

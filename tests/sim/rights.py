@@ -505,7 +505,8 @@ def _belonging_facts(machine: Machine, topic: Topic) -> Mapping[str, object]:
     people, state = replica.people, replica.log(n)
     membership, readers = people.membership(n), people.readers(n)
     person = next((p for p in people.persons() if p.log == n), None)
-    chains = {chain.n: chain for chain in replica.store.chains(n)}
+    rows = replica.store.arrivals(n, 0, limits.STORE_ROWS_MAX)
+    out = people.cuts(n).quarantined(rows)
     epoch = people.epoch(state, readers) if readers is not None else None
     return {
         "members": membership and [(j.subject.hex()[:8], j.role, j.since) for j in membership.joined()],
@@ -514,9 +515,7 @@ def _belonging_facts(machine: Machine, topic: Topic) -> Mapping[str, object]:
         "revoked devices": person and sorted((d, r) for d, r in person.revocations.items()),
         "readers": readers and [member.device.hex()[:8] for member in readers],
         "rulings": people.heads(n),
-        "cuts": sorted(
-            (chains[at].device, chains[at].incarnation, end) for at, end in people.ends(n).items()
-        ),
+        "cut": sorted(row.id.hex()[:8] for row in rows if row.n in out),
         "epoch": epoch and (epoch.number, epoch.secret.hex()[:8]),
     }
 
