@@ -43,6 +43,7 @@ from mlog.log.message_fold import CHANGING
 from mlog.log.missing import Missing
 from mlog.log.people import People
 from mlog.log.person import Member
+from mlog.log.segments import Digester
 from mlog.log.store import (
     BodyState,
     ChainRow,
@@ -118,6 +119,7 @@ class Replica:
             self.people.setters,
         )
         self._intake = Intake(store, self._fold, self._learn, self.refresh)
+        self.digester = Digester(store)
 
     # -- logs --------------------------------------------------------------------------------
 
