@@ -40,7 +40,7 @@ class StatedEpoch(NamedTuple):
 
 
 def stated_epochs(store: Store, log: int, cuts: Cuts = NO_CUTS, *, hidden: bool = False) -> list[StatedEpoch]:
-    """What the latest KEY_ENTRIES_READ_MAX key entries of a log say, of those that count.
+    """What the latest KEY_ENTRIES_READ_MAX key entries of a log say, of those that count; the latest first.
 
     Args:
         hidden: With those that do not.
@@ -97,16 +97,19 @@ def known_epochs(keys: LogKeys) -> dict[tuple[int, bytes], EpochKeys]:
 def epoch_to_write(
     keys: LogKeys, stated: Sequence[StatedEpoch], devices: Set[DeviceId], *, granted: bool = True
 ) -> EpochKeys | None:
-    """Of the epochs with the greatest number, that for exactly these devices; of several the lowest id.
+    """Of the epochs with the greatest number, that for exactly these devices; of several the latest.
+
+    Where somebody uses up the numbers, so that all have the greatest, one that was over would come back else.
 
     Args:
+        stated: The latest first.
         granted: One that was granted, and whose key entry has not come yet, is trusted to be for them.
     """
     newest = max((epoch.number for epoch in stated), default=0)
     if granted and keys.current.number > newest:
         return keys.current
     known = known_epochs(keys)
-    for epoch in sorted(stated, key=lambda epoch: epoch.id):
+    for epoch in stated:
         if epoch.number == newest and epoch.recipients == devices:
             found = known.get((epoch.number, epoch.commitment))
             if found is not None:

@@ -185,7 +185,26 @@ def test_an_epoch_that_a_contact_began_in_ones_person_log_is_not_written_under()
     assert state.keys.current.number == 2**50
     belonging.rename(ann, ann.device_id, "attic", LATER)
     row = next(r for r in reversed(ann.store.arrivals(state.n, 0, 100)) if r.kind == Kind.ADMIT)
-    assert _number_of(ann, state.n, row) != 2**50
+    assert _epoch_of(ann, state.n, row).number != 2**50
+
+
+def test_where_the_numbers_are_used_up_an_epoch_that_is_over_does_not_come_back():
+    for seed in range(4):
+        ann, bob, phone = home(0), home(1), home(2)
+        accept(ann, bob)
+        topic = conversation(ann, bob)
+        session(ann, bob)
+        flood(bob, log_of(bob, topic), [ann], 1, limits.SEQ_MAX)
+        session(ann, bob, START_MS + 500 + seed)
+        ann.begin_epoch(log_of(ann, topic), LATER, fresh=True)
+        before = say(ann, topic, "for the two of us", LATER)
+        trust(ann, 0, phone, 2, LATER)
+        meet(ann, phone, LATER)
+        belonging.revoke(ann, phone.device_id, LATER + 1)
+        after = say(ann, topic, "and again", LATER + 2)
+        tags = [_epoch_of(ann, log_of(ann, topic), row) for row in (before, after)]
+        assert [epoch.number for epoch in tags] == [limits.SEQ_MAX] * 2
+        assert phone.log(log_of(phone, topic)).keys.lacks(tags[1])
 
 
 def test_an_epoch_that_a_revoked_device_began_later_is_not_written_under():
@@ -208,17 +227,17 @@ def test_an_epoch_that_a_revoked_device_began_later_is_not_written_under():
     row = write(
         ann, private, Kind.CONTACT, bodies.Contact(person=bytes(16), name="x", device=bytes(32)), LATER
     )
-    assert _number_of(ann, private, row) != 2**50
+    assert _epoch_of(ann, private, row).number != 2**50
     ann.rule(private, [Draft(Kind.TITLE, bodies.Title(title="of all that read so far"), LATER)], LATER)
     row = ann.store.arrivals(private, row.n, 10)[-1]
-    assert _number_of(ann, private, row) != 2**50
+    assert _epoch_of(ann, private, row).number != 2**50
 
 
-def _number_of(replica: Replica, log: int, row: EntryRow) -> int:
+def _epoch_of(replica: Replica, log: int, row: EntryRow) -> EpochKeys:
     fields = entry.parse_outer(row.outer)
     epoch = replica.log(log).keys.epoch_of(fields.salt, fields.tag)
     assert epoch is not None
-    return epoch.number
+    return epoch
 
 
 def test_a_contact_grants_no_epochs_of_ones_own_person_log():
