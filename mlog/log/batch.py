@@ -16,7 +16,7 @@ from mlog.errors import BadSignature, InvalidInput
 from mlog.log import bodies, entry
 from mlog.log.bodies import Kind
 from mlog.log.entry import NO_ENTRY, Unsealed
-from mlog.log.fold import BRANCHED, LogState, Opened, Ranks, is_retold, parents_of, references_in, words_in
+from mlog.log.fold import LogState, Opened, Ranks, is_retold, parents_of, references_in, words_in
 from mlog.log.ids import EntryId
 from mlog.log.placing import Arrival, ChainKey, Chains, is_next
 from mlog.log.store import FORGOTTEN, BodyState, EntryRow, GapRow, Place, Reason, Task
@@ -97,6 +97,7 @@ class Batch:
         self._chains = Chains(self._store, log, state and state.keys, self._places)
         self._changed: dict[EntryId, EntryRow] = {}
         self._unsigned: dict[EntryId, Arrival] = {}
+        self._branches: set[int] = set()
         self._walk_cost = 0
 
     # -- entry points ------------------------------------------------------------------------
@@ -365,7 +366,10 @@ class Batch:
             assert h is not None
             chain, is_linked = self._chains.chain_of(a, named_by.get(a.id, ()))
             if self._chains.is_forked(h):
-                forked.add((h.device, h.incarnation))
+                if (h.device, h.incarnation) not in forked:
+                    forked.add((h.device, h.incarnation))
+                    self._branches.update(branch.row.n for branch in self._chains.rows(h))
+                self._branches.add(chain.row.n)
             children = list(named_by.get(a.id, ()))
             if h.seq < chain.row.seq:
                 children += self._chains.after(chain.row.n, h.seq)
@@ -406,8 +410,6 @@ class Batch:
                     least[child.n] = max(least.get(child.n, 0), row.rank + 1)
         self._insert(opened, by_id, links)
         self._chains.put()
-        if forked:
-            self._intake.fold.met.add(BRANCHED)
         store.change_heads(self._log, [id_ for id_ in heads if id_ not in named], named)
         if absent:
             store.change_absent(self._log, absent, ())
@@ -469,7 +471,7 @@ class Batch:
         state = self._state
         if state is None or not opened:
             return
-        self._intake.fold.fold(state, opened, budget=_FOLDED_COST)
+        self._intake.fold.fold(state, opened, budget=_FOLDED_COST, branches=self._branches)
         learned = False
         for o in opened:
             if isinstance(o.body, bodies.Key) and o.row.kind == Kind.KEY:

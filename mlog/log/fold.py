@@ -80,11 +80,10 @@ LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE, Kind.PRIVA
 """Kinds whose order in the view counts: the latest holds, or one goes on from the other."""
 FIRST: Final = -1
 """Stands among the kinds that a fold met for the first entry of a chain."""
-BRANCHED: Final = -2
-"""Stands among them for what may move the ends of chains that are cut: an entry of a forked chain, or one
-that a cut names and that was not here."""
-RULINGS: Final = frozenset({Kind.KEY, Kind.MEMBER, Kind.REVOKE, FIRST})
-"""What tells who belongs to a log and reads on in it, and where chains end."""
+ENDED: Final = -2
+"""Stands among them for an entry by which chains may end elsewhere: a cut names it, and it was not here."""
+RULINGS: Final = frozenset({Kind.MEMBER, Kind.REVOKE, ENDED})
+"""What tells who belongs to a log, and where chains end."""
 
 
 class LogState(msgspec.Struct, gc=False):
@@ -160,19 +159,21 @@ class Fold:
         raised: Sequence[Place] = (),
         first: Set[MessageId] = frozenset(),
         budget: int | None = None,
+        branches: Set[int] = frozenset(),
     ) -> None:
         """Work out what changes in the view by new entries, and by others whose place changed.
 
         Args:
             raised: Those others.
+            branches: Chain rows of new ones whose chain is forked.
             first: Messages that only the new entries say, each once.
             budget: Leave what costs more for `settle_messages`; unit as RECEIVED_SLICE_COST. None: all now.
         """
         self.met.update(o.row.kind for o in opened)
         self.met.update(FIRST for o in opened if not o.row.seq)
         cuts = self._cuts(state.n)
-        if cuts.await_any(o.row.id for o in opened):
-            self.met.add(BRANCHED)
+        if cuts.take([o.row for o in opened], branches):
+            self.met.add(ENDED)
         out = cuts.quarantined(o.row for o in opened)
         for n in out:
             self._store.set_hidden(n, True)

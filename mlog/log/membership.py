@@ -23,7 +23,7 @@ from mlog import limits
 from mlog.log import bodies
 from mlog.log.authority import Authority, Court, Role, Ruling
 from mlog.log.bodies import Kind
-from mlog.log.cuts import Cuts, Ends, Part, first_of
+from mlog.log.cuts import Cuts, Ends, Part
 from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
 from mlog.log.store import ChainRow, Store, TimelineQuery
 from mlog.log.stored import readable_body
@@ -214,7 +214,7 @@ class Membership:
         if subject is None:
             return frozenset()
         removals = self._removals.get(subject, ())
-        first = first_of(self._store, part)
+        first = part.first()
         if first is None:
             # Outside the window, or not here yet: then what is said of the person now tells.
             if self.role(subject) != Role.NONE and not any(self._cuts(r, chain) for r in removals):

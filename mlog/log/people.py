@@ -95,6 +95,18 @@ class People:
         self._shared.clear()
         self._stated.clear()
 
+    def forget_keys(self, log: int) -> None:
+        """Look again what key entries of a log say; who belongs to it they tell only where none was known."""
+        if log not in self._roots:
+            self.forget_log(log)
+        self._epochs.pop(log, None)
+        self._shared.clear()
+        self._stated.clear()
+
+    def forget_shared(self) -> None:
+        """Look again which device of another person may have what."""
+        self._shared.clear()
+
     def forget_epoch(self, log: int) -> None:
         """Look again under which epoch to write to a log."""
         self._epochs.pop(log, None)
@@ -340,7 +352,7 @@ class People:
 
     def ends(self, log: int) -> dict[int, Counts]:
         """The chain rows of a log that do not count wholly, with the numbers that do."""
-        return self.cuts(log).all()
+        return self.cuts(log).limited()
 
     # -- who reads ---------------------------------------------------------------------------
 

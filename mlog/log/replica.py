@@ -26,7 +26,8 @@ from mlog.log.entry import NO_ENTRY, Header, Sealed
 from mlog.log.epochs import key_body, stated_epochs
 from mlog.log.expiry import due, settings_of
 from mlog.log.fold import (
-    BRANCHED,
+    ENDED,
+    FIRST,
     RULINGS,
     Draft,
     Fold,
@@ -346,7 +347,7 @@ class Replica:
         draft, present = Draft(Kind.KEY, body, now_ms), self.people.present_epoch(state)
         self._write(state, self.incarnation, [draft], now_ms, present)
         self._add_epoch(state, epoch)
-        self.people.forget_log(state.n)
+        self.people.forget_keys(state.n)
         return epoch
 
     def _may_begin(self, state: LogState) -> bool:
@@ -624,33 +625,38 @@ class Replica:
             state = self.log(log)
             before = people.standing() if state.kind == LogKind.PERSON else None
             cuts = people.cuts(log)
-            cuts.all()
+            cuts.limited()
+            cuts.moved.clear()
             self._fold.met.clear()
             is_cut = bool(self.store.unsettled(log, Task.CUT, 1))
             yield state
-            met, judged = frozenset(self._fold.met), cuts.all()
+            met, judged = frozenset(self._fold.met), {**cuts.limited(), **cuts.moved}
             people.forget_epoch(log)
-            if met & RULINGS or (BRANCHED in met and cuts):
+            if met & RULINGS:
                 people.forget_log(log)
+            elif Kind.KEY in met:
+                people.forget_keys(log)
+            elif FIRST in met:
+                people.forget_shared()
             if before is not None:
                 follow(self, before, now_ms)
-            elif state.kind == LogKind.PRIVATE and met & (RULINGS | {Kind.CONTACT}):
+            elif state.kind == LogKind.PRIVATE and met & (RULINGS | {Kind.KEY, Kind.CONTACT}):
                 people.forget()
                 befriend(self, now_ms)
-            elif state.kind == LogKind.CONVERSATION and Kind.MEMBER in met:
+            elif state.kind == LogKind.CONVERSATION and met & {Kind.MEMBER, ENDED}:
                 befriend(self, now_ms)
                 # Who was an admin, and so whose erasures count for everybody, may be others now.
                 self.refold(log, frozenset({Kind.ERASURE}))
                 self._fold.doubt_expired(log)
             self.recount(log, judged, people.ends(log))
-            if len(state.keys.epochs) >= limits.EPOCHS_MAX and (is_cut or met & RULINGS):
+            if len(state.keys.epochs) >= limits.EPOCHS_MAX and (is_cut or met & (RULINGS | {Kind.KEY})):
                 learn_counting(self, state, self._tried.setdefault(log, set()))
 
-    def recount(self, log: int, before: Mapping[int, Counts], after: Mapping[int, Counts]) -> None:
+    def recount(self, log: int, before: Mapping[int, Counts | None], after: Mapping[int, Counts]) -> None:
         """Leave for later to fold anew what counts now, or counts no more.
 
         Args:
-            before, after: The chain rows that do not count wholly, with the numbers that do.
+            before, after: The numbers that count of chain rows, of others all.
         """
         firsts = {n: differs_from(before.get(n), after.get(n)) for n in before.keys() | after.keys()}
         tasks = [(n, limits.SEQ_MAX - first) for n, first in firsts.items() if first is not None]
