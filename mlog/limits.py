@@ -410,12 +410,6 @@ BUNDLE_ENTRIES_MAX: Final = 1000
 BUNDLE_SIZE_MAX_BYTES: Final = 1 * MIB
 """A bundle takes no further entry beyond this: what a broken connection sends again at most."""
 
-PAGE_ROWS_FIRST: Final = 64
-"""Entries that are read of a store before it is known how long they are: 16 MiB at most."""
-
-PAGE_ROWS_MIN: Final = 8
-"""Fewest entries that are read at once, of the longest: 2 MiB."""
-
 VECTOR_CHAINS_MAX: Final = 512
 """Chains of a vector; a log with more compares segments."""
 

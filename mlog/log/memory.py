@@ -251,8 +251,11 @@ class MemoryStore(PeerMemory):
                 found[id_] = [self._place(n) for n in ns]
         return found
 
-    def rows(self, ns: Collection[int], *, bodies: bool = True) -> dict[int, EntryRow]:
-        return {n: self._row(n, bodies=bodies) for n in ns if n in self._t.entries}
+    def rows(
+        self, ns: Collection[int], *, bodies: bool = True, room: int | None = None
+    ) -> dict[int, EntryRow]:
+        found = [self._row(n, bodies=bodies) for n in sorted(set(ns)) if n in self._t.entries]
+        return {row.n: row for row in _within(found, room)}
 
     def bodies(self, ns: Collection[int]) -> dict[int, bytes]:
         found = {n: self._t.entries[n].body for n in ns if n in self._t.entries}
@@ -363,9 +366,10 @@ class MemoryStore(PeerMemory):
         rows.sort(key=lambda row: row.position, reverse=query.newest_first)
         return [self._row(row.n, bodies=query.bodies) for row in rows[: query.limit]]
 
-    def scan(self, chain: int, after_seq: int, limit: int) -> list[EntryRow]:
+    def scan(self, chain: int, after_seq: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
         seqs = self._t.by_chain.get(chain, {})
-        return [self._row(seqs[seq]) for seq in sorted(s for s in seqs if s > after_seq)[:limit]]
+        found = [self._row(seqs[seq]) for seq in sorted(s for s in seqs if s > after_seq)[:limit]]
+        return _within(found, room)
 
     def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
         ns = self._t.by_kind.get((self._t.chains[chain].log, kind), ()) if chain in self._t.chains else ()
@@ -502,11 +506,13 @@ class MemoryStore(PeerMemory):
         for n, value in add:
             self._put(left, n, max(value, left.get(n, value)))
 
-    def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
-        return self._after(self._t.by_log.get(log, {}), after_n, limit)
+    def arrivals(self, log: int, after_n: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
+        return _within(self._after(self._t.by_log.get(log, {}), after_n, limit), room)
 
-    def week_arrivals(self, log: int, week: int, after_n: int, limit: int) -> list[EntryRow]:
-        return self._after(self._t.by_week.get((log, week), {}), after_n, limit)
+    def week_arrivals(
+        self, log: int, week: int, after_n: int, limit: int, *, room: int | None = None
+    ) -> list[EntryRow]:
+        return _within(self._after(self._t.by_week.get((log, week), {}), after_n, limit), room)
 
     def _after(self, ns: Collection[int], after_n: int, limit: int) -> list[EntryRow]:
         return [self._row(n) for n in sorted(n for n in ns if n > after_n)[:limit]]
@@ -588,6 +594,16 @@ class MemoryStore(PeerMemory):
     def _place(self, n: int) -> Place:
         row = self._t.entries[n]
         return Place(n, row.id, row.chain, row.seq, row.rank, row.kind, row.is_retold)
+
+
+def _within(rows: list[EntryRow], room: int | None) -> list[EntryRow]:
+    """The first of these rows, up to the one with which they have so many bytes."""
+    size = 0
+    for end, row in enumerate(rows, 1):
+        size += len(row.outer) + len(row.body or b"")
+        if room is not None and size >= room:
+            return rows[:end]
+    return rows
 
 
 def _is_asked_for(query: TimelineQuery, row: EntryRow) -> bool:

@@ -468,8 +468,14 @@ class Store(PeerStore, Protocol):
         ...
 
     def find(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, EntryRow]: ...
-    def rows(self, ns: Collection[int], *, bodies: bool = True) -> dict[int, EntryRow]:
-        """By number; without bodies it costs the same however long these are."""
+    def rows(
+        self, ns: Collection[int], *, bodies: bool = True, room: int | None = None
+    ) -> dict[int, EntryRow]:
+        """By number, in this order; without bodies it costs the same however long these are.
+
+        Args:
+            room: Stop behind the one with which outer bytes and bodies are so many.
+        """
         ...
 
     def at(self, chain: int, seq: int) -> EntryRow | None: ...
@@ -548,7 +554,9 @@ class Store(PeerStore, Protocol):
         ...
 
     def timeline(self, query: TimelineQuery) -> list[EntryRow]: ...
-    def scan(self, chain: int, after_seq: int, limit: int) -> list[EntryRow]: ...
+    def scan(self, chain: int, after_seq: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
+        """Entries of a chain by `seq`; `room` as for `rows`."""
+        ...
 
     def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
         """The entries of a kind in a chain, by `seq`; of more than STORE_ROWS_MAX the last ones."""
@@ -647,12 +655,14 @@ class Store(PeerStore, Protocol):
         """Remove these, then add those; of two with the same first number the greater second holds."""
         ...
 
-    def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
-        """Entries of a log in the order in which they came here."""
+    def arrivals(self, log: int, after_n: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
+        """Entries of a log in the order in which they came here; `room` as for `rows`."""
         ...
 
-    def week_arrivals(self, log: int, week: int, after_n: int, limit: int) -> list[EntryRow]:
-        """Entries of a segment in the order in which they came here."""
+    def week_arrivals(
+        self, log: int, week: int, after_n: int, limit: int, *, room: int | None = None
+    ) -> list[EntryRow]:
+        """Entries of a segment in the order in which they came here; `room` as for `rows`."""
         ...
 
     def first_seqs(self, log: int, week: int) -> dict[int, int]:

@@ -511,6 +511,17 @@ def test_arrivals_and_weeks_are_walked_in_their_orders(store: Store, limit: int)
     assert [entry for page in pages[1:] for entry in page] == [(r.n, r.id, True) for r in of_week]
 
 
+def test_no_more_rows_are_read_than_there_is_room_for(store: Store):
+    put(store, *(row(n, week=5, body=bytes(100 * n), state=BodyState.SEALED) for n in range(1, 9)))
+    size = len(store.rows([1])[1].outer)
+    for room, count in ((0, 1), (1, 1), (size + 101, 2), (2 * size + 300, 2), (10**9, 8)):
+        assert list(store.rows(range(1, 20), room=room)) == [*range(1, count + 1)]
+        assert ns(store.arrivals(1, 0, 9, room=room)) == [*range(1, count + 1)]
+        assert ns(store.week_arrivals(1, 5, 0, 9, room=room)) == [*range(1, count + 1)]
+        assert ns(store.scan(1, -1, 9, room=room)) == [*range(1, count + 1)]
+    assert ns(store.arrivals(1, 3, 2, room=10**9)) == [4, 5]
+
+
 def test_rows_are_read_without_their_bodies_and_bodies_without_their_rows(store: Store):
     absent = row(3, body=None, state=BodyState.NOT_FETCHED)
     sealed = row(2, chain=0, kind=0, seq=0, time_ms=0, rank=0, body=b"\xffsealed", state=BodyState.SEALED)

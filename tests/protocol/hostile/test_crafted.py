@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -150,6 +151,36 @@ def test_a_week_of_very_many_entries_is_hashed_listed_and_read_in_slices(
     assert listed.more
     assert len(page.entries) == len(listed.ids) // 32 == 1000
     assert far.heard[wire.Cells].count >= 2000
+
+
+def test_the_longest_entries_behind_short_ones_are_read_a_bundle_at_a_time(victim: Victim):
+    mint = mint_of(victim, 3)
+    victim.replica.receive(3, mint.chain(900, week=1245), START_MS)
+    for _ in range(10):
+        victim.replica.receive(3, mint.chain(20, week=1245, words="x" * 250_000), START_MS)
+    far = attacker(victim)
+    victim.worst = 0.0
+    chains = victim.store.chains(3)
+    tags = {vector.chain_tag(far.binding, chain.device, chain.incarnation): chain.seq for chain in chains}
+    ids = [row.id for row in victim.store.arrivals(3, 0, limits.STORE_ROWS_MAX)]
+    tracemalloc.start()
+    far.say(wire.Want(1, far.tag(3), vector.encode_ranges({tag: ((0, seq),) for tag, seq in tags.items()})))
+    far.say(wire.Want(2, far.tag(3), ids=b"".join(ids[:800])))
+    far.say(wire.Want(3, far.tag(3), ids=b"".join(ids[800:])))
+    bundles = 0
+    while far.asked:
+        match far.asked.popleft():
+            case wire.Entries() as bundle:
+                bundles += 1
+                far.say(wire.Ack(bundle.serial, 0))
+            case _:
+                pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert bundles > 60
+    assert far.heard[wire.Done].lacking == 0
+    assert peak < 16 * limits.MIB
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
 
 
 def test_many_logs_are_compared_and_proven_in_slices(victim: Victim):
