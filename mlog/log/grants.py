@@ -289,15 +289,18 @@ def accept_grant(
         shared, is_contact = people.shared_with(from_device), people.is_contact(from_device)
         known = {row.topic: row for row in store.logs()}
         new: dict[Topic, tuple[LogKind, LogKeys]] = {}
+        learned = False
         for log, keys in granted:
             row, kind = known.get(keys.topic), LogKind(log.kind)
             if row is None:
                 if is_own or kind == LogKind.PERSON or (kind == LogKind.CONVERSATION and is_contact):
                     new.setdefault(keys.topic, (kind, keys))
             elif row.kind == kind and (is_own or row.n in shared):
-                replica.learn_epochs(row.n, keys.epochs[1:])
+                learned |= replica.learn_epochs(row.n, keys.epochs[1:])
         added = replica.add_logs(list(new.values()))
-        follow(replica, before, now_ms)
+        # Much is granted again in each session, and then nothing follows.
+        if added or learned:
+            follow(replica, before, now_ms)
     return added
 
 
