@@ -93,7 +93,7 @@ BRANCHES_READ_MAX: Final = 16
 """Branches of one chain that are compared for evidence of a fork; honest devices make two or three."""
 
 EPOCHS_MAX: Final = 1000
-"""Epochs of a log that are kept: each entry is tried with those that its tag may be of, 1 us each."""
+"""Epochs that each device may begin in a log, and that are kept of it otherwise: a try of each takes 1 us."""
 
 GAPS_MAX: Final = 10_000
 """Gaps that are listed for one log; a disk that lost more than this needs a restore, not a list."""
@@ -439,6 +439,9 @@ ASKED_IDS_MAX: Final = 100_000
 
 ASKED_AGAIN_MAX: Final = 3
 """How often a session asks again for the missing parts of a log that differs, until something of it comes."""
+
+SEGMENT_SLICE_IDS: Final = 20_000
+"""Ids of a week that are read, sorted or hashed before others have their turn: about 30 ms."""
 
 SEGMENT_IDS_MAX: Final = 2_000_000
 """Ids of a week that a peer lists before it is no longer believed: 64 MB."""

@@ -148,7 +148,7 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
             "INSERT OR IGNORE INTO links VALUES (?, ?, ?)", [(r.n, r.target, r.log) for r in references]
         )
         self._run_many("INSERT INTO search (rowid, words) VALUES (?, ?)", list(words))
-        self._run_many("INSERT OR IGNORE INTO stale VALUES (?, ?)", {(row.log, row.week) for row in rows})
+        self._mark_stale({(row.log, row.week) for row in rows})
 
     def find(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, EntryRow]:
         rows = self._lookup("substr(e.id, 1, 8)", [id_[:8] for id_ in ids])
@@ -314,7 +314,7 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
             self._run("INSERT INTO search (search, rowid, words) VALUES ('delete', ?, ?)", (n, words))
         self._run("DELETE FROM bodies WHERE n = ?", (n,))
         self._run("UPDATE entries SET state = ? WHERE n = ?", (state, n))
-        self._run("INSERT OR IGNORE INTO stale SELECT log, week FROM entries WHERE n = ?", (n,))
+        self._mark_stale(self._all("SELECT log, week FROM entries WHERE n = ?", (n,), "ii"))
         self.set_meta("scrub", b"due")
 
     def remove(self, rows: Sequence[EntryRow], words: Iterable[tuple[int, str]]) -> None:
@@ -322,7 +322,7 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
         ns = [(row.n,) for row in rows]
         for table in ("bodies", "parents", "links", "entries"):
             self._run_many(f"DELETE FROM {table} WHERE n = ?", ns)
-        self._run_many("INSERT OR IGNORE INTO stale VALUES (?, ?)", {(row.log, row.week) for row in rows})
+        self._mark_stale({(row.log, row.week) for row in rows})
         self.set_meta("scrub", b"due")
 
     def timeline(self, query: TimelineQuery) -> list[EntryRow]:
@@ -348,6 +348,7 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
         rows = self._rows(
             f"WHERE {' AND '.join(conditions)} ORDER BY e.rank {direction}, e.id {direction} LIMIT ?",
             [*parameters, *bounds, query.limit],
+            bodies=query.bodies,
         )
         if rows:
             last, after, before = rows[-1].position, query.after, query.before
@@ -490,11 +491,6 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
     def week_arrivals(self, log: int, week: int, after_n: int, limit: int) -> list[EntryRow]:
         return self._rows(
             "WHERE e.log = ? AND e.week = ? AND e.n > ? ORDER BY e.n LIMIT ?", (log, week, after_n, limit)
-        )
-
-    def week_ids(self, log: int, week: int, after: EntryId, limit: int) -> list[EntryRow]:
-        return self._rows(
-            "WHERE e.log = ? AND e.week = ? AND e.id > ? ORDER BY e.id LIMIT ?", (log, week, after, limit)
         )
 
     def first_seqs(self, log: int, week: int) -> dict[int, int]:

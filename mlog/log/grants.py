@@ -16,6 +16,7 @@ from mlog.errors import InvalidInput, LimitExceeded
 from mlog.log import bodies, crypto
 from mlog.log.belonging import follow
 from mlog.log.bodies import Kind
+from mlog.log.counting import fairly
 from mlog.log.crypto import EpochKeys, LogKeys
 from mlog.log.epochs import StatedEpoch, known_epochs, stated_epochs
 from mlog.log.fold import LogState
@@ -95,7 +96,9 @@ def grant_for(
 def _granted(replica: Replica, state: LogState, device: DeviceId) -> _Granted:
     keys, given = state.keys, _epochs_for(replica, state, device)
     found = _whole_of(replica, state, device, given)
-    epochs = [(epoch.number, epoch.secret) for epoch in found][-limits.EPOCHS_MAX :]
+    if len(found) > limits.EPOCHS_MAX:
+        found = fairly(replica.store, state.n, replica.people.cuts(state.n), found)
+    epochs = [(epoch.number, epoch.secret) for epoch in found]
     outlines = [(epoch.number, epoch.outline) for epoch in given if epoch not in found]
     room = limits.EPOCHS_MAX - len(epochs)
     return _Granted(
@@ -287,6 +290,8 @@ def accept_grant(
     with replica.transaction():
         before = people.standing()
         shared, is_contact = people.shared_with(from_device), people.is_contact(from_device)
+        person = people.current()
+        own = person.log if person is not None else 0
         known = {row.topic: row for row in store.logs()}
         new: dict[Topic, tuple[LogKind, LogKeys]] = {}
         learned = False
@@ -295,7 +300,8 @@ def accept_grant(
             if row is None:
                 if is_own or kind == LogKind.PERSON or (kind == LogKind.CONVERSATION and is_contact):
                     new.setdefault(keys.topic, (kind, keys))
-            elif row.kind == kind and (is_own or row.n in shared):
+            elif row.kind == kind and (is_own or (row.n in shared and row.n != own)):
+                # Which epochs our own person log has, our own devices say.
                 learned |= replica.learn_epochs(row.n, keys.epochs[1:])
         added = replica.add_logs(list(new.values()))
         # Much is granted again in each session, and then nothing follows.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mlog import limits
 from mlog.log.authority import Role
 from mlog.log.contacts import Contact, fold_contacts
+from mlog.log.counting import unclaimed
 from mlog.log.crypto import EpochKeys
 from mlog.log.cuts import NO_CUTS, Counts, Cuts, Ends, EndsOf, Part, device_ends
 from mlog.log.epochs import epoch_to_write, known_epochs, stated_all, stated_epochs
@@ -373,7 +374,10 @@ class People:
                 membership = self.membership(state.n)
             if membership is not None:
                 stated = [epoch for epoch in stated if membership.knew_removals(epoch.parents)]
-            known = epoch_to_write(state.keys, stated, devices, granted=membership is None)
+            keys, newest = state.keys, max((epoch.number for epoch in stated), default=0)
+            granted = membership is None and keys.current.number > newest
+            granted = granted and self._unclaimed(state) is keys.current
+            known = epoch_to_write(keys, stated, devices, granted=granted)
             if known is not None:
                 self._epochs[state.n] = known
         return known
@@ -384,11 +388,16 @@ class People:
         In a conversation of several persons only what its key entries state counts for that.
         """
         if self.membership(state.n) is None:
-            return state.keys.current
+            return self._unclaimed(state)
         known = known_epochs(state.keys)
         stated = stated_epochs(self._store, state.n, self.cuts(state.n))
         found = [known[s.number, s.commitment] for s in stated if (s.number, s.commitment) in known]
         return max(found, key=lambda epoch: epoch.number, default=state.keys.current)
+
+    def _unclaimed(self, state: LogState) -> EpochKeys:
+        """The latest epoch that is known here, but for those of key entries that count for nothing."""
+        found = unclaimed(self._store, state.n, self.cuts(state.n), state.keys.whole)
+        return found or state.keys.current
 
     # -- who may have what -------------------------------------------------------------------
 

@@ -7,18 +7,19 @@ view, in whatever order they came.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 
 from mlog import limits
-from mlog.errors import InvalidInput, StoreError
+from mlog.errors import InvalidInput, StoreError, UserError
 from mlog.log import bodies, crypto, entry
 from mlog.log import missing as absence
 from mlog.log.belonging import befriend, follow
 from mlog.log.bodies import Kind
+from mlog.log.counting import EpochName, counting_keys, learn_counting, names_stated
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
 from mlog.log.cuts import Counts, differs_from
 from mlog.log.entry import NO_ENTRY, Header, Sealed
@@ -43,6 +44,7 @@ from mlog.log.message_fold import CHANGING
 from mlog.log.missing import Missing
 from mlog.log.people import People
 from mlog.log.person import Member
+from mlog.log.segments import Digester
 from mlog.log.store import (
     BodyState,
     ChainRow,
@@ -108,6 +110,8 @@ class Replica:
         self.entropy = entropy
         self.people = People(store, device.id)
         self._logs: dict[int, LogState] = {}
+        self._tried: dict[int, set[int]] = {}
+        """By log, the key entries that were looked at since more than EPOCHS_MAX epochs are known."""
         self._fold = Fold(
             store,
             lambda log: self.log(log).keys,
@@ -118,6 +122,7 @@ class Replica:
             self.people.setters,
         )
         self._intake = Intake(store, self._fold, self._learn, self.refresh)
+        self.digester = Digester(store)
 
     # -- logs --------------------------------------------------------------------------------
 
@@ -190,8 +195,13 @@ class Replica:
         self._add_epoch(state, epoch)
         return True, ""
 
-    def epoch_in(self, state: LogState, author: DeviceId, body: bodies.Key) -> EpochKeys | None:
+    def epoch_in(
+        self, state: LogState, author: DeviceId, body: bodies.Key, *, counts: bool = False
+    ) -> EpochKeys | None:
         """The epoch that a key entry wraps for this device; None for no such one, or one that is known.
+
+        Args:
+            counts: The entry does, so its epoch is taken however many are known.
 
         Raises:
             InvalidInput: It is refused; says why.
@@ -203,7 +213,7 @@ class Replica:
             raise InvalidInput("epoch 0 follows from the log's secret and is never given")
         if sealed is None or any(e.secret and crypto.commitment(e.secret) == stated for e in epochs):
             return None
-        if len(epochs) >= limits.EPOCHS_MAX:
+        if len(epochs) >= limits.EPOCHS_MAX and not counts:
             raise InvalidInput(f"more than {limits.EPOCHS_MAX:,} epochs")
         try:
             info = wrap_info(state.keys.topic, author, body.epoch, self.device_id)
@@ -238,6 +248,7 @@ class Replica:
         except BaseException:
             # A log that was started inside is gone, and another process may give its number to another.
             self._logs.clear()
+            self._tried.clear()
             self.people.forget()
             raise
 
@@ -283,7 +294,7 @@ class Replica:
         """
         with self.transaction():
             state = self.log(log)
-            if not self.people.may_write(log):
+            if not self.people.may_write(log) or not self._may_begin(state):
                 return
             readers = self.people.readers(log) if fresh else None
             if readers is None:
@@ -315,6 +326,12 @@ class Replica:
             readers: None for this device alone.
             first, seed: Kind of log, and what its secret was made of, if this begins it.
         """
+        if not self._may_begin(state):
+            raise UserError(
+                f"this device has begun {limits.EPOCHS_MAX:,} epochs here, since who reads on changed so "
+                "often; more of them count for nothing. Write on another device, or begin another "
+                "conversation ('mlog new')."
+            )
         stated = stated_epochs(self.store, state.n)
         number = 1 + max(e.number for e in (*state.keys.epochs, *stated))
         before = {DeviceId(device) for epoch in stated for device in epoch.recipients}
@@ -332,6 +349,11 @@ class Replica:
         self.people.forget_log(state.n)
         return epoch
 
+    def _may_begin(self, state: LogState) -> bool:
+        """Whether an epoch that this device begins counts."""
+        keys = counting_keys(self.store, state.n, self.people.cuts(state.n))
+        return sum(device == self.device_id for _, device in keys) < limits.EPOCHS_MAX
+
     def _add_epoch(self, state: LogState, epoch: EpochKeys) -> None:
         outline = state.keys.outline_of(epoch)
         if outline is not None:
@@ -340,14 +362,23 @@ class Replica:
         self.store.add_epoch(self._row_of(state.n, epoch))
         state.keys.add_epoch(epoch)
 
-    def learn_epochs(self, log: int, epochs: Iterable[EpochKeys]) -> bool:
-        """Take epochs that were granted; whether any was new. What waits for them is read later."""
+    def learn_epochs(self, log: int, epochs: Sequence[EpochKeys], *, counts: bool = False) -> bool:
+        """Take epochs that were granted; whether any was new. What waits for them is read later.
+
+        Args:
+            counts: Key entries state them that count; else that is looked up, where there is no room.
+        """
         with self.transaction():
             state = self.log(log)
             self.refresh(state)
             keys, new = state.keys, list[EpochKeys]()
+            counting = frozenset[EpochName]()
+            if not counts and len(keys.epochs) + len(epochs) > limits.EPOCHS_MAX:
+                rows = counting_keys(self.store, log, self.people.cuts(log))
+                counting = frozenset(name for name, _ in names_stated(self.store, [r.n for r, _ in rows]))
             for epoch in epochs:
-                known = keys.outline_of(epoch) is not None
+                known = counts or keys.outline_of(epoch) is not None
+                known = known or (epoch.number, crypto.commitment(epoch.secret)) in counting
                 if keys.lacks(epoch) and (known or len(keys.epochs) < limits.EPOCHS_MAX):
                     self._add_epoch(state, epoch)
                     new.append(epoch)
@@ -595,6 +626,7 @@ class Replica:
             cuts = people.cuts(log)
             cuts.all()
             self._fold.met.clear()
+            is_cut = bool(self.store.unsettled(log, Task.CUT, 1))
             yield state
             met, judged = frozenset(self._fold.met), cuts.all()
             people.forget_epoch(log)
@@ -611,6 +643,8 @@ class Replica:
                 self.refold(log, frozenset({Kind.ERASURE}))
                 self._fold.doubt_expired(log)
             self.recount(log, judged, people.ends(log))
+            if len(state.keys.epochs) >= limits.EPOCHS_MAX and (is_cut or met & RULINGS):
+                learn_counting(self, state, self._tried.setdefault(log, set()))
 
     def recount(self, log: int, before: Mapping[int, Counts], after: Mapping[int, Counts]) -> None:
         """Leave for later to fold anew what counts now, or counts no more.

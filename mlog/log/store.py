@@ -349,6 +349,7 @@ class TimelineQuery(msgspec.Struct, frozen=True, kw_only=True):
         kinds: Only these; empty for all.
         newest_first: Direction, which also decides which ones `limit` keeps.
         hidden: Also entries for which another one stands.
+        bodies: Else without them, and it costs the same however long these are.
         limit: At most STORE_ROWS_MAX.
     """
 
@@ -361,6 +362,7 @@ class TimelineQuery(msgspec.Struct, frozen=True, kw_only=True):
     kinds: frozenset[int] = SPOKEN
     newest_first: bool = False
     hidden: bool = False
+    bodies: bool = True
 
 
 class Store(PeerStore, Protocol):
@@ -653,10 +655,6 @@ class Store(PeerStore, Protocol):
         """Entries of a segment in the order in which they came here."""
         ...
 
-    def week_ids(self, log: int, week: int, after: EntryId, limit: int) -> list[EntryRow]:
-        """Entries of a segment in the order of their ids; `after` is exclusive."""
-        ...
-
     def first_seqs(self, log: int, week: int) -> dict[int, int]:
         """For each chain with an entry of this week or a later one, the lowest `seq` of such an entry.
 
@@ -674,12 +672,17 @@ class Store(PeerStore, Protocol):
     def segment(self, log: int, week: int) -> Iterator[tuple[EntryId, bool]]:
         """Ids of a segment, ascending, and whether the body is held; corrupt ones left out.
 
-        The one reading that is not bounded by STORE_ROWS_MAX: the store yields them one by one.
+        Not bounded by STORE_ROWS_MAX: the store yields them one by one, and puts all in order before.
         """
         ...
 
-    def segment_ids(self, log: int, week: int) -> bytes:
-        """The same ids one after the other, in any order: faster, where neither order nor bodies matter."""
+    def segment_page(self, log: int, week: int, after_n: int, limit: int) -> list[tuple[int, EntryId, bool]]:
+        """The same in the order of arrival, with the numbers, behind one of these; at most
+        SEGMENT_SLICE_IDS."""
+        ...
+
+    def segment_stamp(self, log: int, week: int) -> tuple[int, int]:
+        """Another one once a segment has changed; sometimes also where it has not."""
         ...
 
     def put_digest(self, log: int, digest: Digest) -> None: ...

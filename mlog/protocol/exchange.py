@@ -401,9 +401,9 @@ class Exchange:
         assert self._follower is not None
         return self._follower.cells(message)
 
-    def _ask_ids(self, message: wire.AskIds) -> None:
+    def _ask_ids(self, message: wire.AskIds) -> Job:
         assert self._follower is not None
-        self._follower.ids(message)
+        return self._follower.ids(message)
 
     def _told(self, message: Any) -> None:
         assert self._leader is not None

@@ -197,13 +197,13 @@ def _stated(number: int, id_: int, secret: bytes, *devices: int) -> StatedEpoch:
     )
 
 
-def test_of_several_epochs_for_the_same_readers_the_lowest_id_is_written_under() -> None:
+def test_of_several_epochs_for_the_same_readers_the_latest_is_written_under() -> None:
     keys = LogKeys(bytes(32))
     one, two, three = (bytes([n]) * 32 for n in (1, 2, 3))
     for number, secret in ((1, one), (2, two), (2, three)):
         keys.add_epoch(EpochKeys(number, secret))
     both = frozenset({device_keys(0).id, device_keys(1).id})
-    stated = [_stated(2, 9, two, 0, 1), _stated(2, 8, three, 0, 1), _stated(1, 1, one, 0)]
+    stated = [_stated(2, 9, three, 0, 1), _stated(2, 8, two, 0, 1), _stated(1, 1, one, 0)]
     chosen = epoch_to_write(keys, stated, both)
     assert chosen is not None
     assert chosen.secret == three

@@ -126,6 +126,32 @@ def test_a_log_with_an_entry_in_each_of_many_weeks_is_hashed_in_slices(victim: V
     assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
 
 
+def test_a_week_of_very_many_entries_is_hashed_listed_and_read_in_slices(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    far.send(3, mint.chain(2000, week=1245))
+    monkeypatch.setattr(limits, "SEGMENT_SLICE_IDS", 100)
+    events = victim.events.total()
+    far.say(wire.Offer(1, far.tag(3) + bytes(32)))
+    victim.rest()
+    assert far.heard[wire.Answer].differs[0].index == 0
+    assert victim.events.total() - events >= 40
+    for question in (
+        wire.AskIds(far.tag(3), 1245, NO_ENTRY),
+        wire.AskCells(far.tag(3), 1, (1245).to_bytes(2, "big"), 0, 32),
+        wire.Query(1, far.tag(3), 1245, NO_ENTRY, 1245, 1000),
+    ):
+        events = victim.events.total()
+        far.say(question)
+        victim.rest()
+        assert victim.events.total() - events >= 20
+    listed, page = far.heard[wire.Ids], far.heard[wire.Page]
+    assert listed.more
+    assert len(page.entries) == len(listed.ids) // 32 == 1000
+    assert far.heard[wire.Cells].count >= 2000
+
+
 def test_many_logs_are_compared_and_proven_in_slices(victim: Victim):
     made = victim.replica.add_logs([(LogKind.CONVERSATION, LogKeys(secret(n))) for n in range(1, 400)])
     far = attacker(victim)
