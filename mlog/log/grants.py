@@ -294,6 +294,7 @@ def accept_grant(
         own = person.log if person is not None else 0
         known = {row.topic: row for row in store.logs()}
         new: dict[Topic, tuple[LogKind, LogKeys]] = {}
+        learned = False
         for log, keys in granted:
             row, kind = known.get(keys.topic), LogKind(log.kind)
             if row is None:
@@ -301,9 +302,11 @@ def accept_grant(
                     new.setdefault(keys.topic, (kind, keys))
             elif row.kind == kind and (is_own or (row.n in shared and row.n != own)):
                 # Which epochs our own person log has, our own devices say.
-                replica.learn_epochs(row.n, keys.epochs[1:])
+                learned |= replica.learn_epochs(row.n, keys.epochs[1:])
         added = replica.add_logs(list(new.values()))
-        follow(replica, before, now_ms)
+        # Much is granted again in each session, and then nothing follows.
+        if added or learned:
+            follow(replica, before, now_ms)
     return added
 
 

@@ -309,6 +309,7 @@ class Belonging:
 
     def __init__(self, machines: Sequence[Machine], society: Society, topics: Sequence[Topic]):
         self._society = society
+        self._unions: dict[tuple[tuple[Machine, ...], tuple[Topic, ...]], Replica] = {}
         honest = [machine for machine in machines if machine.honest]
         self.active = self._settle(honest, self._are_active, ())
         self.inside: dict[Topic, list[Machine]] = {}
@@ -373,6 +374,12 @@ class Belonging:
 
     def _union(self, machines: Sequence[Machine], topics: tuple[Topic, ...]) -> Replica:
         """A replica with all that these have of the person logs and some conversations."""
+        known = tuple(machines), topics
+        if known not in self._unions:
+            self._unions[known] = self._unite(machines, topics)
+        return self._unions[known]
+
+    def _unite(self, machines: Sequence[Machine], topics: tuple[Topic, ...]) -> Replica:
         keys, entropy = keys_of(_ORACLE), SeededEntropy("oracle")
         vault = Vault(keys.storage_key)
         union = Replica(MemoryStore(), keys.keys, vault, entropy, Incarnation(bytes(8)))
