@@ -280,6 +280,12 @@ class People:
         root = self._root(row) if row is not None else None
         return root is not None and root.proven
 
+    def began(self, log: int) -> bool:
+        """Whether this device wrote the first entry of a log."""
+        row = next((row for row in self._store.logs() if row.n == log), None)
+        root = self._root(row) if row is not None else None
+        return root is not None and root.founder == self._device
+
     def role(self, log: int) -> Role:
         """The role of this device's own person in a conversation."""
         membership = self.membership(log)
@@ -293,10 +299,11 @@ class People:
         return self.role(log) != Role.NONE and self.has_begun(log)
 
     def has_begun(self, log: int) -> bool:
-        """Whether a chain may be begun in a log: until its beginning is here nobody knows who belongs to it,
-        and a chain that begins without knowing that counts for nothing. Of a window it may never come."""
+        """Whether a chain may be begun in a log: until its beginning, and an epoch, is here nobody knows who
+        belongs to it, and a chain that begins without knowing that counts for nothing. Of a window it may
+        never come."""
         row = next((row for row in self._store.logs() if row.n == log), None)
-        if row is None or row.window_days or self._root(row) is not None:
+        if row is None or row.window_days or (self._root(row) is not None and self._store.epochs(log)):
             return True
         return any(chain.device == self._device for chain in self._store.chains(log))
 
@@ -387,7 +394,7 @@ class People:
             if membership is not None:
                 stated = [epoch for epoch in stated if membership.knew_removals(epoch.parents)]
             keys, newest = state.keys, max((epoch.number for epoch in stated), default=0)
-            granted = membership is None and keys.current.number > newest
+            granted = self._trusts_granted(state) and keys.current.number > newest
             granted = granted and self._unclaimed(state) is keys.current
             known = epoch_to_write(keys, stated, devices, granted=granted)
             if known is not None:
@@ -397,9 +404,9 @@ class People:
     def present_epoch(self, state: LogState) -> EpochKeys:
         """The epoch that those know who read so far: what changes who reads on is sealed under it.
 
-        In a conversation of several persons only what its key entries state counts for that.
+        Only what key entries state counts for that, but for person logs: no other epoch is granted to all.
         """
-        if self.membership(state.n) is None:
+        if self._trusts_granted(state):
             return self._unclaimed(state)
         known = known_epochs(state.keys)
         stated = stated_epochs(self._store, state.n, self.cuts(state.n))
@@ -410,6 +417,13 @@ class People:
         """The latest epoch that is known here, but for those of key entries that count for nothing."""
         found = unclaimed(self._store, state.n, self.cuts(state.n), state.keys.whole)
         return found or state.keys.current
+
+    def _trusts_granted(self, state: LogState) -> bool:
+        """Whether an epoch is written under that was granted, and that no key entry here states."""
+        row = next((row for row in self._store.logs() if row.n == state.n), None)
+        # Key entries from before a window do not come.
+        windowed = row is not None and row.window_days > 0
+        return state.kind == LogKind.PERSON or (windowed and self.membership(state.n) is None)
 
     # -- who may have what -------------------------------------------------------------------
 

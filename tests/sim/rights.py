@@ -70,7 +70,6 @@ class _LetIn(NamedTuple):
 
     giver: Machine
     is_own: bool
-    has_begun: bool
     known: frozenset[tuple[EntryId, bytes]]
 
 
@@ -185,8 +184,7 @@ class Rights(Observer):
             readers = giver.replica.people.readers(n) if n is not None else None
             if n is None or not (is_own or any(m.device == other.device for m in readers or ())):
                 continue
-            has_begun = giver.replica.people.membership(n) is not None
-            let_in = _LetIn(giver, is_own, has_begun, self._known(giver, n))
+            let_in = _LetIn(giver, is_own, self._known(giver, n))
             known = self._let_in.setdefault((topic, other.index), [])
             if let_in not in known:
                 known.append(let_in)
@@ -200,9 +198,7 @@ class Rights(Observer):
             return
         about = {other.device} if let_in.is_own else {other.device, self._society.topic_of(other)}
         needed = {ruling for ruling in secret.known if ruling[1] in about}
-        # An own device passes on what it was granted itself before anything of the log has come.
-        unasked = not let_in.giver.honest or (let_in.is_own and not let_in.has_begun)
-        if unasked or needed <= let_in.known:
+        if not let_in.giver.honest or needed <= let_in.known:
             secret.kept_from.discard(other.index)
 
     def may_have(self, giver: Machine, row: LogRow, other: Machine) -> bool:

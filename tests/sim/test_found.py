@@ -435,6 +435,21 @@ FOUND = {
         ),
         (0, 0, 0, 1, 1, 1),
     ),
+    # A device that had just been granted a conversation, and had no entry of it, passed on all its epochs.
+    "an epoch that no key entry here states": Schedule(
+        9002,
+        "revocations",
+        6,
+        {5: "spare"},
+        (
+            Action("revoke", 4, 332, 591, 10_000),
+            Action("say", 3, 401, 841, 300),
+            Action("add", 2, 960, 246, 90_000),
+            Action("say", 0, 78, 740, 90_000),
+            Action("import", 3, 571, 241, 2000),
+        ),
+        (0, 0, 0, 1, 1, 1),
+    ),
 }
 
 
