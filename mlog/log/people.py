@@ -191,10 +191,13 @@ class People:
 
     def revocations_of(self, devices: Iterable[DeviceId]) -> list[EntryId]:
         """The entries that revoke these devices, as far as they are known; of very many the lowest ids."""
-        self.persons()
-        of = {device: self._revoked[device] for device in devices if device in self._revoked}
-        found = {r.id for device, person in of.items() for r in person.revocations[device]}
+        found = set[EntryId]().union(*self._revocations_by_device(devices).values())
         return sorted(found)[: limits.KEY_RECIPIENTS_MAX]
+
+    def _revocations_by_device(self, devices: Iterable[bytes]) -> dict[DeviceId, set[EntryId]]:
+        self.persons()
+        revoked = [device for device in map(DeviceId, devices) if device in self._revoked]
+        return {device: {r.id for r in self._revoked[device].revocations[device]} for device in revoked}
 
     def device_rows(self) -> list[DeviceRow]:
         """What devices say of themselves, each in the oldest person log that has it."""
@@ -392,7 +395,12 @@ class People:
             if state.kind == LogKind.CONVERSATION:
                 membership = self.membership(state.n)
             if membership is not None:
-                stated = [epoch for epoch in stated if membership.knew_removals(epoch.parents)]
+                revoked = self._revocations_by_device({d for epoch in stated for d in epoch.recipients})
+                stated = [
+                    epoch
+                    for epoch in stated
+                    if membership.knew_removals(epoch.parents) and _knew(epoch.without, revoked)
+                ]
             keys, newest = state.keys, max((epoch.number for epoch in stated), default=0)
             granted = self._trusts_granted(state) and keys.current.number > newest
             granted = granted and self._unclaimed(state) is keys.current
@@ -578,6 +586,12 @@ class People:
                 p.topic in topics or (self._subjects[p.topic] in subjects and self._subjects[p.topic] != own)
             )
         ]
+
+
+def _knew(without: Sequence[bytes], revoked: Mapping[DeviceId, Set[EntryId]]) -> bool:
+    """Whether who names these revocations knew of all devices that they were revoked, or names all it can."""
+    named = set(map(EntryId, without))
+    return len(named) >= limits.KEY_RECIPIENTS_MAX or all(ids & named for ids in revoked.values())
 
 
 def _ends_of_others(person: Person) -> EndsOf:
