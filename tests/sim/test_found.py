@@ -435,6 +435,21 @@ FOUND = {
         ),
         (0, 0, 0, 1, 1, 1),
     ),
+    # The checkers did not know of it: so all that was written there seemed to be kept from everybody.
+    "a conversation whose beginner is killed after its commit": Schedule(
+        3000001,
+        "society",
+        3,
+        {2: "spare"},
+        (
+            Action("kill at", 0, 254, 547, 90000),
+            Action("accept", 2, 408, 433, 300),
+            Action("say", 0, 412, 185, 90000),
+            Action("accept", 1, 395, 283, 90000),
+            Action("begin", 0, 26, 251, 300),
+        ),
+        (0, 1, 1),
+    ),
 }
 
 
