@@ -82,7 +82,11 @@ def grant_for(
     size = 0
     logs = _grantable(replica, device)
     # What it does not have at all comes first: what it may lack is given again each time.
-    new = [state for state in logs if state.keys.topic not in known_topics]
+    new = [
+        state
+        for state in logs
+        if state.keys.topic not in known_topics and not _is_all_withheld(replica, state, device)
+    ]
     known = [state for state in logs if state.keys.topic in known_topics]
     for state in (*new, *(state for state in known if _may_lack(replica, state, device))):
         log = _granted(replica, state, device)
@@ -144,9 +148,8 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
 
     Epochs of one number were begun by devices that did not know of each other: one of them may not be for
     this device. Of the person logs of others it gets all epochs by grants; of other logs those that were
-    begun since it came in by somebody who had not heard of it. Of a log that somebody else began some may
-    have been withheld, until both had the same. Where anybody joined without the history it gets all that
-    it may have: it may have been let in by one who lacks them, or be granted them now.
+    begun since it came in by somebody who had not heard of it; and where anybody joined without
+    the history, all that it may have: it may have been let in by one who lacks them, or be granted them now.
     """
     if _has_twins(replica, state):
         return True
@@ -156,15 +159,14 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
     if membership is not None and membership.any_without_history():
         return True
     stated = _stated(replica, state.n).values()
-    leaves_out = [epoch.number for epoch in stated if device not in epoch.recipients]
-    if not leaves_out:
-        return False
-    if not replica.people.began(state.n) and not any(
-        row.device == device and row.equal_ms for row in replica.store.syncs(state.n)
-    ):
-        return True
     first = min((epoch.number for epoch in stated if device in epoch.recipients), default=0)
-    return max(leaves_out) >= first
+    return any(epoch.number >= first and device not in epoch.recipients for epoch in stated)
+
+
+def _is_all_withheld(replica: Replica, state: LogState, device: DeviceId) -> bool:
+    """Whether a log has epochs, and a device is given none of them yet: then it is not given the log either,
+    since afterwards it would not be known to lack them."""
+    return len(state.keys.epochs) > 1 and not _epochs_for(replica, state, device)
 
 
 def withheld(replica: Replica, log: int, device: DeviceId) -> int:

@@ -96,8 +96,11 @@ class People:
         self._stated.clear()
 
     def forget_keys(self, log: int) -> None:
-        """Look again what key entries of a log say; who belongs to it they tell only where none was known."""
-        if log not in self._roots:
+        """Look again what key entries of a log say; who belongs to it they tell only where nobody knew."""
+        root = self._roots.get(log)
+        if root is not None and not root.proven:
+            del self._roots[log]
+        if log not in self._roots or (self._memberships.get(log) is None and has_members(self._store, log)):
             self.forget_log(log)
         self._epochs.pop(log, None)
         self._shared.clear()
@@ -282,12 +285,6 @@ class People:
         row = next((row for row in self._store.logs() if row.n == log), None)
         root = self._root(row) if row is not None else None
         return root is not None and root.proven
-
-    def began(self, log: int) -> bool:
-        """Whether this device wrote the first entry of a log."""
-        row = next((row for row in self._store.logs() if row.n == log), None)
-        root = self._root(row) if row is not None else None
-        return root is not None and root.founder == self._device
 
     def role(self, log: int) -> Role:
         """The role of this device's own person in a conversation."""

@@ -160,7 +160,10 @@ class Exchange:
             if grantable == known and not withheld:
                 continue
             self._epochs[log] = now = grantable, grants.withheld(link.replica, log, link.device)
-            if now != (known, withheld):
+            if now[1] < withheld:
+                # What was withheld it lacks, and maybe all of the log.
+                self._grant_but(settled - {link.replica.log(log).keys.topic})
+            elif now != (known, withheld):
                 self._grant_but(settled)
 
     def _share_changed_logs(self) -> None:
@@ -180,6 +183,8 @@ class Exchange:
         if new:
             self._grant_but(settled)
             settled.update(new)
+            for n in new.values():
+                self._note_epochs_of(n)
             if self._leader is not None:
                 self._leader.compare(new.values())
             else:
@@ -314,9 +319,14 @@ class Exchange:
         self._owed = held if lacks and not granted and link.peer.own else None
 
     def _note_epochs(self) -> None:
+        self._epochs.clear()
+        for row in self._link.shared().values():
+            self._note_epochs_of(row.n)
+
+    def _note_epochs_of(self, log: int) -> None:
         link = self._link
-        logs = [row.n for row in link.shared().values() if row.secret]
-        self._epochs = {n: (self._grantable(n), grants.withheld(link.replica, n, link.device)) for n in logs}
+        if any(row.n == log and row.secret for row in link.store.logs()):
+            self._epochs[log] = self._grantable(log), grants.withheld(link.replica, log, link.device)
 
     def _grantable(self, log: int) -> tuple[int, int, bool]:
         """How many epochs of a log are known, how many by their outline, and whether the peer reads all."""

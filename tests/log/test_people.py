@@ -535,21 +535,16 @@ def _of_three() -> tuple[Replica, Replica, Replica, int]:
 def test_a_device_passes_on_no_epoch_that_no_key_entry_here_states() -> None:
     """Who began it may have left the other one out."""
     older, younger, third, log = _of_three()
-    said = write(older, log, Kind.MESSAGE, text("for all three"))
+    write(older, log, Kind.MESSAGE, text("for all three"))
     belonging.revoke(older, third.device_id, START_MS + 400)
-    kept = write(older, log, Kind.MESSAGE, text("for two"))
+    write(older, log, Kind.MESSAGE, text("for two"))
     topic = older.log(log).keys.topic
     # Younger was given the secrets of it, and nothing else: nor has it heard of the revocation.
     [given] = grant(older, younger, START_MS + 401)
     assert len(younger.log(given).keys.epochs) == 3
     assert grants.withheld(younger, given, third.device_id) == 2
     grant(younger, third, START_MS + 402)
-    there = next(row.n for row in third.store.logs() if row.topic == topic)
-    for row in older.store.arrivals(log, 0, 100):
-        third.receive(there, [sealed_of(older.log(log), row)], START_MS + 403)
-    assert texts_of(third, there) == ["for all three"]
-    assert said.id in third.store.find(there, [said.id])
-    assert third.store.find(there, [kept.id])[kept.id].chain == 0, "held, and not read"
+    assert topic not in {row.topic for row in third.store.logs()}
 
 
 def test_what_was_withheld_is_granted_once_key_entries_say_why_it_may() -> None:
@@ -569,12 +564,13 @@ def test_what_was_withheld_is_granted_once_key_entries_say_why_it_may() -> None:
     fourth.store.put_peer(peer_of(1))
     grant(older, younger, START_MS + 402)
     grant(younger, fourth, START_MS + 403)
-    there = next(row.n for row in fourth.store.logs() if row.topic == state.keys.topic)
-    assert len(fourth.log(there).keys.epochs) == 1
     meet(younger, fourth)
-    assert not fourth.people.has_begun(there), "nobody knows yet who belongs to it"
+    assert state.keys.topic not in {row.topic for row in fourth.store.logs()}, (
+        "nobody knows who belongs to it"
+    )
     copy(older, younger, START_MS + 404)
     meet(younger, fourth)
+    there = next(row.n for row in fourth.store.logs() if row.topic == state.keys.topic)
     assert texts_of(fourth, there) == ["before"]
     assert fourth.people.has_begun(there)
 

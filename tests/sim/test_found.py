@@ -479,6 +479,20 @@ FOUND = {
         ),
         (0, 0, 1, 1, 2),
     ),
+    # It was given the log alone, and later nothing more, since it had that.
+    "a log whose epochs are withheld at first": Schedule(
+        4200002,
+        "members",
+        4,
+        {},
+        (
+            Action("say", 2, 320, 911, 0),
+            Action("add", 3, 516, 462, 0),
+            Action("begin", 1, 152, 55, 0),
+            Action("say", 2, 116, 979, 300),
+        ),
+        (0, 0, 1, 1),
+    ),
 }
 
 
