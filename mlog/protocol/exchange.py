@@ -19,6 +19,7 @@ from mlog.log import grants, missing
 from mlog.log.entry import Sealed, from_tail
 from mlog.log.ids import EntryId, Topic
 from mlog.log.store import LogKind, LogRow
+from mlog.plurals import counted
 from mlog.protocol import wire
 from mlog.protocol.answering import Follower
 from mlog.protocol.comparing import Inspect, Leader
@@ -293,9 +294,9 @@ class Exchange:
         self._sender.pushes = not self._peer_compares_only
         skew_ms = message.time_ms - self._link.now_ms
         if abs(skew_ms) > limits.CLOCK_SKEW_WARN_MS:
-            days = round(abs(skew_ms) / 86_400_000)
+            days = counted(round(abs(skew_ms) / 86_400_000), "day")
             side = "ahead of" if skew_ms > 0 else "behind"
-            self._link.tell("clock", detail=f"the clock of {self._link.peer.name} is {days} days {side} ours")
+            self._link.tell("clock", detail=f"the clock of {self._link.peer.name} is {days} {side} ours")
         self._link.tell("connected")
 
     def _grant(self, named: set[bytes], answered: set[Topic]) -> None:
