@@ -93,7 +93,7 @@ BRANCHES_READ_MAX: Final = 16
 """Branches of one chain that are compared for evidence of a fork; honest devices make two or three."""
 
 EPOCHS_MAX: Final = 1000
-"""Epochs of a log that are kept: each entry is tried with those that its tag may be of, 1 us each."""
+"""Epochs that each device may begin in a log, and that are kept of it otherwise: a try of each takes 1 us."""
 
 GAPS_MAX: Final = 10_000
 """Gaps that are listed for one log; a disk that lost more than this needs a restore, not a list."""

@@ -357,6 +357,7 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
         rows = self._rows(
             f"WHERE {' AND '.join(conditions)} ORDER BY e.rank {direction}, e.id {direction} LIMIT ?",
             [*parameters, *bounds, query.limit],
+            bodies=query.bodies,
         )
         if rows:
             last, after, before = rows[-1].position, query.after, query.before

@@ -364,7 +364,7 @@ class MemoryStore(PeerMemory):
             ns = list(t.by_log.get(query.log, ()))
         rows = [row for row in map(t.entries.__getitem__, ns) if _is_asked_for(query, row)]
         rows.sort(key=lambda row: row.position, reverse=query.newest_first)
-        return [self._row(row.n) for row in rows[: query.limit]]
+        return [self._row(row.n, bodies=query.bodies) for row in rows[: query.limit]]
 
     def scan(self, chain: int, after_seq: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
         seqs = self._t.by_chain.get(chain, {})

@@ -349,6 +349,7 @@ class TimelineQuery(msgspec.Struct, frozen=True, kw_only=True):
         kinds: Only these; empty for all.
         newest_first: Direction, which also decides which ones `limit` keeps.
         hidden: Also entries for which another one stands.
+        bodies: Else without them, and it costs the same however long these are.
         limit: At most STORE_ROWS_MAX.
     """
 
@@ -361,6 +362,7 @@ class TimelineQuery(msgspec.Struct, frozen=True, kw_only=True):
     kinds: frozenset[int] = SPOKEN
     newest_first: bool = False
     hidden: bool = False
+    bodies: bool = True
 
 
 class Store(PeerStore, Protocol):
