@@ -438,7 +438,13 @@ SEGMENT_SLICE_IDS: Final = 20_000
 """Ids of a week that are read, sorted or hashed before others have their turn: about 30 ms."""
 
 SEGMENT_IDS_MAX: Final = 2_000_000
-"""Ids of a week that a peer lists before it is no longer believed: 64 MB."""
+"""Ids of a week that a peer lists before it is no longer believed."""
+
+LISTED_IDS_MAX: Final = 32_768
+"""Ids of a listing that are only here or only there, before these are sent and asked for: 3 MB."""
+
+COMPARED_DEEPLY_MAX: Final = 8
+"""Logs of one session that are sketched or listed side by side: of each one the ids are in memory."""
 
 LIVE_SKIP_MAX: Final = 10_000
 """Entries that came from a peer and are left out of what is pushed to it; beyond, some are sent in vain."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -535,6 +535,86 @@ def lying_sketch(victim: Victim, cells: Callable[[wire.AskCells], bytes]) -> Far
             case _:
                 pass
     return far
+
+
+def listing(victim: Victim, logs: Sequence[int], pages: int) -> Iterator[Far]:
+    """A follower that says of these logs that it has a week that is not there, and lists ids of it."""
+    far = victim.open(victim.hostile[0], leads=False).greet()
+    victim.rest()
+    for _ in range(20 * pages * len(logs)):
+        if far.closed or not far.asked:
+            return
+        match far.asked.popleft():
+            case wire.Offer() as offer:
+                tags = [offer.logs[38 * n : 38 * n + 6] for n in range(len(offer.logs) // 38)]
+                differs = [
+                    wire.Differs(tags.index(far.tag(log)), 0, True, bytes(16), bytes(16), None)
+                    for log in logs
+                    if far.tag(log) in tags
+                ]
+                far.say(wire.Answer(offer.serial, bytes((len(tags) + 7) // 8), tuple(differs)))
+            case wire.AskWeeks() as asked:
+                far.say(wire.Weeks(asked.tag, asked.attempt, 0, encode_marks({77: bytes(4)})))
+            case wire.AskIds() as asked:
+                first = int.from_bytes(asked.after[:16], "big") + 1
+                ids = b"".join(n.to_bytes(16, "big") + bytes(16) for n in range(first, first + 1000))
+                far.say(wire.Ids(asked.tag, asked.week, asked.after, ids, first < 1000 * pages))
+                yield far
+            case _:
+                pass
+        victim.rest()
+
+
+def test_ids_that_a_peer_lists_without_end_are_asked_for_before_more_are_listed(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(limits, "LISTED_IDS_MAX", 4000)
+    listed = list(listing(victim, [3], 50))
+    # It asked for those, and for no more of a list until it hears what became of them.
+    assert len(listed) == 4
+    far = listed[0]
+    assert far.heard[wire.Want].request == 4
+    assert footprint(victim.node._sessions[far.number]) < 4 * limits.MIB
+    for request in range(1, 5):
+        far.say(wire.Done(request, 1000))
+    victim.rest()
+    assert far.heard[wire.AskIds].after[:16] == (4000).to_bytes(16, "big")
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+
+
+def test_of_many_logs_whose_ids_a_peer_lists_few_are_listed_at_once(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(limits, "LISTED_IDS_MAX", 4000)
+    made = victim.replica.add_logs([(LogKind.CONVERSATION, LogKeys(secret(n))) for n in range(1, 100)])
+    asked = [far.heard[wire.AskIds].tag for far in listing(victim, made, 50)]
+    assert len(set(asked)) == limits.COMPARED_DEEPLY_MAX
+    assert len(asked) == 4 * limits.COMPARED_DEEPLY_MAX
+    (session,) = victim.node._sessions.values()
+    assert footprint(session) < 12 * limits.MIB
+
+
+def test_what_two_devices_list_is_transferred_in_parts_until_they_are_equal(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "LISTED_IDS_MAX", 40)
+    monkeypatch.setattr(limits, "WANTED_IDS_MAX", 25)
+    monkeypatch.setattr(limits, "SEGMENT_SLICE_IDS", 30)
+    monkeypatch.setattr(limits, "SKETCHED_IDS_MIN", 10**6)
+    monkeypatch.setattr(limits, "CHAINS_READ_MAX", 0)
+    a, b = replica(0), replica(1)
+    trust(a, b)
+    log = a.create_log(LogKind.CONVERSATION, [message("first")], START_MS)
+    share(a, b, log)
+    mint = Mint(Random(1), a.log(log).keys, [device_keys(2)], [])
+    for week in (1245, 1246, 1247):
+        said = [mint.entry(Kind.MESSAGE, b'{"text":"%d"}' % n, week=week) for n in range(150)]
+        a.receive(log, said[:110], START_MS)
+        b.receive(log, said[40:], START_MS)
+    pair = Pair(a, b)
+    pair.connect()
+    pair.run()
+    assert ids_of(a.store) == ids_of(b.store)
+    assert len(ids_of(a.store)) == 452
+    assert len(pair.a.said(wire.Want)) >= 5
 
 
 def false_ids(asked: wire.AskCells) -> bytes:
