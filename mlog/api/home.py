@@ -33,6 +33,7 @@ from mlog.adapters.keystore import (
 )
 from mlog.adapters.overwrite import forget_file
 from mlog.adapters.sqlite import SqliteStore
+from mlog.api.ended import require_writable
 from mlog.api.nodes import Entry, opened_entry
 from mlog.api.opening import load_or_make_keys, require_database, require_own_keys
 from mlog.errors import Busy, LimitExceeded, StoreError, UserError
@@ -42,7 +43,7 @@ from mlog.log.bodies import SPOKEN, Kind, kind_name
 from mlog.log.expiry import settings_of
 from mlog.log.ids import EntryId, Incarnation, MessageId
 from mlog.log.replica import Draft, Replica
-from mlog.log.ruling import require_admin, require_writable
+from mlog.log.ruling import require_admin
 from mlog.log.store import (
     EntryRow,
     GapRow,
@@ -291,7 +292,7 @@ class Home:
             UserError: Nothing to send, or a file cannot be read.
             LimitExceeded: Longer than TEXT_SIZE_MAX_BYTES, or too large or too many files.
         """
-        require_writable(self.replica, log)
+        require_writable(self, log)
         text = _checked_text(text) if text.strip() or not attach else ""
         body = bodies.Text(text=text, to=(reply_to.hex(),) if reply_to is not None else ())
         if attach:
@@ -332,7 +333,7 @@ class Home:
         """
         from mlog.api import attachments
 
-        require_writable(self.replica, message.log)
+        require_writable(self, message.log)
         if message.erased or not self._is_admin_of_others(message.log):
             self._require_own(message, "erase")
         with self.replica.transaction():
@@ -392,7 +393,7 @@ class Home:
         return self._write(log, Kind.TITLE, bodies.Title(title=_checked_title(title)))
 
     def _write(self, log: int, kind: Kind, body: bodies.Body) -> EntryId:
-        require_writable(self.replica, log)
+        require_writable(self, log)
         now = self.now_ms()
         return self.replica.write(log, [Draft(kind, body, now)], now)[0].id
 

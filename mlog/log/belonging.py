@@ -163,7 +163,8 @@ def befriend(replica: Replica, now_ms: int) -> None:
                 devices[member.device] = member, contact.name if contact is not None else person.name
     known = {peer.device: peer for peer in store.peers()}
     for device, peer in known.items():
-        if not peer.own and device not in devices and device not in met:
+        # Who was removed from a conversation is told so when it connects.
+        if not peer.own and device not in devices and device not in met and not people.removed_from(device):
             store.remove_peer(device)
     for device, (member, name) in devices.items():
         peer = known.get(device)

@@ -207,6 +207,20 @@ class Membership:
         removals = self._removals.get(subject)
         return removals[-1].id if removals else None
 
+    def was_removed(self, subject: bytes) -> bool:
+        """Whether a person belonged to it and does not any more, and not because it left itself."""
+        removals = self._removals.get(subject, ())
+        return self.role(subject) == Role.NONE and any(r.author != subject for r in removals)
+
+    def removal_of(self, subject: bytes) -> list[EntryId]:
+        """The rulings that removed a person, and those that they rest on."""
+        return self._court.resting_on(r for r in self._removals.get(subject, ()) if r.author != subject)
+
+    def ended_by(self, subject: bytes) -> Ruling | None:
+        """The latest ruling that a person belongs to it no more; None if it does, or never did."""
+        removals = self._removals.get(subject)
+        return removals[-1] if removals and self.role(subject) == Role.NONE else None
+
     def ends_of(self, part: Part) -> Ends | None:
         """Where a chain ends, by the rights of its person; None where all of it counts."""
         chain = part.chain

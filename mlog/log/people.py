@@ -537,6 +537,19 @@ class People:
             and not any(self.is_own(chain.device) for chain in self._store.chains(row.n))
         )
 
+    def removed_from(self, device: DeviceId) -> list[int]:
+        """The conversations of ours from which the person of a device was removed, and has to be told."""
+        subject = self.subject_of(device)
+        member = self._by_subject[subject].member(device) if subject is not None else None
+        if subject is None or member is None or not member.confirmed or self.is_own(device):
+            return []
+        found: list[int] = []
+        for row in self._store.logs():
+            membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION and row.secret else None
+            if membership is not None and membership.was_removed(subject):
+                found += [row.n] if membership.role(self.subject()) != Role.NONE else []
+        return found
+
     def _common(self, rows: Iterable[LogRow], subject: bytes) -> dict[int, Membership]:
         """The conversations to which both we and another person belong."""
         found: dict[int, Membership] = {}

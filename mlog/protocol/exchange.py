@@ -16,8 +16,9 @@ import msgspec
 from mlog import limits
 from mlog.errors import InvalidInput, ProtocolViolation
 from mlog.log import grants, missing
-from mlog.log.entry import Sealed, from_tail
+from mlog.log.entry import Sealed, from_tail, to_tail
 from mlog.log.ids import EntryId, Topic
+from mlog.log.parting import is_told_by, partings, take_parting, told
 from mlog.log.store import LogKind, LogRow
 from mlog.plurals import counted
 from mlog.protocol import wire
@@ -298,6 +299,35 @@ class Exchange:
             side = "ahead of" if skew_ms > 0 else "behind"
             self._link.tell("clock", detail=f"the clock of {self._link.peer.name} is {days} {side} ours")
         self._link.tell("connected")
+        self.part()
+
+    def part(self) -> None:
+        """Tell a device of another person where that was removed, and one that was revoked of that."""
+        link = self._link
+        if self._compare_only or self._peer_compares_only:
+            return
+        rows = {row.n: row for row in link.store.logs()}
+        for parting in partings(link.replica, link.device):
+            packed = tuple(wire.Packed(to_tail(s), s.body, s.signature) for s in parting.entries)
+            link.send(wire.Parting(link.tag_of(rows[parting.log].topic), packed))
+
+    def _parting(self, message: wire.Parting) -> Job:
+        link = self._link
+        row = next((r for r in link.store.logs() if link.tag_of(r.topic) == message.tag), None)
+        if row is None or self._compare_only or not is_told_by(link.replica, row.n, link.device):
+            return
+        sealed, _ = _unpack(row.topic, message.entries)
+        is_over = take_parting(link.replica, row.n, sealed, link.now_ms)
+        link.send(wire.Parted(message.tag))
+        # What was said after it counts no more.
+        yield from self._settle(link.store.logs() if row.kind == LogKind.PERSON else [row])
+        if is_over:
+            link.tell("parted", row.n)
+        self._stored()
+
+    def _parted(self, _: wire.Parted) -> None:
+        told(self._link.replica, self._link.device)
+        self._stored()
 
     def _grant(self, named: set[bytes], answered: set[Topic]) -> None:
         """Give a device the secrets of the logs that it may have and does not name."""
@@ -578,6 +608,8 @@ class Exchange:
         wire.Ids: (_told, None),
         wire.Query: (_query, _query),
         wire.Page: (_page, _page),
+        wire.Parting: (_parting, _parting),
+        wire.Parted: (_parted, _parted),
     }
     """For each message who takes it at the leader, and at the follower; None closes the session."""
 

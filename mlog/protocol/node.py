@@ -19,6 +19,7 @@ from mlog import limits
 from mlog.errors import Busy, InvalidInput, ProtocolViolation
 from mlog.log.crypto import Entropy
 from mlog.log.ids import DeviceId, EntryId
+from mlog.log.parting import told
 from mlog.log.peers import PeerRow
 from mlog.log.person import Member
 from mlog.log.replica import Replica
@@ -118,6 +119,7 @@ class Node:
             case Closed(session=number) if self._pairs(number):
                 self._meet(lambda meeting: meeting.closed())
             case Closed(session=number, reason=reason):
+                self._guarded(number, lambda session: session.hear_out())
                 self._forget(number, reason)
             case Unreachable():
                 self._failed(event.device, event.reason)
@@ -372,6 +374,7 @@ class Node:
         for number, session in list(self._sessions.items()):
             peer = session.peer
             if peer is not None and peers.get(peer.device) != (peer.noise, peer.own):
+                self._part(session)
                 self._effects.append(Close(number, _UNKNOWN))
                 self._forget(number, _UNKNOWN)
 
@@ -383,9 +386,16 @@ class Node:
                 continue
             granted = people.granted_to(session.peer.device)
             if not session.granted <= granted:
+                self._part(session)
+                told(self._replica, session.peer.device)
                 self._effects.append(Close(number, _NARROWED))
                 self._forget(number, _NARROWED)
             session.granted = frozenset(granted)
+
+    def _part(self, session: Session) -> None:
+        """The last that a device hears that may not have what it had: why."""
+        if session.greeted and session.exchange is not None:
+            session.exchange.part()
 
     def _sync_now(self) -> None:
         for session in self._established():
