@@ -178,6 +178,14 @@ class Database:
             return [tuple(map(_coerced, row, shape)) for row in rows]
         return rows
 
+    def _each(self, sql: str, parameters: Sequence[object], shape: str) -> Iterator[Any]:
+        """As `_all`, one by one: what is not taken is not read."""
+        allowed = _types_of(shape)
+        with disk_errors(self.path):
+            for row in self._db.execute(sql, parameters):
+                fits = tuple(map(type, row)) in allowed
+                yield row if fits else tuple(map(_coerced, row, shape))
+
     def _run(self, sql: str, parameters: Sequence[object] = ()) -> None:
         assert self._in_transaction
         with disk_errors(self.path):

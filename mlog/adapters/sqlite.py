@@ -148,7 +148,7 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
             "INSERT OR IGNORE INTO links VALUES (?, ?, ?)", [(r.n, r.target, r.log) for r in references]
         )
         self._run_many("INSERT INTO search (rowid, words) VALUES (?, ?)", list(words))
-        self._run_many("INSERT OR IGNORE INTO stale VALUES (?, ?)", {(row.log, row.week) for row in rows})
+        self._mark_stale({(row.log, row.week) for row in rows})
 
     def find(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, EntryRow]:
         rows = self._lookup("substr(e.id, 1, 8)", [id_[:8] for id_ in ids])
@@ -190,8 +190,17 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
         rows = self._all(f"SELECT {_PLACE} {condition}", parameters, _PLACE_SHAPE)
         return [_place(row) for row in rows]
 
-    def rows(self, ns: Collection[int], *, bodies: bool = True) -> dict[int, EntryRow]:
-        return {row.n: row for row in self._lookup("e.n", ns, bodies=bodies)}
+    def rows(
+        self, ns: Collection[int], *, bodies: bool = True, room: int | None = None
+    ) -> dict[int, EntryRow]:
+        found: dict[int, EntryRow] = {}
+        for part in parts(set(ns)):
+            where = f"WHERE e.n IN ({','.join('?' * len(part))}) ORDER BY e.n"
+            rows = self._rows(where, part, bodies=bodies, room=room)
+            found.update((row.n, row) for row in rows)
+            if room is not None and (room := room - sum(map(_size_of, rows))) <= 0:
+                break
+        return found
 
     def bodies(self, ns: Collection[int]) -> dict[int, bytes]:
         select = f"SELECT n, body FROM (SELECT b.n AS n, {BODY} AS body FROM bodies AS b)"
@@ -314,7 +323,7 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
             self._run("INSERT INTO search (search, rowid, words) VALUES ('delete', ?, ?)", (n, words))
         self._run("DELETE FROM bodies WHERE n = ?", (n,))
         self._run("UPDATE entries SET state = ? WHERE n = ?", (state, n))
-        self._run("INSERT OR IGNORE INTO stale SELECT log, week FROM entries WHERE n = ?", (n,))
+        self._mark_stale(self._all("SELECT log, week FROM entries WHERE n = ?", (n,), "ii"))
         self.set_meta("scrub", b"due")
 
     def remove(self, rows: Sequence[EntryRow], words: Iterable[tuple[int, str]]) -> None:
@@ -322,7 +331,7 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
         ns = [(row.n,) for row in rows]
         for table in ("bodies", "parents", "links", "entries"):
             self._run_many(f"DELETE FROM {table} WHERE n = ?", ns)
-        self._run_many("INSERT OR IGNORE INTO stale VALUES (?, ?)", {(row.log, row.week) for row in rows})
+        self._mark_stale({(row.log, row.week) for row in rows})
         self.set_meta("scrub", b"due")
 
     def timeline(self, query: TimelineQuery) -> list[EntryRow]:
@@ -355,8 +364,9 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
             self._require_progress((after is None or last > after) and (before is None or last < before))
         return rows
 
-    def scan(self, chain: int, after_seq: int, limit: int) -> list[EntryRow]:
-        rows = self._rows("WHERE e.chain = ? AND e.seq > ? ORDER BY e.seq LIMIT ?", (chain, after_seq, limit))
+    def scan(self, chain: int, after_seq: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
+        where = "WHERE e.chain = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"
+        rows = self._rows(where, (chain, after_seq, limit), room=room)
         self._require_progress(not rows or rows[-1].seq > after_seq)
         return rows
 
@@ -481,22 +491,20 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
     def words_distrusted(self) -> bool:
         return self.meta("search") is not None
 
-    def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
+    def arrivals(self, log: int, after_n: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
         few = "SELECT count(*) FROM (SELECT 1 FROM entries WHERE log = ? LIMIT ?)"
         # All rows of a log are put in order for each page, or with the plus those of all logs are passed.
         near = self.next_n() - after_n <= limit
         plus = "+" if near or self._one(few, (log, _SORTED_ROWS_MAX)) == _SORTED_ROWS_MAX else ""
-        return self._rows(f"WHERE e.n > ? AND {plus}e.log = ? ORDER BY e.n LIMIT ?", (after_n, log, limit))
+        # Chosen before their bodies are read, which may be of all rows that are put in order.
+        chosen = f"SELECT n FROM entries WHERE n > ? AND {plus}log = ? ORDER BY n LIMIT ?"
+        return self._rows(f"WHERE e.n IN ({chosen}) ORDER BY e.n", (after_n, log, limit), room=room)
 
-    def week_arrivals(self, log: int, week: int, after_n: int, limit: int) -> list[EntryRow]:
-        return self._rows(
-            "WHERE e.log = ? AND e.week = ? AND e.n > ? ORDER BY e.n LIMIT ?", (log, week, after_n, limit)
-        )
-
-    def week_ids(self, log: int, week: int, after: EntryId, limit: int) -> list[EntryRow]:
-        return self._rows(
-            "WHERE e.log = ? AND e.week = ? AND e.id > ? ORDER BY e.id LIMIT ?", (log, week, after, limit)
-        )
+    def week_arrivals(
+        self, log: int, week: int, after_n: int, limit: int, *, room: int | None = None
+    ) -> list[EntryRow]:
+        where = "WHERE e.log = ? AND e.week = ? AND e.n > ? ORDER BY e.n LIMIT ?"
+        return self._rows(where, (log, week, after_n, limit), room=room)
 
     def first_seqs(self, log: int, week: int) -> dict[int, int]:
         return dict(
@@ -517,9 +525,24 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
 
     # -- rows --------------------------------------------------------------------------------
 
-    def _rows(self, condition: str, parameters: Sequence[object], *, bodies: bool = True) -> list[EntryRow]:
+    def _rows(
+        self,
+        condition: str,
+        parameters: Sequence[object],
+        *,
+        bodies: bool = True,
+        room: int | None = None,
+    ) -> list[EntryRow]:
+        """Rows; where there is `room` for some only, the others are not read, in the order of an index."""
         select = f"SELECT {_COLUMNS} {_FROM}" if bodies else f"SELECT {_BODILESS} FROM entries AS e"
-        return [self._row(row) for row in self._all(f"{select} {condition}", parameters, _SHAPE)]
+        if room is None:
+            return [self._row(row) for row in self._all(f"{select} {condition}", parameters, _SHAPE)]
+        found: list[EntryRow] = []
+        for row in self._each(f"{select} {condition}", parameters, _SHAPE):
+            found.append(self._row(row))
+            if (room := room - _size_of(found[-1])) <= 0:
+                break
+        return found
 
     def _lookup(
         self, column: str, values: Collection[object], also: str = "", *, bodies: bool = True
@@ -587,6 +610,10 @@ def _named(column: str, mids: Sequence[bytes], *, begins: bool = False) -> tuple
     marks = ",".join("?" * len(mids))
     whole = f"substr({column}, 1, 16)" if begins else column
     return f"substr({column}, 1, 8) IN ({marks}) AND {whole} IN ({marks})", [*(m[:8] for m in mids), *mids]
+
+
+def _size_of(row: EntryRow) -> int:
+    return len(row.outer) + len(row.body or b"")
 
 
 def _columns_of(row: EntryRow) -> tuple[object, ...]:

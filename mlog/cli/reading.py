@@ -107,7 +107,7 @@ def _overview_line(
     tail = f"  {console.dim(labels)}" if labels else ""
     how = lines.ended(conversation.n)
     if how["ended"]:
-        by = f"{safe(how['ended_by'])} removed you" if how["ended_by"] else "you were removed"
+        by = f"{safe(str(how['ended_by']))} removed you" if how["ended_by"] else "you were removed"
         said = shorten("you left" if how["ended"] == "left" else by, 30)
         columns -= width(said) + 2
         tail += f"  {console.warn(said)}"

@@ -17,6 +17,7 @@ from mlog.cli.options import CONVERSATION, DATE, PATH, SINCE, TEXT, UNTIL, verb
 from mlog.cli.output import iso_or_none
 from mlog.cli.terminal import iso, safe
 from mlog.errors import InvalidInput, StoreError, UserError
+from mlog.plurals import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -252,14 +253,16 @@ def _place(skipped: Skipped) -> str:
 
 def _held(chat: ChatReport) -> str:
     """What a chat has in it, in one line."""
-    parts = [f"{chat.messages:,} messages", f"{chat.events:,} events" if chat.events else ""]
-    parts += [f"{chat.replies:,} replies" if chat.replies else "", f"{chat.people:,} people"]
+    parts = [counted(chat.messages, "message")]
+    parts += [counted(chat.events, "event")] if chat.events else []
+    parts += [counted(chat.replies, "reply", "replies")] if chat.replies else []
+    parts += [counted(chat.people, "person", "people")]
     if chat.attachments or chat.attachments_absent:
         absent = f" and {chat.attachments_absent:,} by name only" if chat.attachments_absent else ""
-        parts.append(f"{chat.attachments:,} attachments{absent}")
+        parts.append(f"{counted(chat.attachments, 'attachment')}{absent}")
     if chat.last_ms:
         parts.append(f"{iso(chat.first_ms)[:10]} to {iso(chat.last_ms)[:10]}")
-    return ", ".join(part for part in parts if part)
+    return ", ".join(parts)
 
 
 def _chat_title(lines: Lines, chat: ChatReport) -> str:

@@ -97,6 +97,7 @@ class Batch:
         self._chains = Chains(self._store, log, state and state.keys, self._places)
         self._changed: dict[EntryId, EntryRow] = {}
         self._unsigned: dict[EntryId, Arrival] = {}
+        self._branches: set[int] = set()
         self._walk_cost = 0
 
     # -- entry points ------------------------------------------------------------------------
@@ -365,7 +366,10 @@ class Batch:
             assert h is not None
             chain, is_linked = self._chains.chain_of(a, named_by.get(a.id, ()))
             if self._chains.is_forked(h):
-                forked.add((h.device, h.incarnation))
+                if (h.device, h.incarnation) not in forked:
+                    forked.add((h.device, h.incarnation))
+                    self._branches.update(branch.row.n for branch in self._chains.rows(h))
+                self._branches.add(chain.row.n)
             children = list(named_by.get(a.id, ()))
             if h.seq < chain.row.seq:
                 children += self._chains.after(chain.row.n, h.seq)
@@ -467,7 +471,7 @@ class Batch:
         state = self._state
         if state is None or not opened:
             return
-        self._intake.fold.fold(state, opened, budget=_FOLDED_COST)
+        self._intake.fold.fold(state, opened, budget=_FOLDED_COST, branches=self._branches)
         learned = False
         for o in opened:
             if isinstance(o.body, bodies.Key) and o.row.kind == Kind.KEY:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,9 @@ from mlog.log.store import EntryRow, Store, TimelineQuery
 from mlog.log.stored import readable_body
 
 __all__ = ["StatedEpoch", "epoch_to_write", "key_body", "known_epochs", "stated_all", "stated_epochs"]
+
+
+_KEYS: Final = frozenset({Kind.KEY})
 
 
 class StatedEpoch(NamedTuple):
@@ -46,25 +49,23 @@ def stated_epochs(store: Store, log: int, cuts: Cuts = NO_CUTS, *, hidden: bool 
         hidden: With those that do not.
     """
     most = limits.KEY_ENTRIES_READ_MAX
-    if hidden:
-        return _stated_by(
-            store,
-            store.timeline(
-                TimelineQuery(
-                    log=log, limit=most, kinds=frozenset({Kind.KEY}), newest_first=True, hidden=True
-                )
-            ),
-        )
-    latest = [row.n for row, _ in counting_keys(store, log, cuts)[-most:]]
-    rows = store.rows(latest)
-    return _stated_by(store, [rows[n] for n in reversed(latest)])
+    if not hidden and store.count(log, _KEYS) > limits.EPOCHS_MAX:
+        # Only here a device may have made so many that some do not count.
+        latest = [row.n for row, _ in counting_keys(store, log, cuts)[-most:]]
+        rows = store.rows(latest)
+        return _stated_by(store, [rows[n] for n in reversed(latest)])
+    found: list[EntryRow] = []
+    query = TimelineQuery(log=log, limit=most, kinds=_KEYS, newest_first=True, hidden=hidden)
+    while len(found) < most and (page := store.timeline(query)):
+        out = cuts.quarantined(page)
+        found += [row for row in page if row.n not in out]
+        query = msgspec.structs.replace(query, before=page[-1].position)
+    return _stated_by(store, found[:most])
 
 
 def stated_all(store: Store, log: int) -> list[StatedEpoch]:
     """What all key entries of a log say, also those that count for nothing; [] if they are too many."""
-    query = TimelineQuery(
-        log=log, limit=limits.KEY_ENTRIES_READ_MAX, kinds=frozenset({Kind.KEY}), hidden=True
-    )
+    query = TimelineQuery(log=log, limit=limits.KEY_ENTRIES_READ_MAX, kinds=_KEYS, hidden=True)
     found: list[StatedEpoch] = []
     while rows := store.timeline(query):
         found += _stated_by(store, rows)

@@ -80,8 +80,10 @@ LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE, Kind.PRIVA
 """Kinds whose order in the view counts: the latest holds, or one goes on from the other."""
 FIRST: Final = -1
 """Stands among the kinds that a fold met for the first entry of a chain."""
-RULINGS: Final = frozenset({Kind.KEY, Kind.MEMBER, Kind.REVOKE, FIRST})
-"""What tells who belongs to a log and reads on in it, and where chains end."""
+ENDED: Final = -2
+"""Stands among them for an entry by which chains may end elsewhere: a cut names it, and it was not here."""
+RULINGS: Final = frozenset({Kind.MEMBER, Kind.REVOKE, ENDED})
+"""What tells who belongs to a log, and where chains end."""
 
 
 class LogState(msgspec.Struct, gc=False):
@@ -129,7 +131,6 @@ class Fold:
 
     Attributes:
         met: Kinds of the entries that came, or whose place changed; the caller clears it.
-        left_out: Chain rows of entries that came and did not count; the caller clears it.
     """
 
     def __init__(
@@ -150,7 +151,6 @@ class Fold:
         self._erasers = erasers
         self._setters = setters
         self.met: set[int] = set()
-        self.left_out: set[int] = set()
 
     def fold(
         self,
@@ -159,20 +159,24 @@ class Fold:
         raised: Sequence[Place] = (),
         first: Set[MessageId] = frozenset(),
         budget: int | None = None,
+        branches: Set[int] = frozenset(),
     ) -> None:
         """Work out what changes in the view by new entries, and by others whose place changed.
 
         Args:
             raised: Those others.
+            branches: Chain rows of new ones whose chain is forked.
             first: Messages that only the new entries say, each once.
             budget: Leave what costs more for `settle_messages`; unit as RECEIVED_SLICE_COST. None: all now.
         """
         self.met.update(o.row.kind for o in opened)
         self.met.update(FIRST for o in opened if not o.row.seq)
-        out = self._cuts(state.n).quarantined(o.row for o in opened)
+        cuts = self._cuts(state.n)
+        if cuts.take([o.row for o in opened], branches):
+            self.met.add(ENDED)
+        out = cuts.quarantined(o.row for o in opened)
         for n in out:
             self._store.set_hidden(n, True)
-        self.left_out.update(o.row.chain for o in opened if o.row.n in out)
         mids = {o.row.message for o in opened if o.row.kind in SPOKEN}
         if out:
             # What they say was said by others, or is not said at all; they may erase each other.

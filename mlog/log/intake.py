@@ -134,8 +134,8 @@ class Intake:
             self.fold.settle_ranks(state, budget)
         for chain, left in store.unsettled(log, Task.CUT, 1):
             first = limits.SEQ_MAX - left
-            rows = store.scan(chain, first - 1, _RECOUNTED_ROWS)
-            more = [(chain, limits.SEQ_MAX - (rows[-1].seq + 1))] if len(rows) == _RECOUNTED_ROWS else []
+            rows = store.scan(chain, first - 1, _RECOUNTED_ROWS, room=limits.BUNDLE_SIZE_MAX_BYTES)
+            more = [(chain, limits.SEQ_MAX - (rows[-1].seq + 1))] if rows else []
             store.change_unsettled(log, Task.CUT, more, [chain])
             self.fold.recount(state, rows)
 

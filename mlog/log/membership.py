@@ -23,7 +23,7 @@ from mlog import limits
 from mlog.log import bodies
 from mlog.log.authority import Authority, Court, Role, Ruling
 from mlog.log.bodies import Kind
-from mlog.log.cuts import Cuts, Ends, first_of
+from mlog.log.cuts import Cuts, Ends, Part
 from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
 from mlog.log.store import ChainRow, Store, TimelineQuery
 from mlog.log.stored import readable_body
@@ -221,13 +221,14 @@ class Membership:
         removals = self._removals.get(subject)
         return removals[-1] if removals and self.role(subject) == Role.NONE else None
 
-    def ends_of(self, chain: ChainRow) -> Ends | None:
+    def ends_of(self, part: Part) -> Ends | None:
         """Where a chain ends, by the rights of its person; None where all of it counts."""
+        chain = part.chain
         subject = self._subject_of(chain.device)
         if subject is None:
             return frozenset()
         removals = self._removals.get(subject, ())
-        first = first_of(self._store, chain)
+        first = part.first()
         if first is None:
             # Outside the window, or not here yet: then what is said of the person now tells.
             if self.role(subject) != Role.NONE and not any(self._cuts(r, chain) for r in removals):

@@ -21,10 +21,23 @@ from mlog.log.belonging import befriend, follow
 from mlog.log.bodies import Kind
 from mlog.log.counting import EpochName, counting_keys, learn_counting, names_stated
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
+from mlog.log.cuts import Counts, differs_from
 from mlog.log.entry import NO_ENTRY, Header, Sealed
 from mlog.log.epochs import key_body, stated_epochs
 from mlog.log.expiry import due, settings_of
-from mlog.log.fold import RULINGS, Draft, Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
+from mlog.log.fold import (
+    ENDED,
+    FIRST,
+    RULINGS,
+    Draft,
+    Fold,
+    LogState,
+    Opened,
+    Ranks,
+    is_retold,
+    references_in,
+    words_in,
+)
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
 from mlog.log.intake import Intake, Taken, extend_runs
 from mlog.log.membership import NAMES_RULINGS
@@ -32,6 +45,7 @@ from mlog.log.message_fold import CHANGING
 from mlog.log.missing import Missing
 from mlog.log.people import People
 from mlog.log.person import Member
+from mlog.log.segments import Digester
 from mlog.log.store import (
     BodyState,
     ChainRow,
@@ -109,6 +123,7 @@ class Replica:
             self.people.setters,
         )
         self._intake = Intake(store, self._fold, self._learn, self.refresh)
+        self.digester = Digester(store)
 
     # -- logs --------------------------------------------------------------------------------
 
@@ -332,7 +347,7 @@ class Replica:
         draft, present = Draft(Kind.KEY, body, now_ms), self.people.present_epoch(state)
         self._write(state, self.incarnation, [draft], now_ms, present)
         self._add_epoch(state, epoch)
-        self.people.forget_log(state.n)
+        self.people.forget_keys(state.n)
         return epoch
 
     def _may_begin(self, state: LogState) -> bool:
@@ -483,7 +498,7 @@ class Replica:
             incarnation = self.incarnation = Incarnation(self.entropy.random(8))
             own = []
         chain = own[0] if own else None
-        if chain is not None and not sparse and self.people.cuts(state.n).end_of(chain) is not None:
+        if chain is not None and not sparse and self.people.cuts(state.n).counts(chain) is not None:
             # Its person was removed and let in again: what counts begins another chain.
             incarnation = self._incarnation_after(state, incarnation)
             chain = next(
@@ -609,44 +624,43 @@ class Replica:
         with self.transaction():
             state = self.log(log)
             before = people.standing() if state.kind == LogKind.PERSON else None
-            ends, new_from = people.ends(log), self.store.next_chain()
+            cuts = people.cuts(log)
+            cuts.limited()
+            cuts.moved.clear()
             self._fold.met.clear()
-            self._fold.left_out.clear()
             is_cut = bool(self.store.unsettled(log, Task.CUT, 1))
             yield state
-            met = frozenset(self._fold.met)
+            met, judged = frozenset(self._fold.met), {**cuts.limited(), **cuts.moved}
             people.forget_epoch(log)
             if met & RULINGS:
                 people.forget_log(log)
+            elif Kind.KEY in met:
+                people.forget_keys(log)
+            elif FIRST in met:
+                people.forget_shared()
             if before is not None:
                 follow(self, before, now_ms)
-            elif state.kind == LogKind.PRIVATE and met & (RULINGS | {Kind.CONTACT}):
+            elif state.kind == LogKind.PRIVATE and met & (RULINGS | {Kind.KEY, Kind.CONTACT}):
                 people.forget()
                 befriend(self, now_ms)
-            elif state.kind == LogKind.CONVERSATION and Kind.MEMBER in met:
+            elif state.kind == LogKind.CONVERSATION and met & {Kind.MEMBER, ENDED}:
                 befriend(self, now_ms)
                 # Who was an admin, and so whose erasures count for everybody, may be others now.
                 self.refold(log, frozenset({Kind.ERASURE}))
                 self._fold.doubt_expired(log)
-            left_out, after = self._fold.left_out, people.ends(log)
-            # A chain that began here may have been judged before what admits its device was known; and one
-            # of which later entries were here counted until its first came.
-            self.recount(log, {**dict.fromkeys(left_out, -1), **ends}, after)
-            older = {n for n in left_out if n < new_from and n not in ends}
-            self.recount(log, {}, {n: end for n, end in after.items() if n in older})
-            if len(state.keys.epochs) >= limits.EPOCHS_MAX and (is_cut or met & RULINGS):
+            self.recount(log, judged, people.ends(log))
+            if len(state.keys.epochs) >= limits.EPOCHS_MAX and (is_cut or met & (RULINGS | {Kind.KEY})):
                 learn_counting(self, state, self._tried.setdefault(log, set()))
 
-    def recount(self, log: int, before: Mapping[int, int], after: Mapping[int, int]) -> None:
+    def recount(self, log: int, before: Mapping[int, Counts | None], after: Mapping[int, Counts]) -> None:
         """Leave for later to fold anew what counts now, or counts no more.
 
         Args:
-            before, after: The chain rows that end somewhere, with the last number that counts.
+            before, after: The numbers that count of chain rows, of others all.
         """
-        changed = {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
-        if changed:
-            ends = {n: min(e[n] for e in (before, after) if n in e) for n in changed}
-            tasks = [(n, limits.SEQ_MAX - (end + 1)) for n, end in ends.items()]
+        firsts = {n: differs_from(before.get(n), after.get(n)) for n in before.keys() | after.keys()}
+        tasks = [(n, limits.SEQ_MAX - first) for n, first in firsts.items() if first is not None]
+        if tasks:
             self.store.change_unsettled(log, Task.CUT, tasks, ())
 
     def erasers_of(self, log: int, groups: Set[MessageId]) -> Mapping[MessageId, Set[DeviceId | None]]:

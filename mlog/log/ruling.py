@@ -15,6 +15,7 @@ from mlog.errors import LimitExceeded, UserError
 from mlog.log import bodies
 from mlog.log.authority import Role
 from mlog.log.bodies import Kind
+from mlog.log.cuts import tips_of
 from mlog.log.fold import Draft
 from mlog.log.membership import Joined
 from mlog.log.person import Person
@@ -200,16 +201,12 @@ def _end(replica: Replica, log: int, joined: Joined, now_ms: int) -> None:
     assert topic is not None
     ends: list[bodies.ChainEnd] = []
     for chain in store.chains(log):
-        if people.subject_of(chain.device) != joined.subject or chain.seq < 0:
+        if people.subject_of(chain.device) != joined.subject:
             continue
-        end = cuts.end_of(chain)
-        last = chain.seq if end is None else min(end, chain.seq)
-        row = store.at(chain.n, last) if last < chain.seq else None
-        id_ = chain.id if last == chain.seq else row.id if row is not None else None
-        if id_ is not None:
-            ends.append(
-                bodies.ChainEnd(device=chain.device, incarnation=chain.incarnation, seq=last, id=id_.hex())
-            )
+        ends += [
+            bodies.ChainEnd(device=chain.device, incarnation=chain.incarnation, seq=seq, id=id_.hex())
+            for seq, id_ in tips_of(store, chain, cuts.counts(chain))
+        ]
     parts = [tuple(ends[at : at + limits.CUTS_MAX]) for at in range(0, len(ends), limits.CUTS_MAX)] or [()]
     relies = person.newest.hex() if person is not None else ""
     name = person.name if person is not None else joined.name

@@ -468,8 +468,14 @@ class Store(PeerStore, Protocol):
         ...
 
     def find(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, EntryRow]: ...
-    def rows(self, ns: Collection[int], *, bodies: bool = True) -> dict[int, EntryRow]:
-        """By number; without bodies it costs the same however long these are."""
+    def rows(
+        self, ns: Collection[int], *, bodies: bool = True, room: int | None = None
+    ) -> dict[int, EntryRow]:
+        """By number, in this order; without bodies it costs the same however long these are.
+
+        Args:
+            room: Stop behind the one with which outer bytes and bodies are so many.
+        """
         ...
 
     def at(self, chain: int, seq: int) -> EntryRow | None: ...
@@ -548,7 +554,9 @@ class Store(PeerStore, Protocol):
         ...
 
     def timeline(self, query: TimelineQuery) -> list[EntryRow]: ...
-    def scan(self, chain: int, after_seq: int, limit: int) -> list[EntryRow]: ...
+    def scan(self, chain: int, after_seq: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
+        """Entries of a chain by `seq`; `room` as for `rows`."""
+        ...
 
     def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
         """The entries of a kind in a chain, by `seq`; of more than STORE_ROWS_MAX the last ones."""
@@ -647,16 +655,14 @@ class Store(PeerStore, Protocol):
         """Remove these, then add those; of two with the same first number the greater second holds."""
         ...
 
-    def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
-        """Entries of a log in the order in which they came here."""
+    def arrivals(self, log: int, after_n: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
+        """Entries of a log in the order in which they came here; `room` as for `rows`."""
         ...
 
-    def week_arrivals(self, log: int, week: int, after_n: int, limit: int) -> list[EntryRow]:
-        """Entries of a segment in the order in which they came here."""
-        ...
-
-    def week_ids(self, log: int, week: int, after: EntryId, limit: int) -> list[EntryRow]:
-        """Entries of a segment in the order of their ids; `after` is exclusive."""
+    def week_arrivals(
+        self, log: int, week: int, after_n: int, limit: int, *, room: int | None = None
+    ) -> list[EntryRow]:
+        """Entries of a segment in the order in which they came here; `room` as for `rows`."""
         ...
 
     def first_seqs(self, log: int, week: int) -> dict[int, int]:
@@ -676,12 +682,17 @@ class Store(PeerStore, Protocol):
     def segment(self, log: int, week: int) -> Iterator[tuple[EntryId, bool]]:
         """Ids of a segment, ascending, and whether the body is held; corrupt ones left out.
 
-        The one reading that is not bounded by STORE_ROWS_MAX: the store yields them one by one.
+        Not bounded by STORE_ROWS_MAX: the store yields them one by one, and puts all in order before.
         """
         ...
 
-    def segment_ids(self, log: int, week: int) -> bytes:
-        """The same ids one after the other, in any order: faster, where neither order nor bodies matter."""
+    def segment_page(self, log: int, week: int, after_n: int, limit: int) -> list[tuple[int, EntryId, bool]]:
+        """The same in the order of arrival, with the numbers, behind one of these; at most
+        SEGMENT_SLICE_IDS."""
+        ...
+
+    def segment_stamp(self, log: int, week: int) -> tuple[int, int]:
+        """Another one once a segment has changed; sometimes also where it has not."""
         ...
 
     def put_digest(self, log: int, digest: Digest) -> None: ...

@@ -20,6 +20,7 @@ from mlog.log.entry import Sealed, from_tail, to_tail
 from mlog.log.ids import EntryId, Topic
 from mlog.log.parting import is_told_by, partings, take_parting, told
 from mlog.log.store import LogKind, LogRow
+from mlog.plurals import counted
 from mlog.protocol import wire
 from mlog.protocol.answering import Follower
 from mlog.protocol.comparing import Inspect, Leader
@@ -161,7 +162,10 @@ class Exchange:
             if grantable == known and not withheld:
                 continue
             self._epochs[log] = now = grantable, grants.withheld(link.replica, log, link.device)
-            if now != (known, withheld):
+            if now[1] < withheld:
+                # What was withheld it lacks, and maybe all of the log.
+                self._grant_but(settled - {link.replica.log(log).keys.topic})
+            elif now != (known, withheld):
                 self._grant_but(settled)
 
     def _share_changed_logs(self) -> None:
@@ -181,6 +185,8 @@ class Exchange:
         if new:
             self._grant_but(settled)
             settled.update(new)
+            for n in new.values():
+                self._note_epochs_of(n)
             if self._leader is not None:
                 self._leader.compare(new.values())
             else:
@@ -289,9 +295,9 @@ class Exchange:
         self._sender.pushes = not self._peer_compares_only
         skew_ms = message.time_ms - self._link.now_ms
         if abs(skew_ms) > limits.CLOCK_SKEW_WARN_MS:
-            days = round(abs(skew_ms) / 86_400_000)
+            days = counted(round(abs(skew_ms) / 86_400_000), "day")
             side = "ahead of" if skew_ms > 0 else "behind"
-            self._link.tell("clock", detail=f"the clock of {self._link.peer.name} is {days} days {side} ours")
+            self._link.tell("clock", detail=f"the clock of {self._link.peer.name} is {days} {side} ours")
         self._link.tell("connected")
         self.part()
 
@@ -344,9 +350,14 @@ class Exchange:
         self._owed = held if lacks and not granted and link.peer.own else None
 
     def _note_epochs(self) -> None:
+        self._epochs.clear()
+        for row in self._link.shared().values():
+            self._note_epochs_of(row.n)
+
+    def _note_epochs_of(self, log: int) -> None:
         link = self._link
-        logs = [row.n for row in link.shared().values() if row.secret]
-        self._epochs = {n: (self._grantable(n), grants.withheld(link.replica, n, link.device)) for n in logs}
+        if any(row.n == log and row.secret for row in link.store.logs()):
+            self._epochs[log] = self._grantable(log), grants.withheld(link.replica, log, link.device)
 
     def _grantable(self, log: int) -> tuple[int, int, bool]:
         """How many epochs of a log are known, how many by their outline, and whether the peer reads all."""
@@ -431,9 +442,9 @@ class Exchange:
         assert self._follower is not None
         return self._follower.cells(message)
 
-    def _ask_ids(self, message: wire.AskIds) -> None:
+    def _ask_ids(self, message: wire.AskIds) -> Job:
         assert self._follower is not None
-        self._follower.ids(message)
+        return self._follower.ids(message)
 
     def _told(self, message: Any) -> None:
         assert self._leader is not None

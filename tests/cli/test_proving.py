@@ -42,6 +42,12 @@ def test_status_counts_what_is_here(run, chat):
     assert "your devices" in out
 
 
+def test_status_counts_one_as_one(run):
+    run("new", "Tea")
+    run("send", "Tea", "Hello")
+    assert "  1 message, 3 entries, 3 with their text, 1 chain, 1 head\n" in run("status").out
+
+
 def test_status_without_another_device_says_that_all_is_in_one_place(run, tea):
     result = run("status")
     assert result.code == 0

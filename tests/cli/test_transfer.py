@@ -251,4 +251,4 @@ def test_an_export_with_attachments_comes_back_with_them(run, tmp_path):
     assert written.read_bytes() == b"meow"
     result = run("--home", tmp_path / "second", "import", out / "trip.jsonl")
     assert result.code == 0
-    assert "1 attachments" in result.out
+    assert "1 message, 1 person, 1 attachment, " in result.out

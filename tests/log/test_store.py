@@ -504,8 +504,22 @@ def test_arrivals_and_weeks_are_walked_in_their_orders(store: Store, limit: int)
     assert walk(lambda n: store.arrivals(1, n, limit), lambda r: r.n, 0) == ns(wanted)
     of_week = [found for found in wanted if found.week == 1]
     assert walk(lambda n: store.week_arrivals(1, 1, n, limit), lambda r: r.n, 0) == ns(of_week)
-    by_id = walk(lambda id_: store.week_ids(1, 1, id_, limit), lambda r: r.id, EntryId(b""))
-    assert by_id == ns(sorted(of_week, key=lambda r: r.id))
+    pages: list[list[tuple[int, EntryId, bool]]] = [[(0, EntryId(b""), True)]]
+    while page := store.segment_page(1, 1, pages[-1][-1][0], limit):
+        assert len(page) <= limit
+        pages.append(page)
+    assert [entry for page in pages[1:] for entry in page] == [(r.n, r.id, True) for r in of_week]
+
+
+def test_no_more_rows_are_read_than_there_is_room_for(store: Store):
+    put(store, *(row(n, week=5, body=bytes(100 * n), state=BodyState.SEALED) for n in range(1, 9)))
+    size = len(store.rows([1])[1].outer)
+    for room, count in ((0, 1), (1, 1), (size + 101, 2), (2 * size + 300, 2), (10**9, 8)):
+        assert list(store.rows(range(1, 20), room=room)) == [*range(1, count + 1)]
+        assert ns(store.arrivals(1, 0, 9, room=room)) == [*range(1, count + 1)]
+        assert ns(store.week_arrivals(1, 5, 0, 9, room=room)) == [*range(1, count + 1)]
+        assert ns(store.scan(1, -1, 9, room=room)) == [*range(1, count + 1)]
+    assert ns(store.arrivals(1, 3, 2, room=10**9)) == [4, 5]
 
 
 def test_rows_are_read_without_their_bodies_and_bodies_without_their_rows(store: Store):
@@ -909,13 +923,45 @@ def test_the_ids_of_a_segment_are_those_that_its_digest_has(store: Store):
     put(store, row(4, week=5, log=2))
 
     def ids(week: int) -> list[bytes]:
-        joined = store.segment_ids(1, week)
-        return sorted(joined[at : at + 32] for at in range(0, len(joined), 32))
+        page = store.segment_page(1, week, 0, 9)
+        assert sorted((id_, held) for _, id_, held in page) == list(store.segment(1, week))
+        return sorted(id_ for _, id_, _ in page)
 
     assert (ids(5), ids(6), ids(7)) == ([id_of(1), id_of(2)], [id_of(3)], [])
     with store.transaction():
         store.replace_gaps(1, [gap(id_of(1), "entry"), gap(id_of(2))])
     assert (ids(5), ids(6)) == ([id_of(2)], [id_of(3)])
+
+
+def test_a_segment_has_another_stamp_after_each_change_that_its_digest_shows(store: Store):
+    stamps: list[tuple[int, int]] = []
+
+    def changed(week: int = 5) -> bool:
+        stamps.append(store.segment_stamp(1, week))
+        return stamps[-1] not in stamps[:-1]
+
+    put(store, row(1, week=5), row(2, week=5), row(3, week=6))
+    assert changed()
+    assert not changed()
+    put(store, row(4, week=6), row(5, week=5, log=2))
+    assert not changed()
+    put(store, row(6, week=5))
+    assert changed()
+    with store.transaction():
+        store.erase_body(1, None)
+    assert changed()
+    with store.transaction():
+        store.change_gaps(1, [gap(id_of(2))], ())
+    assert changed()
+    with store.transaction():
+        store.replace_gaps(1, [])
+    assert changed()
+    with store.transaction():
+        store.remove([store.rows([2])[2]], ())
+    assert changed()
+    with store.transaction():
+        store.put_digest(1, Digest(5, 2, 2, bytes(32), bytes(32)))
+    assert not changed()
 
 
 def test_closed_bodies_are_counted_and_found_by_log_in_the_order_of_arrival(store: Store):

@@ -70,7 +70,6 @@ class _LetIn(NamedTuple):
 
     giver: Machine
     is_own: bool
-    has_begun: bool
     known: frozenset[tuple[EntryId, bytes]]
 
 
@@ -215,8 +214,7 @@ class Rights(Observer):
             readers = giver.replica.people.readers(n) if n is not None else None
             if n is None or not (is_own or any(m.device == other.device for m in readers or ())):
                 continue
-            has_begun = giver.replica.people.membership(n) is not None
-            let_in = _LetIn(giver, is_own, has_begun, self._known(giver, n))
+            let_in = _LetIn(giver, is_own, self._known(giver, n))
             known = self._let_in.setdefault((topic, other.index), [])
             if let_in not in known:
                 known.append(let_in)
@@ -230,9 +228,7 @@ class Rights(Observer):
             return
         about = {other.device} if let_in.is_own else {other.device, self._society.topic_of(other)}
         needed = {ruling for ruling in secret.known if ruling[1] in about}
-        # An own device passes on what it was granted itself before anything of the log has come.
-        unasked = not let_in.giver.honest or (let_in.is_own and not let_in.has_begun)
-        if unasked or needed <= let_in.known:
+        if not let_in.giver.honest or needed <= let_in.known:
             secret.kept_from.discard(other.index)
 
     def may_have(self, giver: Machine, row: LogRow, other: Machine) -> bool:
@@ -341,6 +337,7 @@ class Belonging:
 
     def __init__(self, machines: Sequence[Machine], society: Society, topics: Sequence[Topic]):
         self._society = society
+        self._unions: dict[tuple[tuple[Machine, ...], tuple[Topic, ...]], Replica] = {}
         honest = [machine for machine in machines if machine.honest]
         self.active = self._settle(honest, self._are_active, ())
         self.inside: dict[Topic, list[Machine]] = {}
@@ -405,6 +402,12 @@ class Belonging:
 
     def _union(self, machines: Sequence[Machine], topics: tuple[Topic, ...]) -> Replica:
         """A replica with all that these have of the person logs and some conversations."""
+        known = tuple(machines), topics
+        if known not in self._unions:
+            self._unions[known] = self._unite(machines, topics)
+        return self._unions[known]
+
+    def _unite(self, machines: Sequence[Machine], topics: tuple[Topic, ...]) -> Replica:
         keys, entropy = keys_of(_ORACLE), SeededEntropy("oracle")
         vault = Vault(keys.storage_key)
         union = Replica(MemoryStore(), keys.keys, vault, entropy, Incarnation(bytes(8)))
@@ -456,11 +459,18 @@ def check_rights(simulation: Simulation) -> Belonging:
             if machine in belonging.active and own in outside:
                 outside.remove(own)
             rights.check_secrets(machine, outside)
-    _check_persons(network, society, belonging)
+    # Whom somebody revoked whom nobody hears any more: what that one wrote for the others it never reads.
+    doubted = {
+        one
+        for one in belonging.active
+        for other in network.machines
+        if other.honest and other.replica is not None and other.replica.people.is_revoked(one.device)
+    }
+    _check_persons(society, network, [m for m in belonging.active if m not in doubted])
     for topic, inside in belonging.inside.items():
         lost = belonging.lost[topic]
         _require(not lost, f"{lost} belong to a conversation of {inside} and were never given it")
-        for group in _groups(inside, topic):
+        for group in _groups([m for m in inside if m not in doubted], topic):
             if not all(_hear_each_other(a, b, topic) for a in group for b in group):
                 continue
             _check_same(group, topic)
@@ -472,10 +482,10 @@ def check_rights(simulation: Simulation) -> Belonging:
     return belonging
 
 
-def _check_persons(network: Network, society: Society, belonging: Belonging) -> None:
+def _check_persons(society: Society, network: Network, active: Sequence[Machine]) -> None:
     """All devices of a person agree over its log, its private log and what it notes."""
     for person, (topic, private) in enumerate(zip(society.persons, society.private, strict=True)):
-        for devices in _groups([m for m in belonging.active if society.person(m) == person], topic):
+        for devices in _groups([m for m in active if society.person(m) == person], topic):
             _check_same(devices, topic)
             checkers.check_equal(network, devices, topic)
             checkers.check_equal(network, devices, private)
@@ -530,7 +540,8 @@ def _belonging_facts(machine: Machine, topic: Topic) -> Mapping[str, object]:
     people, state = replica.people, replica.log(n)
     membership, readers = people.membership(n), people.readers(n)
     person = next((p for p in people.persons() if p.log == n), None)
-    chains = {chain.n: chain for chain in replica.store.chains(n)}
+    rows = replica.store.arrivals(n, 0, limits.STORE_ROWS_MAX)
+    out = people.cuts(n).quarantined(rows)
     epoch = people.epoch(state, readers) if readers is not None else None
     return {
         "members": membership and [(j.subject.hex()[:8], j.role, j.since) for j in membership.joined()],
@@ -539,9 +550,7 @@ def _belonging_facts(machine: Machine, topic: Topic) -> Mapping[str, object]:
         "revoked devices": person and sorted((d, r) for d, r in person.revocations.items()),
         "readers": readers and [member.device.hex()[:8] for member in readers],
         "rulings": people.heads(n),
-        "cuts": sorted(
-            (chains[at].device, chains[at].incarnation, end) for at, end in people.ends(n).items()
-        ),
+        "cut": sorted(row.id.hex()[:8] for row in rows if row.n in out),
         "epoch": epoch and (epoch.number, epoch.secret.hex()[:8]),
     }
 
