@@ -509,14 +509,15 @@ class People:
             subjects |= membership.subjects()
             yield n, True
         persons = {person.log: person for person in self.persons()}
+        known = self.known() if is_contact else frozenset[bytes]()
         for row in rows:
             if row.kind == LogKind.PERSON:
                 person = persons.get(row.n)
-                if person is None:
-                    if is_contact:
-                        yield row.n, False
-                elif row.n == own.log or self._subjects[person.topic] in subjects:
+                if person is not None and (row.n == own.log or self._subjects[person.topic] in subjects):
                     yield row.n, True
+                elif is_contact and (person is None or self._subjects[person.topic] not in known):
+                    # A contact that joins an older person brings that one's log, which says so at its end.
+                    yield row.n, False
             elif row.kind == LogKind.CONVERSATION and self._may_bring(row, subject, is_contact=is_contact):
                 yield row.n, False
 
@@ -575,6 +576,15 @@ class People:
             person = self._by_subject.get(subject)
             if person is not None and subject != self.subject():
                 found[subject] = person
+        return found
+
+    def known(self) -> Set[bytes]:
+        """The subjects of this person, its contacts, and all who belong or belonged to its conversations."""
+        found = {self.subject(), *(self.subject_of_topic(topic) for topic in self.contacts())}
+        for row in self._store.logs():
+            membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION and row.secret else None
+            if membership is not None:
+                found |= membership.subjects()
         return found
 
     def persons_to_share(self) -> list[int]:

@@ -17,6 +17,7 @@ import msgspec
 
 from mlog import limits
 from mlog.errors import Busy, InvalidInput, ProtocolViolation
+from mlog.log.carrying import carry_over
 from mlog.log.crypto import Entropy
 from mlog.log.ids import DeviceId, EntryId
 from mlog.log.parting import told
@@ -341,13 +342,15 @@ class Node:
 
     def _tell_rest(self, session: Session) -> None:
         """Say once that nothing is left to do with a peer."""
-        rested = session.idle
-        if rested and not session.rested and session.peer is not None:
+        rested, is_news = session.idle, not session.rested
+        session.rested = rested
+        if rested and is_news and session.peer is not None:
             self._emit(Notice(what="rested", device=session.peer.device))
             if session.leads:
                 # Not when it greets: one that then breaks the rules would be dialled every few seconds.
                 self._dialling.compared(session.peer.device)
-        session.rested = rested
+            if session.peer.own and carry_over(self._replica, self._now_ms):
+                self._committed()
 
     def _committed(self) -> None:
         # First, so that they are told nothing of it: this may have come from another device.

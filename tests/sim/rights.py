@@ -275,6 +275,8 @@ class Rights(Observer):
         if about.topic in (own.topic, theirs.topic):
             return is_contact or bool(common)
         subjects = set().union(*(membership.subjects() for membership in common))
+        if people.subject_of_topic(about.topic) not in people.known():
+            return is_contact
         return people.subject_of_topic(about.topic) in subjects | {subject} and (is_contact or bool(common))
 
     # -- in the end, and before a disk is set back -----------------------------------------------
