@@ -802,6 +802,22 @@ def test_many_chains_that_name_a_late_entry_are_not_opened_to_place_it(
     assert len(opened) < 20
 
 
+def test_late_entries_that_many_others_name_are_placed_in_slices(victim: Victim):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    late = mint.chain(64, time_ms=limits.TIME_MAX_MS // 2)
+    many = mint.run(Kind.MESSAGE, [b"{}"] * 700, parents={sealed.id for sealed in late})
+    victim.replica.receive(3, many, START_MS)
+    victim.worst = 0.0
+    ticks = victim.events["Tick"]
+    far.send(3, late)
+    # 200 at a time of each; all at once took 0.3 s.
+    assert victim.events["Tick"] - ticks >= 64 * 700 // 200 // 10
+    places = victim.store.places(3, [sealed.id for sealed in (late[-1], *many)])
+    assert all(places[sealed.id].rank > places[late[-1].id].rank for sealed in many)
+    assert not victim.replica.settle(3, victim.now_ms)
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+
+
 def test_nobody_gives_another_epoch_0(victim: Victim):
     far, mint = attacker(victim), mint_of(victim, 3)
     keys, replica_ = victim.replica.log(3).keys, victim.replica
