@@ -208,7 +208,8 @@ class People:
         for person in self.persons():
             for member in (*person.members, *person.revoked):
                 if member.confirmed:
-                    row = DeviceRow(member.device, member.name, person.name)
+                    stands_for = self._by_subject.get(self._subjects[person.topic], person)
+                    row = DeviceRow(member.device, member.name, person.name, stands_for.topic)
                     rows.setdefault(member.device, row)
         return list(rows.values())
 
@@ -279,6 +280,17 @@ class People:
             subject_of_topic=self.subject_of_topic,
             revoked=Cuts(self._store, log, [rule]) if rule is not None else NO_CUTS,
         )
+
+    def name_of(self, subject: bytes) -> str:
+        """What a person is called here: as a contact, else as it calls itself; "" where nobody says."""
+        contact, person = self.contact_of(subject), self.person_of(subject)
+        return contact.name if contact is not None else person.name if person is not None else ""
+
+    def began_ms(self, log: int) -> int:
+        """When a log was begun, as who began it claims; 0 while that is not here."""
+        row = next((row for row in self._store.logs() if row.n == log), None)
+        root = self._root(row) if row is not None else None
+        return root.row.time_ms if root is not None else 0
 
     def is_proven(self, log: int) -> bool:
         """Whether nobody can claim to have begun a log but who did."""
