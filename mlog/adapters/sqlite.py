@@ -177,18 +177,26 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
                 found[chain_and_seq] = place
         return found
 
-    def children(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, list[Place]]:
-        wanted, found = set(ids), dict[EntryId, list[Place]]()
+    def children(self, log: int, ids: Collection[EntryId], limit: int = -1) -> dict[EntryId, list[Place]]:
+        wanted, found, left = set(ids), dict[EntryId, list[Place]](), limit
         for part in parts([id_[:8] for id_ in wanted]):
             for parent, *place in self._all(
                 f"SELECT p.parent, {_PLACE} FROM parents AS p CROSS JOIN entries AS e ON e.n = p.n "
-                f"WHERE substr(p.parent, 1, 8) IN ({','.join('?' * len(part))}) AND +e.log = ?",
-                (*part, log),
+                f"WHERE substr(p.parent, 1, 8) IN ({','.join('?' * len(part))}) AND +e.log = ? LIMIT ?",
+                (*part, log, max(left, 0) if limit >= 0 else -1),
                 f"b{_PLACE_SHAPE}",
             ):
+                left -= 1
                 if parent in wanted:
                     found.setdefault(parent, []).append(_place(place))
         return found
+
+    def children_behind(self, log: int, id_: EntryId, after_n: int, limit: int) -> list[Place]:
+        return self._places(
+            "FROM parents AS p CROSS JOIN entries AS e ON e.n = p.n WHERE substr(p.parent, 1, 8) = ? "
+            "AND p.n > ? AND p.parent = ? AND +e.log = ? ORDER BY p.n LIMIT ?",
+            (id_[:8], after_n, id_, log, limit),
+        )
 
     def _places(self, condition: str, parameters: Sequence[object]) -> list[Place]:
         rows = self._all(f"SELECT {_PLACE} {condition}", parameters, _PLACE_SHAPE)

@@ -243,13 +243,20 @@ class MemoryStore(PeerMemory):
                 found[chain, seq] = self._place(n)
         return found
 
-    def children(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, list[Place]]:
+    def children(self, log: int, ids: Collection[EntryId], limit: int = -1) -> dict[EntryId, list[Place]]:
         found: dict[EntryId, list[Place]] = {}
+        left = limit
         for id_ in ids:
             ns = [n for n in self._t.by_parent.get(id_, ()) if self._t.entries[n].log == log]
+            ns = ns[:left] if limit >= 0 else ns
+            left -= len(ns)
             if ns:
                 found[id_] = [self._place(n) for n in ns]
         return found
+
+    def children_behind(self, log: int, id_: EntryId, after_n: int, limit: int) -> list[Place]:
+        named = sorted(n for n in self._t.by_parent.get(id_, ()) if n > after_n)
+        return [self._place(n) for n in named if self._t.entries[n].log == log][:limit]
 
     def rows(
         self, ns: Collection[int], *, bodies: bool = True, room: int | None = None

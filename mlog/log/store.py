@@ -104,6 +104,8 @@ class Task(IntEnum):
     ERASE = 6
     UNSEAL = 7
     EXPIRED = 8
+    BEHIND = 9
+    VOUCH = 10
 
 
 class LogRow(msgspec.Struct, frozen=True, gc=False):
@@ -509,8 +511,16 @@ class Store(PeerStore, Protocol):
         """The entries at these chains and sequence numbers."""
         ...
 
-    def children(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, list[Place]]:
-        """Entries that name these among their parents; the next in their chains are not asked for."""
+    def children(self, log: int, ids: Collection[EntryId], limit: int = -1) -> dict[EntryId, list[Place]]:
+        """Entries that name these among their parents; the next in their chains are not asked for.
+
+        Args:
+            limit: How many in all, if not negative.
+        """
+        ...
+
+    def children_behind(self, log: int, id_: EntryId, after_n: int, limit: int) -> list[Place]:
+        """As `children`, by number, behind one."""
         ...
 
     def parents(self, ns: Collection[int]) -> dict[int, list[EntryId]]: ...

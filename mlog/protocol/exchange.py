@@ -185,8 +185,7 @@ class Exchange:
         if new:
             self._grant_but(settled)
             settled.update(new)
-            for n in new.values():
-                self._note_epochs_of(n)
+            self._note_epochs_of(row.n for row in rows if row.secret and row.topic in new)
             if self._leader is not None:
                 self._leader.compare(new.values())
             else:
@@ -351,12 +350,11 @@ class Exchange:
 
     def _note_epochs(self) -> None:
         self._epochs.clear()
-        for row in self._link.shared().values():
-            self._note_epochs_of(row.n)
+        self._note_epochs_of(row.n for row in self._link.shared().values() if row.secret)
 
-    def _note_epochs_of(self, log: int) -> None:
+    def _note_epochs_of(self, logs: Iterable[int]) -> None:
         link = self._link
-        if any(row.n == log and row.secret for row in link.store.logs()):
+        for log in logs:
             self._epochs[log] = self._grantable(log), grants.withheld(link.replica, log, link.device)
 
     def _grantable(self, log: int) -> tuple[int, int, bool]:

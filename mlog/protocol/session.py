@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from mlog import limits
 from mlog.errors import ProtocolViolation
@@ -25,6 +26,9 @@ from mlog.protocol.feed import Feed
 from mlog.protocol.link import Job, Link
 
 __all__ = ["Session"]
+
+_LAST_WORDS: Final = 2
+"""Of very many that wait when a connection ends so many are taken, since it is done at once."""
 
 
 class Session:
@@ -197,8 +201,9 @@ class Session:
         messages = [wire.decode(data) for data in self._inbox] if self.greeted else []
         self._job = None
         self._inbox.clear()
+        last = [message for message in messages if isinstance(message, wire.Parting)][-_LAST_WORDS:]
         if self.exchange is not None:
-            jobs += [self.exchange.handle(m) for m in messages if isinstance(m, wire.Parting)]
+            jobs += [self.exchange.handle(message) for message in last]
         for job in jobs:
             for _ in job or ():
                 pass

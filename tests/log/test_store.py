@@ -614,6 +614,12 @@ def test_children_are_those_that_name_a_parent(store: Store):
     found = store.children(1, [id_of(1), id_of(2)])
     assert found.keys() == {id_of(1)}
     assert sorted(found[id_of(1)], key=lambda place: place.n) == [place_of(row(2)), place_of(row(3))]
+    assert sum(map(len, store.children(1, [id_of(1), id_of(2)], 1).values())) == 1
+    assert store.children(1, [id_of(1), id_of(2)], 2) == found
+    assert [place.n for place in store.children_behind(1, id_of(1), 0, 9)] == [2, 3]
+    assert [place.n for place in store.children_behind(1, id_of(1), 0, 1)] == [2]
+    assert store.children_behind(1, id_of(1), 2, 9) == [place_of(row(3))]
+    assert store.children_behind(1, id_of(2), 0, 9) == []
 
 
 def test_parents_and_references_are_found_by_number(store: Store):
