@@ -577,8 +577,11 @@ class People:
         return found
 
     def acquaintances(self) -> dict[bytes, Person]:
-        """By subject, the other persons whom we meet: contacts, and members of common conversations."""
+        """By subject, the other persons whom we meet: contacts, and members of common conversations; for a
+        device that was revoked none, as far as it knows."""
         found: dict[bytes, Person] = {}
+        if self.is_revoked(self._device):
+            return found
         subjects = [self.subject_of_topic(topic) for topic in self.contacts()]
         for row in self._store.logs():
             membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION and row.secret else None

@@ -343,7 +343,7 @@ class Belonging:
         self.inside: dict[Topic, list[Machine]] = {}
         self.lost: dict[Topic, list[Machine]] = {}
         for topic in topics:
-            here = [machine for machine in self.active if machine.log_n(topic) is not None]
+            here = [machine for machine in self.active if _has_begun(machine, topic)]
             if not here:
                 continue
             first = self._are_members(self._union(here, (topic,)), topic, self.active)
@@ -436,6 +436,12 @@ class Belonging:
             while union.settle(row.n, 0):
                 pass
         return union
+
+
+def _has_begun(machine: Machine, topic: Topic) -> bool:
+    """Whether a machine has the beginning of a log: who has it of liars alone may have nothing of it."""
+    n = machine.log_n(topic)
+    return n is not None and machine.replica is not None and machine.replica.people.has_begun(n)
 
 
 # -- once all is healed ------------------------------------------------------------------------
