@@ -63,7 +63,7 @@ def ended(home: Home, log: int) -> Ended | None:
     time_ms = row.time_ms if row is not None else 0
     if removal.author == people.subject():
         return Ended(how="left", time_ms=time_ms)
-    return Ended(how="removed", by=people.name_of(removal.author), time_ms=time_ms)
+    return Ended(how="removed", by=people.names().get(removal.author, ""), time_ms=time_ms)
 
 
 def revoked(home: Home) -> Ended | None:

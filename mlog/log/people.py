@@ -281,10 +281,10 @@ class People:
             revoked=Cuts(self._store, log, [rule]) if rule is not None else NO_CUTS,
         )
 
-    def name_of(self, subject: bytes) -> str:
-        """What a person is called here: as a contact, else as it calls itself; "" where nobody says."""
-        contact, person = self.contact_of(subject), self.person_of(subject)
-        return contact.name if contact is not None else person.name if person is not None else ""
+    def names(self) -> Mapping[bytes, str]:
+        """By subject, what persons are called here: as contacts, else as they call themselves."""
+        found = {person.founder: person.name for person in reversed(self.persons())}
+        return found | {self.subject_of_topic(t): contact.name for t, contact in self.contacts().items()}
 
     def began_ms(self, log: int) -> int:
         """When a log was begun, as who began it claims; 0 while that is not here."""
@@ -552,7 +552,7 @@ class People:
 
     def removed_from(self, device: DeviceId) -> list[int]:
         """The conversations of ours from which the person of a device was removed, and has to be told."""
-        subject = self.subject_of(device)
+        subject = self.subject_of(device) if not self.is_revoked(self._device) else None
         member = self._by_subject[subject].member(device) if subject is not None else None
         if subject is None or member is None or not member.confirmed or self.is_own(device):
             return []
