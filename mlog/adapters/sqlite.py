@@ -93,12 +93,16 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
 
     def devices(self) -> list[DeviceRow]:
         return [
-            DeviceRow(DeviceId(id_), text(name), text(person))
-            for id_, name, person in self._all("SELECT id, name, person FROM devices", shape="bbb")
+            DeviceRow(DeviceId(id_), text(name), text(person), topic)
+            for id_, name, person, topic in self._all(
+                "SELECT id, name, person, topic FROM devices", shape="bbbb"
+            )
         ]
 
     def put_device(self, row: DeviceRow) -> None:
-        self._run("INSERT OR REPLACE INTO devices VALUES (?, ?, ?)", (row.id, row.name, row.person))
+        self._run(
+            "INSERT OR REPLACE INTO devices VALUES (?, ?, ?, ?)", (row.id, row.name, row.person, row.topic)
+        )
 
     # -- entries -----------------------------------------------------------------------------
 

@@ -63,9 +63,7 @@ def ended(home: Home, log: int) -> Ended | None:
     time_ms = row.time_ms if row is not None else 0
     if removal.author == people.subject():
         return Ended(how="left", time_ms=time_ms)
-    person, contact = people.person_of(removal.author), people.contact_of(removal.author)
-    name = contact.name if contact is not None else person.name if person is not None else ""
-    return Ended(how="removed", by=name, time_ms=time_ms)
+    return Ended(how="removed", by=people.names().get(removal.author, ""), time_ms=time_ms)
 
 
 def revoked(home: Home) -> Ended | None:

@@ -43,6 +43,7 @@ from mlog.log.bodies import SPOKEN, Kind, kind_name
 from mlog.log.expiry import settings_of
 from mlog.log.ids import EntryId, Incarnation, MessageId
 from mlog.log.replica import Draft, Replica
+from mlog.log.roster import refresh_rosters
 from mlog.log.ruling import require_admin
 from mlog.log.store import (
     EntryRow,
@@ -152,6 +153,7 @@ class Home:
             self.view = View(self.replica, Names(self.replica))
             # Who reads only is not to be kept waiting, nor stopped by a full disk.
             with suppress(Busy, StoreError):
+                self._list_members()
                 self.expire()
         except BaseException:
             self.store.close()
@@ -177,6 +179,16 @@ class Home:
         if self.store.words_distrusted():
             self.replica.rebuild_search()
         self.store.scrub()
+
+    def _list_members(self) -> None:
+        """Once, where an earlier version did not: keep rows of members, and of whose the devices are."""
+        if self.store.meta("members") is not None:
+            return
+        with self.replica.transaction():
+            refresh_rosters(self.replica)
+            for row in self.replica.people.device_rows():
+                self.store.put_device(row)
+            self.store.set_meta("members", b"1")
 
     def _name_of_database(self) -> bytes:
         name = self.store.meta("database")

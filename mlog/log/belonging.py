@@ -21,6 +21,7 @@ from mlog.log.ids import DeviceId
 from mlog.log.peers import PeerRow, renewed
 from mlog.log.people import People, Standing, shared_logs
 from mlog.log.person import Member
+from mlog.log.roster import refresh_rosters
 from mlog.log.store import Store
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ def befriend(replica: Replica, now_ms: int) -> None:
         peer = known.get(member.device)
         if peer is not None and peer.own and (addresses := _merged(member.addresses, peer)) != peer.addresses:
             store.put_peer(msgspec.structs.replace(peer, addresses=addresses))
+    refresh_rosters(replica)
 
 
 def _merged(said: Sequence[str], peer: PeerRow | None) -> tuple[str, ...]:

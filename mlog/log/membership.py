@@ -133,6 +133,28 @@ class Membership:
         """The person logs that its rulings name."""
         return {Topic(s.body.person) for s in self._said.values()}
 
+    def had_role(self) -> list[bytes]:
+        """All who have or had a role, in the order in which they joined."""
+        found = dict.fromkeys([self.founder])
+        found.update(dict.fromkeys(r.subject for r in self._authority.standing if r.role != Role.NONE))
+        return list(found)
+
+    def came_by(self, subject: bytes) -> Ruling | None:
+        """The ruling by which a person came in last; None for the founder who never went."""
+        found: Ruling | None = None
+        was = Role.ADMIN if subject == self.founder else Role.NONE
+        for ruling in self._about.get(subject, ()):
+            if was == Role.NONE and ruling.role != Role.NONE:
+                found = ruling
+            was = ruling.role
+        return found
+
+    def called(self, subject: bytes) -> tuple[str, bytes]:
+        """What the latest ruling about a person calls it, and the log that it names."""
+        about = self._about.get(subject, ())
+        body = self._said[about[-1].id].body if about else None
+        return (body.name, body.person) if body is not None else ("", b"")
+
     def subjects(self) -> set[bytes]:
         """All who belong or belonged to it."""
         return {*self._authority.ever, self.founder}

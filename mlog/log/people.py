@@ -208,7 +208,8 @@ class People:
         for person in self.persons():
             for member in (*person.members, *person.revoked):
                 if member.confirmed:
-                    row = DeviceRow(member.device, member.name, person.name)
+                    stands_for = self._by_subject.get(self._subjects[person.topic], person)
+                    row = DeviceRow(member.device, member.name, person.name, stands_for.topic)
                     rows.setdefault(member.device, row)
         return list(rows.values())
 
@@ -279,6 +280,17 @@ class People:
             subject_of_topic=self.subject_of_topic,
             revoked=Cuts(self._store, log, [rule]) if rule is not None else NO_CUTS,
         )
+
+    def names(self) -> Mapping[bytes, str]:
+        """By subject, what persons are called here: as contacts, else as they call themselves."""
+        found = {person.founder: person.name for person in reversed(self.persons())}
+        return found | {self.subject_of_topic(t): contact.name for t, contact in self.contacts().items()}
+
+    def began_ms(self, log: int) -> int:
+        """When a log was begun, as who began it claims; 0 while that is not here."""
+        row = next((row for row in self._store.logs() if row.n == log), None)
+        root = self._root(row) if row is not None else None
+        return root.row.time_ms if root is not None else 0
 
     def is_proven(self, log: int) -> bool:
         """Whether nobody can claim to have begun a log but who did."""
@@ -540,7 +552,7 @@ class People:
 
     def removed_from(self, device: DeviceId) -> list[int]:
         """The conversations of ours from which the person of a device was removed, and has to be told."""
-        subject = self.subject_of(device)
+        subject = self.subject_of(device) if not self.is_revoked(self._device) else None
         member = self._by_subject[subject].member(device) if subject is not None else None
         if subject is None or member is None or not member.confirmed or self.is_own(device):
             return []

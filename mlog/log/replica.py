@@ -45,6 +45,7 @@ from mlog.log.message_fold import CHANGING
 from mlog.log.missing import Missing
 from mlog.log.people import People
 from mlog.log.person import Member
+from mlog.log.roster import refresh_roster
 from mlog.log.segments import Digester
 from mlog.log.store import (
     BodyState,
@@ -648,6 +649,8 @@ class Replica:
                 # Who was an admin, and so whose erasures count for everybody, may be others now.
                 self.refold(log, frozenset({Kind.ERASURE}))
                 self._fold.doubt_expired(log)
+            if state.kind == LogKind.CONVERSATION and met & (RULINGS | {Kind.KEY, FIRST}):
+                refresh_roster(self, log)
             self.recount(log, judged, people.ends(log))
             if len(state.keys.epochs) >= limits.EPOCHS_MAX and (is_cut or met & (RULINGS | {Kind.KEY})):
                 learn_counting(self, state, self._tried.setdefault(log, set()))

@@ -128,11 +128,16 @@ class LogRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeviceRow(msgspec.Struct, frozen=True, gc=False):
-    """What a device record says: the names of the device and of its person."""
+    """What a device record says: the names of the device and of its person.
+
+    Attributes:
+        topic: Of the person's log: two persons may have one name.
+    """
 
     id: DeviceId
     name: str
     person: str
+    topic: bytes = b""
 
 
 class EpochRow(msgspec.Struct, frozen=True, gc=False):

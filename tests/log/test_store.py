@@ -15,7 +15,7 @@ from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.entry import VERSION
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic
 from mlog.log.memory import MemoryStore
-from mlog.log.peers import HeardRow, PeerRow, PrunedRow, ReceiptRow, SyncRow, SyncState
+from mlog.log.peers import HeardRow, MemberRow, PeerRow, PrunedRow, ReceiptRow, SyncRow, SyncState
 from mlog.log.store import (
     AuthorRow,
     BodyState,
@@ -197,10 +197,10 @@ def test_epochs_belong_to_their_log(store: Store):
 def test_a_device_is_replaced(store: Store):
     write(store, lambda: store.put_device(DeviceRow(DeviceId(b"2" * 32), "laptop", "Ann")))
     write(store, lambda: store.put_device(DeviceRow(DeviceId(b"1" * 32), "phone", "Ann")))
-    write(store, lambda: store.put_device(DeviceRow(DeviceId(b"2" * 32), "desktop", "Anna")))
+    write(store, lambda: store.put_device(DeviceRow(DeviceId(b"2" * 32), "desktop", "Anna", b"topic")))
     assert store.devices() == [
         DeviceRow(DeviceId(b"1" * 32), "phone", "Ann"),
-        DeviceRow(DeviceId(b"2" * 32), "desktop", "Anna"),
+        DeviceRow(DeviceId(b"2" * 32), "desktop", "Anna", b"topic"),
     ]
 
 
@@ -1322,3 +1322,35 @@ def test_bodies_that_are_bytes_come_back_as_bytes(store: Store):
         row(2, kind=Kind.PRIVATE, body=b"\x85\xff"),
     )
     assert [store.rows([n])[n].body for n in (1, 2)] == [b"text as it happens", b"\x85\xff"]
+
+
+def test_members_of_a_log_are_replaced_together(store: Store):
+    ann = MemberRow(
+        log=1,
+        subject=b"a" * 32,
+        topic=b"t" * 16,
+        name="Ann",
+        role="admin",
+        here=True,
+        history=True,
+        since_ms=1,
+    )
+    bob = MemberRow(
+        log=1,
+        subject=b"b" * 32,
+        topic=b"",
+        name="Böb",
+        role="",
+        here=False,
+        history=False,
+        since_ms=2,
+        ended="removed",
+        ended_ms=3,
+        ended_by="Ann",
+    )
+    with store.transaction():
+        store.put_members(1, [bob, ann])
+    assert store.members(1) == [bob, ann]
+    write(store, lambda: store.put_members(1, [ann]))
+    assert store.members(1) == [ann]
+    assert store.members(2) == []
