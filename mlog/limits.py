@@ -93,7 +93,7 @@ BRANCHES_READ_MAX: Final = 16
 """Branches of one chain that are compared for evidence of a fork; honest devices make two or three."""
 
 EPOCHS_MAX: Final = 1000
-"""Epochs of a log that are kept: each entry is tried with those that its tag may be of, 1 us each."""
+"""Epochs that each device may begin in a log, and that are kept of it otherwise: a try of each takes 1 us."""
 
 GAPS_MAX: Final = 10_000
 """Gaps that are listed for one log; a disk that lost more than this needs a restore, not a list."""
@@ -201,6 +201,9 @@ SKETCH_ROUNDS_MAX: Final = 4096
 
 DISPUTES_MAX: Final = 16
 """Rulings that undo concurrent ones and are decided one after the other; honest people have none or one."""
+
+PARTING_ENTRIES_MAX: Final = 64
+"""Entries that tell a person that it was removed: the rulings, and what they rest on; mostly one or two."""
 
 CUTS_MAX: Final = 1_000
 """Chains that one entry cuts: 130 KiB; of a device with more, several entries do."""
@@ -410,12 +413,6 @@ BUNDLE_ENTRIES_MAX: Final = 1000
 BUNDLE_SIZE_MAX_BYTES: Final = 1 * MIB
 """A bundle takes no further entry beyond this: what a broken connection sends again at most."""
 
-PAGE_ROWS_FIRST: Final = 64
-"""Entries that are read of a store before it is known how long they are: 16 MiB at most."""
-
-PAGE_ROWS_MIN: Final = 8
-"""Fewest entries that are read at once, of the longest: 2 MiB."""
-
 VECTOR_CHAINS_MAX: Final = 512
 """Chains of a vector; a log with more compares segments."""
 
@@ -440,8 +437,17 @@ ASKED_IDS_MAX: Final = 100_000
 ASKED_AGAIN_MAX: Final = 3
 """How often a session asks again for the missing parts of a log that differs, until something of it comes."""
 
+SEGMENT_SLICE_IDS: Final = 20_000
+"""Ids of a week that are read, sorted or hashed before others have their turn: about 30 ms."""
+
 SEGMENT_IDS_MAX: Final = 2_000_000
-"""Ids of a week that a peer lists before it is no longer believed: 64 MB."""
+"""Ids of a week that a peer lists before it is no longer believed."""
+
+LISTED_IDS_MAX: Final = 32_768
+"""Ids of a listing that are only here or only there, before these are sent and asked for: 3 MB."""
+
+COMPARED_DEEPLY_MAX: Final = 8
+"""Logs of one session that are sketched or listed side by side: of each one the ids are in memory."""
 
 LIVE_SKIP_MAX: Final = 10_000
 """Entries that came from a peer and are left out of what is pushed to it; beyond, some are sent in vain."""

@@ -6,7 +6,7 @@ And who says something in the chains.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -15,11 +15,11 @@ from mlog.adapters.database import Database, member, parts, text
 from mlog.adapters.disk import disk_errors
 from mlog.log.bodies import SPOKEN
 from mlog.log.ids import DeviceId, EntryId, Incarnation
+from mlog.log.segments import Stamps
 from mlog.log.store import HELD, AuthorRow, ChainRow, Digest, ForkRow, GapRow, Reason, RunRow, Task
 
 __all__ = ["ChainTables"]
 
-_ID_SIZE: Final = 32
 _HELD: Final = ", ".join(str(int(state)) for state in sorted(HELD))
 _SEGMENT: Final = f"SELECT e.id, e.state IN ({_HELD}) FROM entries AS e WHERE e.log = ? AND e.week = ?"
 _SEGMENT_BUT_GAPS: Final = (
@@ -42,6 +42,10 @@ _CHAINS: Final = "SELECT n, log, device, incarnation, seq, id, week, branch FROM
 
 class ChainTables(Database):
     """Rows that say what the entries of a log are together."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self._stamps = Stamps()
 
     def chains(self, log: int) -> list[ChainRow]:
         return [
@@ -214,12 +218,19 @@ class ChainTables(Database):
             for id_, held in self._db.execute(f"{select} ORDER BY e.id", (log, week)):
                 yield EntryId(id_ if isinstance(id_, bytes) else b""), bool(held)
 
-    def segment_ids(self, log: int, week: int) -> bytes:
-        if self._has_gaps(log):
-            return b"".join(id_ for id_, _ in self.segment(log, week) if len(id_) == _ID_SIZE)
-        rows = self._all("SELECT id FROM entries WHERE log = ? AND week = ?", (log, week))
-        # A flipped bit may have made another type of an id.
-        return b"".join([id_ for (id_,) in rows if type(id_) is bytes and len(id_) == _ID_SIZE])
+    def segment_page(self, log: int, week: int, after_n: int, limit: int) -> list[tuple[int, EntryId, bool]]:
+        select = (_SEGMENT_BUT_GAPS if self._has_gaps(log) else _SEGMENT).replace("SELECT", "SELECT e.n,", 1)
+        rows = self._all(f"{select} AND e.n > ? ORDER BY e.n LIMIT ?", (log, week, after_n, limit), "ibi")
+        # A flipped bit may have made another size or type of an id.
+        return [(n, EntryId(id_[:32].ljust(32, b"\0")), bool(held)) for n, id_, held in rows]
+
+    def segment_stamp(self, log: int, week: int) -> tuple[int, int]:
+        return self.data_version(), self._stamps.of(log, week)
+
+    def _mark_stale(self, segments: Collection[tuple[int, int]]) -> None:
+        self._run_many("INSERT OR IGNORE INTO stale VALUES (?, ?)", segments)
+        for log, week in segments:
+            self._stamps.change(log, week)
 
     def _has_gaps(self, log: int) -> bool:
         return bool(self._all("SELECT log FROM missing WHERE log = ? LIMIT 1", (log,), "i"))
@@ -289,6 +300,7 @@ class ChainTables(Database):
         self._run("DELETE FROM missing WHERE log = ?", (log,))
         self._add_gaps(gaps)
         self._run(changed, (log,))
+        self._stamps.change_all()
 
     def change_gaps(
         self, log: int, add: Sequence[GapRow], remove: Collection[tuple[bytes, str, int, int]]
@@ -301,11 +313,10 @@ class ChainTables(Database):
             kept = self._one("SELECT count(*) FROM missing WHERE log = ?", (log,))
             add = add[: max(limits.GAPS_MAX - kept, 0)]
             self._add_gaps(add)
-        self._run_many(
-            "INSERT OR IGNORE INTO stale "
-            "SELECT log, week FROM entries WHERE substr(id, 1, 8) = ? AND log = ?",
-            [(id_[:8], log) for id_ in {gap[0] for gap in remove} | {gap.id for gap in add}],
-        )
+        for part in parts({id_[:8] for id_ in {gap[0] for gap in remove} | {gap.id for gap in add}}):
+            marks = ",".join("?" * len(part))
+            found = f"SELECT DISTINCT log, week FROM entries WHERE substr(id, 1, 8) IN ({marks}) AND +log = ?"
+            self._mark_stale(self._all(found, (*part, log), "ii"))
 
     def _add_gaps(self, gaps: Sequence[GapRow]) -> None:
         self._run_many(

@@ -28,7 +28,7 @@ __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "Database", "is_corrupt", "member
 APPLICATION_ID: Final = 0x6D6C6F67
 """'mlog', at offset 68 of the file, tells it from other programs' databases."""
 
-SCHEMA_VERSION: Final = 7
+SCHEMA_VERSION: Final = 8
 """Number of the newest migration set; a database with a higher one is of a newer mlog."""
 
 
@@ -177,6 +177,14 @@ class Database:
         if allowed and any(tuple(map(type, row)) not in allowed for row in rows):
             return [tuple(map(_coerced, row, shape)) for row in rows]
         return rows
+
+    def _each(self, sql: str, parameters: Sequence[object], shape: str) -> Iterator[Any]:
+        """As `_all`, one by one: what is not taken is not read."""
+        allowed = _types_of(shape)
+        with disk_errors(self.path):
+            for row in self._db.execute(sql, parameters):
+                fits = tuple(map(type, row)) in allowed
+                yield row if fits else tuple(map(_coerced, row, shape))
 
     def _run(self, sql: str, parameters: Sequence[object] = ()) -> None:
         assert self._in_transaction

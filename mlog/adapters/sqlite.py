@@ -93,12 +93,16 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
 
     def devices(self) -> list[DeviceRow]:
         return [
-            DeviceRow(DeviceId(id_), text(name), text(person))
-            for id_, name, person in self._all("SELECT id, name, person FROM devices", shape="bbb")
+            DeviceRow(DeviceId(id_), text(name), text(person), topic)
+            for id_, name, person, topic in self._all(
+                "SELECT id, name, person, topic FROM devices", shape="bbbb"
+            )
         ]
 
     def put_device(self, row: DeviceRow) -> None:
-        self._run("INSERT OR REPLACE INTO devices VALUES (?, ?, ?)", (row.id, row.name, row.person))
+        self._run(
+            "INSERT OR REPLACE INTO devices VALUES (?, ?, ?, ?)", (row.id, row.name, row.person, row.topic)
+        )
 
     # -- entries -----------------------------------------------------------------------------
 
@@ -148,7 +152,7 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
             "INSERT OR IGNORE INTO links VALUES (?, ?, ?)", [(r.n, r.target, r.log) for r in references]
         )
         self._run_many("INSERT INTO search (rowid, words) VALUES (?, ?)", list(words))
-        self._run_many("INSERT OR IGNORE INTO stale VALUES (?, ?)", {(row.log, row.week) for row in rows})
+        self._mark_stale({(row.log, row.week) for row in rows})
 
     def find(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, EntryRow]:
         rows = self._lookup("substr(e.id, 1, 8)", [id_[:8] for id_ in ids])
@@ -173,25 +177,42 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
                 found[chain_and_seq] = place
         return found
 
-    def children(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, list[Place]]:
-        wanted, found = set(ids), dict[EntryId, list[Place]]()
+    def children(self, log: int, ids: Collection[EntryId], limit: int = -1) -> dict[EntryId, list[Place]]:
+        wanted, found, left = set(ids), dict[EntryId, list[Place]](), limit
         for part in parts([id_[:8] for id_ in wanted]):
             for parent, *place in self._all(
                 f"SELECT p.parent, {_PLACE} FROM parents AS p CROSS JOIN entries AS e ON e.n = p.n "
-                f"WHERE substr(p.parent, 1, 8) IN ({','.join('?' * len(part))}) AND +e.log = ?",
-                (*part, log),
+                f"WHERE substr(p.parent, 1, 8) IN ({','.join('?' * len(part))}) AND +e.log = ? LIMIT ?",
+                (*part, log, max(left, 0) if limit >= 0 else -1),
                 f"b{_PLACE_SHAPE}",
             ):
+                left -= 1
                 if parent in wanted:
                     found.setdefault(parent, []).append(_place(place))
         return found
+
+    def children_behind(self, log: int, id_: EntryId, after_n: int, limit: int) -> list[Place]:
+        return self._places(
+            "FROM parents AS p CROSS JOIN entries AS e ON e.n = p.n WHERE substr(p.parent, 1, 8) = ? "
+            "AND p.n > ? AND p.parent = ? AND +e.log = ? ORDER BY p.n LIMIT ?",
+            (id_[:8], after_n, id_, log, limit),
+        )
 
     def _places(self, condition: str, parameters: Sequence[object]) -> list[Place]:
         rows = self._all(f"SELECT {_PLACE} {condition}", parameters, _PLACE_SHAPE)
         return [_place(row) for row in rows]
 
-    def rows(self, ns: Collection[int], *, bodies: bool = True) -> dict[int, EntryRow]:
-        return {row.n: row for row in self._lookup("e.n", ns, bodies=bodies)}
+    def rows(
+        self, ns: Collection[int], *, bodies: bool = True, room: int | None = None
+    ) -> dict[int, EntryRow]:
+        found: dict[int, EntryRow] = {}
+        for part in parts(set(ns)):
+            where = f"WHERE e.n IN ({','.join('?' * len(part))}) ORDER BY e.n"
+            rows = self._rows(where, part, bodies=bodies, room=room)
+            found.update((row.n, row) for row in rows)
+            if room is not None and (room := room - sum(map(_size_of, rows))) <= 0:
+                break
+        return found
 
     def bodies(self, ns: Collection[int]) -> dict[int, bytes]:
         select = f"SELECT n, body FROM (SELECT b.n AS n, {BODY} AS body FROM bodies AS b)"
@@ -314,7 +335,7 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
             self._run("INSERT INTO search (search, rowid, words) VALUES ('delete', ?, ?)", (n, words))
         self._run("DELETE FROM bodies WHERE n = ?", (n,))
         self._run("UPDATE entries SET state = ? WHERE n = ?", (state, n))
-        self._run("INSERT OR IGNORE INTO stale SELECT log, week FROM entries WHERE n = ?", (n,))
+        self._mark_stale(self._all("SELECT log, week FROM entries WHERE n = ?", (n,), "ii"))
         self.set_meta("scrub", b"due")
 
     def remove(self, rows: Sequence[EntryRow], words: Iterable[tuple[int, str]]) -> None:
@@ -322,7 +343,7 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
         ns = [(row.n,) for row in rows]
         for table in ("bodies", "parents", "links", "entries"):
             self._run_many(f"DELETE FROM {table} WHERE n = ?", ns)
-        self._run_many("INSERT OR IGNORE INTO stale VALUES (?, ?)", {(row.log, row.week) for row in rows})
+        self._mark_stale({(row.log, row.week) for row in rows})
         self.set_meta("scrub", b"due")
 
     def timeline(self, query: TimelineQuery) -> list[EntryRow]:
@@ -348,14 +369,16 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
         rows = self._rows(
             f"WHERE {' AND '.join(conditions)} ORDER BY e.rank {direction}, e.id {direction} LIMIT ?",
             [*parameters, *bounds, query.limit],
+            bodies=query.bodies,
         )
         if rows:
             last, after, before = rows[-1].position, query.after, query.before
             self._require_progress((after is None or last > after) and (before is None or last < before))
         return rows
 
-    def scan(self, chain: int, after_seq: int, limit: int) -> list[EntryRow]:
-        rows = self._rows("WHERE e.chain = ? AND e.seq > ? ORDER BY e.seq LIMIT ?", (chain, after_seq, limit))
+    def scan(self, chain: int, after_seq: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
+        where = "WHERE e.chain = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"
+        rows = self._rows(where, (chain, after_seq, limit), room=room)
         self._require_progress(not rows or rows[-1].seq > after_seq)
         return rows
 
@@ -374,6 +397,14 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
             (chain, kind, chain),
         )
         return sorted(rows, key=lambda row: row.seq)
+
+    def places_of_kinds(self, log: int, kinds: frozenset[int]) -> list[Place]:
+        chosen = ",".join(str(int(kind)) for kind in kinds)
+        return self._places(
+            f"FROM entries AS e WHERE e.log = ? AND e.kind IN ({chosen}) AND e.kind < {_CONTROL_MAX} "
+            "AND e.chain IS NOT NULL",
+            (log,),
+        )
 
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         return self._rows(
@@ -480,22 +511,20 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
     def words_distrusted(self) -> bool:
         return self.meta("search") is not None
 
-    def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
+    def arrivals(self, log: int, after_n: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
         few = "SELECT count(*) FROM (SELECT 1 FROM entries WHERE log = ? LIMIT ?)"
         # All rows of a log are put in order for each page, or with the plus those of all logs are passed.
         near = self.next_n() - after_n <= limit
         plus = "+" if near or self._one(few, (log, _SORTED_ROWS_MAX)) == _SORTED_ROWS_MAX else ""
-        return self._rows(f"WHERE e.n > ? AND {plus}e.log = ? ORDER BY e.n LIMIT ?", (after_n, log, limit))
+        # Chosen before their bodies are read, which may be of all rows that are put in order.
+        chosen = f"SELECT n FROM entries WHERE n > ? AND {plus}log = ? ORDER BY n LIMIT ?"
+        return self._rows(f"WHERE e.n IN ({chosen}) ORDER BY e.n", (after_n, log, limit), room=room)
 
-    def week_arrivals(self, log: int, week: int, after_n: int, limit: int) -> list[EntryRow]:
-        return self._rows(
-            "WHERE e.log = ? AND e.week = ? AND e.n > ? ORDER BY e.n LIMIT ?", (log, week, after_n, limit)
-        )
-
-    def week_ids(self, log: int, week: int, after: EntryId, limit: int) -> list[EntryRow]:
-        return self._rows(
-            "WHERE e.log = ? AND e.week = ? AND e.id > ? ORDER BY e.id LIMIT ?", (log, week, after, limit)
-        )
+    def week_arrivals(
+        self, log: int, week: int, after_n: int, limit: int, *, room: int | None = None
+    ) -> list[EntryRow]:
+        where = "WHERE e.log = ? AND e.week = ? AND e.n > ? ORDER BY e.n LIMIT ?"
+        return self._rows(where, (log, week, after_n, limit), room=room)
 
     def first_seqs(self, log: int, week: int) -> dict[int, int]:
         return dict(
@@ -516,9 +545,24 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
 
     # -- rows --------------------------------------------------------------------------------
 
-    def _rows(self, condition: str, parameters: Sequence[object], *, bodies: bool = True) -> list[EntryRow]:
+    def _rows(
+        self,
+        condition: str,
+        parameters: Sequence[object],
+        *,
+        bodies: bool = True,
+        room: int | None = None,
+    ) -> list[EntryRow]:
+        """Rows; where there is `room` for some only, the others are not read, in the order of an index."""
         select = f"SELECT {_COLUMNS} {_FROM}" if bodies else f"SELECT {_BODILESS} FROM entries AS e"
-        return [self._row(row) for row in self._all(f"{select} {condition}", parameters, _SHAPE)]
+        if room is None:
+            return [self._row(row) for row in self._all(f"{select} {condition}", parameters, _SHAPE)]
+        found: list[EntryRow] = []
+        for row in self._each(f"{select} {condition}", parameters, _SHAPE):
+            found.append(self._row(row))
+            if (room := room - _size_of(found[-1])) <= 0:
+                break
+        return found
 
     def _lookup(
         self, column: str, values: Collection[object], also: str = "", *, bodies: bool = True
@@ -586,6 +630,10 @@ def _named(column: str, mids: Sequence[bytes], *, begins: bool = False) -> tuple
     marks = ",".join("?" * len(mids))
     whole = f"substr({column}, 1, 16)" if begins else column
     return f"substr({column}, 1, 8) IN ({marks}) AND {whole} IN ({marks})", [*(m[:8] for m in mids), *mids]
+
+
+def _size_of(row: EntryRow) -> int:
+    return len(row.outer) + len(row.body or b"")
 
 
 def _columns_of(row: EntryRow) -> tuple[object, ...]:

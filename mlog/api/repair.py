@@ -492,7 +492,8 @@ async def _compared(home: Home, peer: PeerRow, log: int | None, timeout_s: float
     failed = "it did not answer in time"
 
     def inspect(n: int, here: Sequence[EntryId], there: Sequence[EntryId]) -> None:
-        differing[n] = tuple(here), tuple(there)
+        known = differing.get(n, ((), ()))
+        differing[n] = (*known[0], *here), (*known[1], *there)
 
     def notice(said: Notice) -> None:
         nonlocal failed

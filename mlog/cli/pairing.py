@@ -340,7 +340,8 @@ class Screen:
             return
         said = {
             "admitted": f"{self._name} is one of your devices now",
-            "joins": f"this device is one of {safe(step.person)}'s now",
+            "joins": f"this device is one of {safe(step.person)}'s now. Its contacts and conversations come "
+            "along; labels, pins and drafts that were noted here before do not",
             "known": f"{self._name} and this device belong together already",
             "met": f"{safe(step.person)} is one of your contacts now",
         }

@@ -56,6 +56,7 @@ def status(console: Console, conversation: str | None, calendar: bool, fail_if_s
     Two replicas with the same root hold exactly the same. With CONVERSATION a calendar shows the weeks
     that each device holds, where there is room for all of them.
     """
+    from mlog.api.ended import ended, revoked
     from mlog.api.standing import standings
     from mlog.cli.lines import Lines
 
@@ -69,12 +70,20 @@ def status(console: Console, conversation: str | None, calendar: bool, fail_if_s
                 _status_records(console, lines, log, found[log.n], calendar=calendar or n is not None)
             else:
                 _status_lines(console, lines, log, found[log.n], home.now_ms(), columns)
+                how = ended(home, log.n)
+                if how is not None:
+                    console.line(
+                        console.warn(f"  {safe(str(how))}: nothing that is written since comes here")
+                    )
                 _calendar(console, found[log.n], columns, wanted=calendar, fitting=n is not None)
         if not console.json:
             from mlog.api.keys import key_protection
             from mlog.cli.keys import protection_line
             from mlog.cli.recovery import phrase_line
 
+            this_device = revoked(home)
+            if this_device is not None:
+                console.line(console.bad(f"{this_device}: nothing that is written since comes here"))
             _advise(console, found.values())
             console.note(protection_line(key_protection(home.path)))
             console.note(phrase_line(home))
@@ -109,7 +118,7 @@ def _status_records(
     place = lines.place(log.n)
     proven = iso_or_none(standing.proven_ms)
     fields = {**place, "kind": log.kind.value, **counts, "root": log.root.hex(), "proven": proven}
-    console.record("status", fields)
+    console.record("status", {**fields, **lines.ended(log.n)})
     for copy in standing.copies:
         fields = {
             **place,

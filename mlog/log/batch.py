@@ -16,7 +16,16 @@ from mlog.errors import BadSignature, InvalidInput
 from mlog.log import bodies, entry
 from mlog.log.bodies import Kind
 from mlog.log.entry import NO_ENTRY, Unsealed
-from mlog.log.fold import LogState, Opened, Ranks, is_retold, parents_of, references_in, words_in
+from mlog.log.fold import (
+    CHILDREN_AT_ONCE,
+    LogState,
+    Opened,
+    Ranks,
+    is_retold,
+    parents_of,
+    references_in,
+    words_in,
+)
 from mlog.log.ids import EntryId
 from mlog.log.placing import Arrival, ChainKey, Chains, is_next
 from mlog.log.store import FORGOTTEN, BodyState, EntryRow, GapRow, Place, Reason, Task
@@ -29,6 +38,9 @@ __all__ = ["WALK_FIRST", "Batch", "Taken", "cost_of", "rows_like"]
 
 WALK_FIRST: Final = 16
 _WALK_PAGE: Final = 200
+_CHILDREN_READ: Final = 2 * limits.STORE_ROWS_MAX
+_CHILDREN_FIRST: Final = 32
+"""Of entries that are named by so many in all, of each the first so many are looked at at once."""
 _READ_SHARE: Final = 32
 """To read an entry from the disk takes so much less than to open and place it."""
 _WALK_SIZE: Final = limits.MIB
@@ -97,6 +109,9 @@ class Batch:
         self._chains = Chains(self._store, log, state and state.keys, self._places)
         self._changed: dict[EntryId, EntryRow] = {}
         self._unsigned: dict[EntryId, Arrival] = {}
+        self._many: set[EntryId] = set()
+        self._unsure: dict[EntryId, int] = {}
+        self._branches: set[int] = set()
         self._walk_cost = 0
 
     # -- entry points ------------------------------------------------------------------------
@@ -133,6 +148,22 @@ class Batch:
         self._keep(())
         self._finish(placed)
         self._close_gaps({a.id: a for a in placing})
+
+    def look_for_next(self, n: int, after: int) -> None:
+        """See whether some of those that name an entry vouch for it, as the next of its chain.
+
+        Args:
+            after: Number of the last one that was looked at.
+        """
+        store, log = self._store, self._log
+        row = store.rows([n]).get(n)
+        a = self._of_row(row) if row is not None and not row.chain else None
+        named_by = store.children_behind(log, a.id, after, CHILDREN_AT_ONCE) if a is not None else []
+        more = [(n, named_by[-1].n)] if len(named_by) == CHILDREN_AT_ONCE else []
+        if a is not None and self._chains.is_named_by_next(a, named_by):
+            more = []
+            store.change_unsettled(log, Task.PLACE, [(n, 0)], ())
+        store.change_unsettled(log, Task.VOUCH, more, [n])
 
     def open_closed(self, rows: Iterable[EntryRow]) -> None:
         """Open bodies of entries that are read, whose epoch's secret came after its outline."""
@@ -258,6 +289,8 @@ class Batch:
                 self._check_seal(a)
             else:
                 a.vouched = self._is_signed(a)
+            if not a.vouched and a.id in self._many:
+                self._unsure[a.id] = named_by[a.id][-1].n
             if not a.vouched and a.row is not None and a.row.signature is not None:
                 # It came with the entry when that could not be opened yet.
                 a.row.signature = None
@@ -279,7 +312,16 @@ class Batch:
             for a in arrivals
             if any_absent or a.row is not None or (a.header is not None and not self._chains.is_end(a.header))
         ]
-        return self._store.children(self._log, asked) if asked else {}
+        if not asked:
+            return {}
+        found = self._store.children(self._log, asked, _CHILDREN_READ)
+        if sum(map(len, found.values())) < _CHILDREN_READ:
+            return found
+        # Some are named by very many: of each the first are looked at now.
+        each = ((id_, self._store.children_behind(self._log, id_, 0, _CHILDREN_FIRST)) for id_ in asked)
+        found = {id_: children for id_, children in each if children}
+        self._many.update(id_ for id_, children in found.items() if len(children) == _CHILDREN_FIRST)
+        return found
 
     def _check_seal(self, a: Arrival) -> None:
         """Drop a signature that is damaged; who made it matters only where nothing else vouches."""
@@ -357,6 +399,7 @@ class Batch:
         links: list[tuple[int, EntryId]] = []
         absent: list[tuple[EntryId, int]] = []
         least: dict[int, int] = {}
+        many: list[tuple[int, int]] = []
         named: set[EntryId] = set()
         heads: list[EntryId] = []
         forked: set[ChainKey] = set()
@@ -365,7 +408,10 @@ class Batch:
             assert h is not None
             chain, is_linked = self._chains.chain_of(a, named_by.get(a.id, ()))
             if self._chains.is_forked(h):
-                forked.add((h.device, h.incarnation))
+                if (h.device, h.incarnation) not in forked:
+                    forked.add((h.device, h.incarnation))
+                    self._branches.update(branch.row.n for branch in self._chains.rows(h))
+                self._branches.add(chain.row.n)
             children = list(named_by.get(a.id, ()))
             if h.seq < chain.row.seq:
                 children += self._chains.after(chain.row.n, h.seq)
@@ -404,6 +450,8 @@ class Batch:
             for child in children:
                 if row.rank >= child.rank and (is_retold(h) or not child.retold):
                     least[child.n] = max(least.get(child.n, 0), row.rank + 1)
+            if a.id in self._many:
+                many.append((row.n, named_by[a.id][-1].n))
         self._insert(opened, by_id, links)
         self._chains.put()
         store.change_heads(self._log, [id_ for id_ in heads if id_ not in named], named)
@@ -411,6 +459,8 @@ class Batch:
             store.change_absent(self._log, absent, ())
         if least:
             store.change_unsettled(self._log, Task.RANK, list(least.items()), ())
+        if many:
+            store.change_unsettled(self._log, Task.BEHIND, many, ())
         for o in sorted(opened, key=lambda o: o.row.seq):
             if (o.header.device, o.header.incarnation) in forked:
                 self._chains.note_fork(o.header, o.row.chain)
@@ -461,13 +511,18 @@ class Batch:
         changed = [row for id_, row in self._changed.items() if id_ not in placed]
         if changed:
             store.update(changed, (), (), ())
+        unsure = {id_: after for id_, after in self._unsure.items() if id_ not in placed}
+        if unsure:
+            places = store.places(self._log, unsure).values()
+            tasks = [(place.n, unsure[place.id]) for place in places if not place.chain]
+            store.change_unsettled(self._log, Task.VOUCH, tasks, ())
 
     def _finish(self, opened: Sequence[Opened]) -> None:
         """Fold what is read now, and learn the epochs in it."""
         state = self._state
         if state is None or not opened:
             return
-        self._intake.fold.fold(state, opened, budget=_FOLDED_COST)
+        self._intake.fold.fold(state, opened, budget=_FOLDED_COST, branches=self._branches)
         learned = False
         for o in opened:
             if isinstance(o.body, bodies.Key) and o.row.kind == Kind.KEY:

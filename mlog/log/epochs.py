@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -11,6 +11,7 @@ from mlog import limits
 from mlog.errors import InvalidInput
 from mlog.log import bodies, crypto
 from mlog.log.bodies import Kind
+from mlog.log.counting import counting_keys
 from mlog.log.crypto import Entropy, EpochKeys, LogKeys
 from mlog.log.cuts import NO_CUTS, Cuts
 from mlog.log.ids import DeviceId, EntryId, Topic
@@ -18,6 +19,9 @@ from mlog.log.store import EntryRow, Store, TimelineQuery
 from mlog.log.stored import readable_body
 
 __all__ = ["StatedEpoch", "epoch_to_write", "key_body", "known_epochs", "stated_all", "stated_epochs"]
+
+
+_KEYS: Final = frozenset({Kind.KEY})
 
 
 class StatedEpoch(NamedTuple):
@@ -39,28 +43,29 @@ class StatedEpoch(NamedTuple):
 
 
 def stated_epochs(store: Store, log: int, cuts: Cuts = NO_CUTS, *, hidden: bool = False) -> list[StatedEpoch]:
-    """What the latest KEY_ENTRIES_READ_MAX key entries of a log say, but for those behind a cut.
+    """What the latest KEY_ENTRIES_READ_MAX key entries of a log say, of those that count; the latest first.
 
     Args:
-        hidden: With those that count for nothing.
+        hidden: With those that do not.
     """
-    query = TimelineQuery(
-        log=log,
-        limit=limits.KEY_ENTRIES_READ_MAX,
-        kinds=frozenset({Kind.KEY}),
-        newest_first=True,
-        hidden=hidden,
-    )
-    rows = store.timeline(query)
-    out = cuts.quarantined(rows)
-    return _stated_by(store, [row for row in rows if row.n not in out])
+    most = limits.KEY_ENTRIES_READ_MAX
+    if not hidden and store.count(log, _KEYS) > limits.EPOCHS_MAX:
+        # Only here a device may have made so many that some do not count.
+        latest = [row.n for row, _ in counting_keys(store, log, cuts)[-most:]]
+        rows = store.rows(latest)
+        return _stated_by(store, [rows[n] for n in reversed(latest)])
+    found: list[EntryRow] = []
+    query = TimelineQuery(log=log, limit=most, kinds=_KEYS, newest_first=True, hidden=hidden)
+    while len(found) < most and (page := store.timeline(query)):
+        out = cuts.quarantined(page)
+        found += [row for row in page if row.n not in out]
+        query = msgspec.structs.replace(query, before=page[-1].position)
+    return _stated_by(store, found[:most])
 
 
 def stated_all(store: Store, log: int) -> list[StatedEpoch]:
     """What all key entries of a log say, also those that count for nothing; [] if they are too many."""
-    query = TimelineQuery(
-        log=log, limit=limits.KEY_ENTRIES_READ_MAX, kinds=frozenset({Kind.KEY}), hidden=True
-    )
+    query = TimelineQuery(log=log, limit=limits.KEY_ENTRIES_READ_MAX, kinds=_KEYS, hidden=True)
     found: list[StatedEpoch] = []
     while rows := store.timeline(query):
         found += _stated_by(store, rows)
@@ -93,16 +98,19 @@ def known_epochs(keys: LogKeys) -> dict[tuple[int, bytes], EpochKeys]:
 def epoch_to_write(
     keys: LogKeys, stated: Sequence[StatedEpoch], devices: Set[DeviceId], *, granted: bool = True
 ) -> EpochKeys | None:
-    """Of the epochs with the greatest number, that for exactly these devices; of several the lowest id.
+    """Of the epochs with the greatest number, that for exactly these devices; of several the latest.
+
+    Where somebody uses up the numbers, so that all have the greatest, one that was over would come back else.
 
     Args:
+        stated: The latest first.
         granted: One that was granted, and whose key entry has not come yet, is trusted to be for them.
     """
     newest = max((epoch.number for epoch in stated), default=0)
     if granted and keys.current.number > newest:
         return keys.current
     known = known_epochs(keys)
-    for epoch in sorted(stated, key=lambda epoch: epoch.id):
+    for epoch in stated:
         if epoch.number == newest and epoch.recipients == devices:
             found = known.get((epoch.number, epoch.commitment))
             if found is not None:

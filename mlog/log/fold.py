@@ -55,6 +55,7 @@ from mlog.log.stored import check_body, check_header, readable_body, text_of
 from mlog.log.words import searchable
 
 __all__ = [
+    "CHILDREN_AT_ONCE",
     "LATEST_COUNTS",
     "Draft",
     "Fold",
@@ -68,6 +69,8 @@ __all__ = [
     "words_in",
 ]
 
+CHILDREN_AT_ONCE: Final = 200
+"""Entries that name one which comes after them, and are put behind it together: 2 ms."""
 _ERASED_AT_ONCE: Final = 32
 """Bodies that are read together to be erased: of the longest 8 MiB."""
 _LIGHT_ROWS: Final = 8
@@ -80,8 +83,10 @@ LATEST_COUNTS: Final = frozenset({Kind.TITLE, Kind.EDIT, Kind.DEVICE, Kind.PRIVA
 """Kinds whose order in the view counts: the latest holds, or one goes on from the other."""
 FIRST: Final = -1
 """Stands among the kinds that a fold met for the first entry of a chain."""
-RULINGS: Final = frozenset({Kind.KEY, Kind.MEMBER, Kind.REVOKE, FIRST})
-"""What tells who belongs to a log and reads on in it, and where chains end."""
+ENDED: Final = -2
+"""Stands among them for an entry by which chains may end elsewhere: a cut names it, and it was not here."""
+RULINGS: Final = frozenset({Kind.MEMBER, Kind.REVOKE, ENDED})
+"""What tells who belongs to a log, and where chains end."""
 
 
 class LogState(msgspec.Struct, gc=False):
@@ -129,7 +134,6 @@ class Fold:
 
     Attributes:
         met: Kinds of the entries that came, or whose place changed; the caller clears it.
-        left_out: Chain rows of entries that came and did not count; the caller clears it.
     """
 
     def __init__(
@@ -150,7 +154,6 @@ class Fold:
         self._erasers = erasers
         self._setters = setters
         self.met: set[int] = set()
-        self.left_out: set[int] = set()
 
     def fold(
         self,
@@ -159,20 +162,24 @@ class Fold:
         raised: Sequence[Place] = (),
         first: Set[MessageId] = frozenset(),
         budget: int | None = None,
+        branches: Set[int] = frozenset(),
     ) -> None:
         """Work out what changes in the view by new entries, and by others whose place changed.
 
         Args:
             raised: Those others.
+            branches: Chain rows of new ones whose chain is forked.
             first: Messages that only the new entries say, each once.
             budget: Leave what costs more for `settle_messages`; unit as RECEIVED_SLICE_COST. None: all now.
         """
         self.met.update(o.row.kind for o in opened)
         self.met.update(FIRST for o in opened if not o.row.seq)
-        out = self._cuts(state.n).quarantined(o.row for o in opened)
+        cuts = self._cuts(state.n)
+        if cuts.take([o.row for o in opened], branches):
+            self.met.add(ENDED)
+        out = cuts.quarantined(o.row for o in opened)
         for n in out:
             self._store.set_hidden(n, True)
-        self.left_out.update(o.row.chain for o in opened if o.row.n in out)
         mids = {o.row.message for o in opened if o.row.kind in SPOKEN}
         if out:
             # What they say was said by others, or is not said at all; they may erase each other.
@@ -282,7 +289,11 @@ class Fold:
             if place.kind in LATEST_COUNTS:
                 raised.append(place)
             after = store.places_at([(place.chain, place.seq + 1)])
-            for child in (*after.values(), *store.children(log, [place.id]).get(place.id, ())):
+            named_by = store.children_behind(log, place.id, 0, CHILDREN_AT_ONCE)
+            if len(named_by) == CHILDREN_AT_ONCE:
+                store.change_unsettled(log, Task.BEHIND, [(n, named_by[-1].n)], [n])
+                budget -= CHILDREN_AT_ONCE // 2
+            for child in (*after.values(), *named_by):
                 if rank < ranks.get(child.n, child.rank) or (child.retold and not place.retold):
                     continue
                 if child.n not in places:
@@ -294,6 +305,24 @@ class Fold:
         store.change_unsettled(log, Task.RANK, left, [n for n in tasks if n not in places])
         if raised:
             self.fold(state, [], raised, budget=budget)
+
+    def settle_children(self, state: LogState, budget: int) -> int:
+        """Have entries put behind one that very many of them name, some at a time; gives what it cost."""
+        store, log, cost = self._store, state.n, 0
+        for n, after in store.unsettled(log, Task.BEHIND, budget // CHILDREN_AT_ONCE):
+            cost += CHILDREN_AT_ONCE // 2
+            row = store.rows([n], bodies=False).get(n)
+            named_by = store.children_behind(log, row.id, after, CHILDREN_AT_ONCE) if row is not None else []
+            more = [(n, named_by[-1].n)] if len(named_by) == CHILDREN_AT_ONCE else []
+            store.change_unsettled(log, Task.BEHIND, more, [n])
+            low = [
+                child
+                for child in named_by
+                if row is not None and row.rank >= child.rank and (row.is_retold or not child.retold)
+            ]
+            if row is not None and low:
+                store.change_unsettled(log, Task.RANK, [(child.n, row.rank + 1) for child in low], ())
+        return cost
 
     def settle_messages(self, state: LogState, budget: int) -> None:
         """Work out messages that were left for later, and erase what is left of others."""

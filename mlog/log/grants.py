@@ -16,6 +16,7 @@ from mlog.errors import InvalidInput, LimitExceeded
 from mlog.log import bodies, crypto
 from mlog.log.belonging import follow
 from mlog.log.bodies import Kind
+from mlog.log.counting import fairly
 from mlog.log.crypto import EpochKeys, LogKeys
 from mlog.log.epochs import StatedEpoch, known_epochs, stated_epochs
 from mlog.log.fold import LogState
@@ -81,7 +82,11 @@ def grant_for(
     size = 0
     logs = _grantable(replica, device)
     # What it does not have at all comes first: what it may lack is given again each time.
-    new = [state for state in logs if state.keys.topic not in known_topics]
+    new = [
+        state
+        for state in logs
+        if state.keys.topic not in known_topics and not _is_all_withheld(replica, state, device)
+    ]
     known = [state for state in logs if state.keys.topic in known_topics]
     for state in (*new, *(state for state in known if _may_lack(replica, state, device))):
         log = _granted(replica, state, device)
@@ -95,7 +100,9 @@ def grant_for(
 def _granted(replica: Replica, state: LogState, device: DeviceId) -> _Granted:
     keys, given = state.keys, _epochs_for(replica, state, device)
     found = _whole_of(replica, state, device, given)
-    epochs = [(epoch.number, epoch.secret) for epoch in found][-limits.EPOCHS_MAX :]
+    if len(found) > limits.EPOCHS_MAX:
+        found = fairly(replica.store, state.n, replica.people.cuts(state.n), found)
+    epochs = [(epoch.number, epoch.secret) for epoch in found]
     outlines = [(epoch.number, epoch.outline) for epoch in given if epoch not in found]
     room = limits.EPOCHS_MAX - len(epochs)
     return _Granted(
@@ -108,9 +115,15 @@ def _whole_of(
 ) -> list[EpochKeys]:
     """Of epochs that a device is granted those whose secrets it is; of the others it gets the outlines."""
     closed: Set[EpochKeys] = frozenset()
-    if not replica.people.is_own(device):
+    if not _is_ours(replica, device):
         closed = replica.people.closed_to(state, device)
     return [epoch for epoch in given if epoch.secret and epoch not in closed]
+
+
+def _is_ours(replica: Replica, device: DeviceId) -> bool:
+    """Whether our person admitted a device; until it said yes, others may know it as somebody else."""
+    person = replica.people.current()
+    return person is not None and person.member(device) is not None
 
 
 def _recipient(replica: Replica, device: DeviceId) -> bytes | None:
@@ -125,8 +138,7 @@ def _recipient(replica: Replica, device: DeviceId) -> bytes | None:
 
 
 def _grantable(replica: Replica, device: DeviceId) -> list[LogState]:
-    person = replica.people.current()
-    if person is not None and person.member(device) is not None:
+    if _is_ours(replica, device):
         return [*shared_logs(replica), *map(replica.log, replica.people.persons_to_share())]
     return [replica.log(n) for n in sorted(replica.people.granted_to(device))]
 
@@ -135,30 +147,31 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
     """Whether a device that has a log may lack epochs of it that no key entry gives it.
 
     Epochs of one number were begun by devices that did not know of each other: one of them may not be for
-    this device. Of the person logs of others it gets all epochs by grants; of a conversation those
-    that were begun since it came in by somebody who had not heard of it; and where anybody joined without
+    this device. Of the person logs of others it gets all epochs by grants; of other logs those that were
+    begun since it came in by somebody who had not heard of it; and where anybody joined without
     the history, all that it may have: it may have been let in by one who lacks them, or be granted them now.
     """
     if _has_twins(replica, state):
         return True
     if state.kind == LogKind.PERSON:
-        person = replica.people.current()
-        return len(state.keys.epochs) > 2 and (person is None or person.member(device) is None)
+        return len(state.keys.epochs) > 2 and not _is_ours(replica, device)
     membership = replica.people.membership(state.n)
-    if membership is None:
-        return False
-    if membership.any_without_history():
+    if membership is not None and membership.any_without_history():
         return True
     stated = _stated(replica, state.n).values()
     first = min((epoch.number for epoch in stated if device in epoch.recipients), default=0)
     return any(epoch.number >= first and device not in epoch.recipients for epoch in stated)
 
 
+def _is_all_withheld(replica: Replica, state: LogState, device: DeviceId) -> bool:
+    """Whether a log has epochs, and a device is given none of them yet: then it is not given the log either,
+    since afterwards it would not be known to lack them."""
+    return len(state.keys.epochs) > 1 and not _epochs_for(replica, state, device)
+
+
 def withheld(replica: Replica, log: int, device: DeviceId) -> int:
     """How many epochs of a log a device is not granted now, and may be later."""
     state = replica.log(log)
-    if replica.people.membership(log) is None and not _has_twins(replica, state):
-        return 0
     return len(state.keys.epochs) - 1 - len(_epochs_for(replica, state, device))
 
 
@@ -182,9 +195,11 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
     if state.kind == LogKind.PERSON:
         return epochs
     stated = _stated(replica, state.n)
-    # Own devices pass on what they were granted before the key entry comes, or what it names.
-    waits = replica.people.membership(state.n) is not None
-    is_all = len(stated_epochs(store, state.n)) < limits.KEY_ENTRIES_READ_MAX
+    of = {epoch: stated.get((epoch.number, crypto.commitment(epoch.secret))) for epoch in state.keys.whole}
+    if all(found is not None and device in found.recipients for found in of.values()):
+        return epochs
+    waits = _may_be_stated(replica, state.n)
+    is_removed = replica.people.membership(state.n) is not None
     doubted = _may_be_revoked(replica, state.n, device)
     named = {parent for s in stated.values() if device not in s.recipients for parent in s.parents}
     here = store.places(state.n, named)
@@ -201,14 +216,24 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
         if not epoch.secret:
             # Of before this person joined: no key entry tells which it is.
             return True
-        found = stated.get((epoch.number, crypto.commitment(epoch.secret)))
+        found = of.get(epoch)
         if found is None:
-            return not (waits and is_all)
-        knows = not waits or all(parent in here for parent in found.parents)
+            return not waits
+        knows = not is_removed or all(parent in here for parent in found.parents)
         knows = knows and read.issuperset(found.without)
         return device in found.recipients or (knows and not doubted)
 
     return [epoch for epoch in epochs if may_be_known(epoch)]
+
+
+def _may_be_stated(replica: Replica, log: int) -> bool:
+    """Whether key entries of a log that are not here, or not looked at, may still be."""
+    store = replica.store
+    if len(stated_epochs(store, log)) >= limits.KEY_ENTRIES_READ_MAX:
+        return False
+    # What lies before a window never comes, once all is here that somebody else has of it.
+    windowed = any(row.n == log and row.window_days for row in store.logs())
+    return not (windowed and any(row.equal_ms for row in store.syncs(log)))
 
 
 def _stated(replica: Replica, log: int) -> dict[tuple[int, bytes], StatedEpoch]:
@@ -283,17 +308,23 @@ def accept_grant(
     with replica.transaction():
         before = people.standing()
         shared, is_contact = people.shared_with(from_device), people.is_contact(from_device)
+        person = people.current()
+        own = person.log if person is not None else 0
         known = {row.topic: row for row in store.logs()}
         new: dict[Topic, tuple[LogKind, LogKeys]] = {}
+        learned = False
         for log, keys in granted:
             row, kind = known.get(keys.topic), LogKind(log.kind)
             if row is None:
                 if is_own or kind == LogKind.PERSON or (kind == LogKind.CONVERSATION and is_contact):
                     new.setdefault(keys.topic, (kind, keys))
-            elif row.kind == kind and (is_own or row.n in shared):
-                replica.learn_epochs(row.n, keys.epochs[1:])
+            elif row.kind == kind and (is_own or (row.n in shared and row.n != own)):
+                # Which epochs our own person log has, our own devices say.
+                learned |= replica.learn_epochs(row.n, keys.epochs[1:])
         added = replica.add_logs(list(new.values()))
-        follow(replica, before, now_ms)
+        # Much is granted again in each session, and then nothing follows.
+        if added or learned:
+            follow(replica, before, now_ms)
     return added
 
 

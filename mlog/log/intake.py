@@ -16,6 +16,8 @@ OPEN    entries behind `n` are tried again, since an epoch was learned.
 UNSEAL  bodies behind `n` that were closed are opened, since a secret was learned.
 PLACE   `n` is authentic, and not placed yet.
 RANK    `n` names an entry that is placed behind it: its rank must be at least `value`.
+BEHIND  entries behind number `value` that name `n` have to be put behind it: there are very many.
+VOUCH   `n` is authentic if one of those behind number `value` that name it is the next of its chain.
 FOLD    the message that `n` says or changes is worked out: many of its texts had to be read.
 ERASE   the body of `n` is erased: there were many, or long ones, whose words leave the search index too.
 CUT     entries of chain row `n` from number SEQ_MAX - `value` on are folded anew: whether they count changed.
@@ -33,7 +35,7 @@ from mlog.errors import InvalidInput, LimitExceeded
 from mlog.log import bodies, entry
 from mlog.log.batch import WALK_FIRST, Batch, Taken, cost_of, rows_like
 from mlog.log.entry import Sealed, Unsealed
-from mlog.log.fold import Fold, LogState
+from mlog.log.fold import CHILDREN_AT_ONCE, Fold, LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.placing import Arrival, extend_runs
 from mlog.log.store import EntryRow, Store, Task
@@ -44,7 +46,7 @@ _SIGNATURE_SIZE: Final = 80
 _SETTLED_FIRST: Final = 64
 _SETTLED_EACH: Final = 8
 _RECOUNTED_ROWS: Final = 200
-_PLACING: Final = (Task.OPEN, Task.UNSEAL, Task.PLACE, Task.RANK, Task.CUT)
+_PLACING: Final = (Task.OPEN, Task.UNSEAL, Task.VOUCH, Task.PLACE, Task.RANK, Task.BEHIND, Task.CUT)
 """What messages are worked out of comes first."""
 
 
@@ -117,6 +119,9 @@ class Intake:
             more = [(rows[-1].n, 0)] if rows and store.scan_closed(log, rows[-1].n, 1) else []
             store.change_unsettled(log, Task.UNSEAL, more, [after])
             Batch(self, log, state, now_ms).open_closed(rows)
+        for n, after in store.unsettled(log, Task.VOUCH, 1) if budget > 0 else ():
+            Batch(self, log, state, now_ms).look_for_next(n, after)
+            budget -= CHILDREN_AT_ONCE
         waiting = [n for n, _ in store.unsettled(log, Task.PLACE, budget)] if budget > 0 else []
         if waiting:
 
@@ -131,11 +136,13 @@ class Intake:
             Batch(self, log, state, now_ms).reconsider([r for r in rows if not r.chain], vouched=True)
             budget -= sum(map(cost_of, rows))
         if budget > 0:
+            budget -= self.fold.settle_children(state, budget)
+        if budget > 0:
             self.fold.settle_ranks(state, budget)
         for chain, left in store.unsettled(log, Task.CUT, 1):
             first = limits.SEQ_MAX - left
-            rows = store.scan(chain, first - 1, _RECOUNTED_ROWS)
-            more = [(chain, limits.SEQ_MAX - (rows[-1].seq + 1))] if len(rows) == _RECOUNTED_ROWS else []
+            rows = store.scan(chain, first - 1, _RECOUNTED_ROWS, room=limits.BUNDLE_SIZE_MAX_BYTES)
+            more = [(chain, limits.SEQ_MAX - (rows[-1].seq + 1))] if rows else []
             store.change_unsettled(log, Task.CUT, more, [chain])
             self.fold.recount(state, rows)
 

@@ -23,7 +23,7 @@ from mlog import limits
 from mlog.log import bodies
 from mlog.log.authority import Authority, Court, Role, Ruling
 from mlog.log.bodies import Kind
-from mlog.log.cuts import Cuts, Ends, first_of
+from mlog.log.cuts import Cuts, Ends, Part
 from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
 from mlog.log.store import ChainRow, Store, TimelineQuery
 from mlog.log.stored import readable_body
@@ -133,6 +133,28 @@ class Membership:
         """The person logs that its rulings name."""
         return {Topic(s.body.person) for s in self._said.values()}
 
+    def had_role(self) -> list[bytes]:
+        """All who have or had a role, in the order in which they joined."""
+        found = dict.fromkeys([self.founder])
+        found.update(dict.fromkeys(r.subject for r in self._authority.standing if r.role != Role.NONE))
+        return list(found)
+
+    def came_by(self, subject: bytes) -> Ruling | None:
+        """The ruling by which a person came in last; None for the founder who never went."""
+        found: Ruling | None = None
+        was = Role.ADMIN if subject == self.founder else Role.NONE
+        for ruling in self._about.get(subject, ()):
+            if was == Role.NONE and ruling.role != Role.NONE:
+                found = ruling
+            was = ruling.role
+        return found
+
+    def called(self, subject: bytes) -> tuple[str, bytes]:
+        """What the latest ruling about a person calls it, and the log that it names."""
+        about = self._about.get(subject, ())
+        body = self._said[about[-1].id].body if about else None
+        return (body.name, body.person) if body is not None else ("", b"")
+
     def subjects(self) -> set[bytes]:
         """All who belong or belonged to it."""
         return {*self._authority.ever, self.founder}
@@ -207,13 +229,28 @@ class Membership:
         removals = self._removals.get(subject)
         return removals[-1].id if removals else None
 
-    def ends_of(self, chain: ChainRow) -> Ends | None:
+    def was_removed(self, subject: bytes) -> bool:
+        """Whether a person belonged to it and does not any more, and not because it left itself."""
+        removals = self._removals.get(subject, ())
+        return self.role(subject) == Role.NONE and any(r.author != subject for r in removals)
+
+    def removal_of(self, subject: bytes) -> list[EntryId]:
+        """The rulings that removed a person, and those that they rest on."""
+        return self._court.resting_on(r for r in self._removals.get(subject, ()) if r.author != subject)
+
+    def ended_by(self, subject: bytes) -> Ruling | None:
+        """The latest ruling that a person belongs to it no more; None if it does, or never did."""
+        removals = self._removals.get(subject)
+        return removals[-1] if removals and self.role(subject) == Role.NONE else None
+
+    def ends_of(self, part: Part) -> Ends | None:
         """Where a chain ends, by the rights of its person; None where all of it counts."""
+        chain = part.chain
         subject = self._subject_of(chain.device)
         if subject is None:
             return frozenset()
         removals = self._removals.get(subject, ())
-        first = first_of(self._store, chain)
+        first = part.first()
         if first is None:
             # Outside the window, or not here yet: then what is said of the person now tells.
             if self.role(subject) != Role.NONE and not any(self._cuts(r, chain) for r in removals):

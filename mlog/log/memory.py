@@ -15,6 +15,7 @@ from mlog import limits
 from mlog.log.bodies import SPOKEN, Text
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
 from mlog.log.memory_tables import PeerMemory
+from mlog.log.segments import Stamps
 from mlog.log.store import (
     HELD,
     AuthorRow,
@@ -42,6 +43,10 @@ __all__ = ["MemoryStore"]
 
 class MemoryStore(PeerMemory):
     """Implements `mlog.log.store.Store`; search knows quoted phrases and prefixes only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stamps = Stamps()
 
     def data_version(self) -> int:
         return 0
@@ -181,7 +186,7 @@ class MemoryStore(PeerMemory):
                 self._put(t.by_chain.setdefault(row.chain, {}), row.seq, row.n)
             for table, key in self._keys_of(row):
                 self._put(table.setdefault(key, {}), row.n, None)
-            self._put(t.stale, (row.log, row.week), None)
+            self._mark_stale(row.log, row.week)
             if row.n > t.flags.get("n", 0):
                 self._put(t.flags, "n", row.n)
         for n, parent in parents:
@@ -238,16 +243,26 @@ class MemoryStore(PeerMemory):
                 found[chain, seq] = self._place(n)
         return found
 
-    def children(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, list[Place]]:
+    def children(self, log: int, ids: Collection[EntryId], limit: int = -1) -> dict[EntryId, list[Place]]:
         found: dict[EntryId, list[Place]] = {}
+        left = limit
         for id_ in ids:
             ns = [n for n in self._t.by_parent.get(id_, ()) if self._t.entries[n].log == log]
+            ns = ns[:left] if limit >= 0 else ns
+            left -= len(ns)
             if ns:
                 found[id_] = [self._place(n) for n in ns]
         return found
 
-    def rows(self, ns: Collection[int], *, bodies: bool = True) -> dict[int, EntryRow]:
-        return {n: self._row(n, bodies=bodies) for n in ns if n in self._t.entries}
+    def children_behind(self, log: int, id_: EntryId, after_n: int, limit: int) -> list[Place]:
+        named = sorted(n for n in self._t.by_parent.get(id_, ()) if n > after_n)
+        return [self._place(n) for n in named if self._t.entries[n].log == log][:limit]
+
+    def rows(
+        self, ns: Collection[int], *, bodies: bool = True, room: int | None = None
+    ) -> dict[int, EntryRow]:
+        found = [self._row(n, bodies=bodies) for n in sorted(set(ns)) if n in self._t.entries]
+        return {row.n: row for row in _within(found, room)}
 
     def bodies(self, ns: Collection[int]) -> dict[int, bytes]:
         found = {n: self._t.entries[n].body for n in ns if n in self._t.entries}
@@ -330,7 +345,7 @@ class MemoryStore(PeerMemory):
         self._change(n, body=None, state=state)
         if words is not None:
             self._drop(self._t.words, n)
-        self._put(self._t.stale, (row.log, row.week), None)
+        self._mark_stale(row.log, row.week)
 
     def remove(self, rows: Sequence[EntryRow], words: Iterable[tuple[int, str]]) -> None:
         t = self._t
@@ -346,7 +361,7 @@ class MemoryStore(PeerMemory):
             for reference in t.references.get(row.n, ()):
                 self._drop(t.by_target[reference.target], row.n)
             self._drop(t.references, row.n)
-            self._put(t.stale, (row.log, row.week), None)
+            self._mark_stale(row.log, row.week)
 
     def timeline(self, query: TimelineQuery) -> list[EntryRow]:
         t = self._t
@@ -356,17 +371,22 @@ class MemoryStore(PeerMemory):
             ns = list(t.by_log.get(query.log, ()))
         rows = [row for row in map(t.entries.__getitem__, ns) if _is_asked_for(query, row)]
         rows.sort(key=lambda row: row.position, reverse=query.newest_first)
-        return [self._row(row.n) for row in rows[: query.limit]]
+        return [self._row(row.n, bodies=query.bodies) for row in rows[: query.limit]]
 
-    def scan(self, chain: int, after_seq: int, limit: int) -> list[EntryRow]:
+    def scan(self, chain: int, after_seq: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
         seqs = self._t.by_chain.get(chain, {})
-        return [self._row(seqs[seq]) for seq in sorted(s for s in seqs if s > after_seq)[:limit]]
+        found = [self._row(seqs[seq]) for seq in sorted(s for s in seqs if s > after_seq)[:limit]]
+        return _within(found, room)
 
     def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
         ns = self._t.by_kind.get((self._t.chains[chain].log, kind), ()) if chain in self._t.chains else ()
         rows = [row for row in map(self._t.entries.__getitem__, ns) if row.chain == chain]
         newest = sorted(rows, key=lambda row: row.seq)[-limits.STORE_ROWS_MAX :]
         return [self._row(row.n) for row in newest]
+
+    def places_of_kinds(self, log: int, kinds: frozenset[int]) -> list[Place]:
+        ns = (n for kind in kinds for n in self._t.by_kind.get((log, kind), ()))
+        return [self._place(n) for n in ns if self._t.entries[n].chain]
 
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         ns = sorted(n for n in self._t.unopened.get(log, ()) if n > after_n)
@@ -497,19 +517,16 @@ class MemoryStore(PeerMemory):
         for n, value in add:
             self._put(left, n, max(value, left.get(n, value)))
 
-    def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
-        return self._after(self._t.by_log.get(log, {}), after_n, limit)
+    def arrivals(self, log: int, after_n: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
+        return _within(self._after(self._t.by_log.get(log, {}), after_n, limit), room)
 
-    def week_arrivals(self, log: int, week: int, after_n: int, limit: int) -> list[EntryRow]:
-        return self._after(self._t.by_week.get((log, week), {}), after_n, limit)
+    def week_arrivals(
+        self, log: int, week: int, after_n: int, limit: int, *, room: int | None = None
+    ) -> list[EntryRow]:
+        return _within(self._after(self._t.by_week.get((log, week), {}), after_n, limit), room)
 
     def _after(self, ns: Collection[int], after_n: int, limit: int) -> list[EntryRow]:
         return [self._row(n) for n in sorted(n for n in ns if n > after_n)[:limit]]
-
-    def week_ids(self, log: int, week: int, after: EntryId, limit: int) -> list[EntryRow]:
-        rows = [self._t.entries[n] for n in self._t.by_week.get((log, week), ())]
-        later = sorted((row for row in rows if row.id > after), key=lambda row: row.id)
-        return [self._row(row.n) for row in later[:limit]]
 
     def first_seqs(self, log: int, week: int) -> dict[int, int]:
         lowest: dict[int, int] = {}
@@ -536,8 +553,13 @@ class MemoryStore(PeerMemory):
             if (row.id, "entry") not in absent
         )
 
-    def segment_ids(self, log: int, week: int) -> bytes:
-        return b"".join(id_ for id_, _ in self.segment(log, week))
+    def segment_page(self, log: int, week: int, after_n: int, limit: int) -> list[tuple[int, EntryId, bool]]:
+        ns = self._t.by_id
+        found = [(ns[id_], id_, held) for id_, held in self.segment(log, week)]
+        return sorted(entry for entry in found if entry[0] > after_n)[:limit]
+
+    def segment_stamp(self, log: int, week: int) -> tuple[int, int]:
+        return 0, self._stamps.of(log, week)
 
     def put_digest(self, log: int, digest: Digest) -> None:
         self._put(self._t.digests, (log, digest.week), digest)
@@ -567,7 +589,11 @@ class MemoryStore(PeerMemory):
         for id_ in {gap.id for gap in changed} & self._t.by_id.keys():
             row = self._t.entries[self._t.by_id[EntryId(id_)]]
             if row.log == log:
-                self._put(self._t.stale, (log, row.week), None)
+                self._mark_stale(log, row.week)
+
+    def _mark_stale(self, log: int, week: int) -> None:
+        self._put(self._t.stale, (log, week), None)
+        self._stamps.change(log, week)
 
     def _row(self, n: int, *, bodies: bool = True) -> EntryRow:
         # A copy, as from a database: nobody changes a stored row behind the store's back.
@@ -579,6 +605,16 @@ class MemoryStore(PeerMemory):
     def _place(self, n: int) -> Place:
         row = self._t.entries[n]
         return Place(n, row.id, row.chain, row.seq, row.rank, row.kind, row.is_retold)
+
+
+def _within(rows: list[EntryRow], room: int | None) -> list[EntryRow]:
+    """The first of these rows, up to the one with which they have so many bytes."""
+    size = 0
+    for end, row in enumerate(rows, 1):
+        size += len(row.outer) + len(row.body or b"")
+        if room is not None and size >= room:
+            return rows[:end]
+    return rows
 
 
 def _is_asked_for(query: TimelineQuery, row: EntryRow) -> bool:

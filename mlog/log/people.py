@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from mlog import limits
 from mlog.log.authority import Role
 from mlog.log.contacts import Contact, fold_contacts
+from mlog.log.counting import unclaimed
 from mlog.log.crypto import EpochKeys
-from mlog.log.cuts import NO_CUTS, Cuts, Ends, EndsOf, device_ends
+from mlog.log.cuts import NO_CUTS, Counts, Cuts, Ends, EndsOf, Part, device_ends
 from mlog.log.epochs import epoch_to_write, known_epochs, stated_all, stated_epochs
 from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.membership import Membership, fold_membership, has_members
 from mlog.log.person import Member, Person, Root, fold_person, root_of
-from mlog.log.store import ChainRow, DeviceRow, EntryRow, LogKind, LogRow, Store
+from mlog.log.store import DeviceRow, EntryRow, LogKind, LogRow, Store
 
 if TYPE_CHECKING:
     from mlog.log.replica import Replica
@@ -42,12 +43,12 @@ class Standing(NamedTuple):
     Attributes:
         stand_ins: For each confirmed device, the one that stands for its person.
         devices: Of this device's own person.
-        ends: By log, the chain rows that do not count to their end, with the last number that does.
+        ends: By log, the chain rows that do not count wholly, with the numbers that do.
     """
 
     stand_ins: Mapping[DeviceId, DeviceId]
     devices: Set[DeviceId]
-    ends: Mapping[int, Mapping[int, int]]
+    ends: Mapping[int, Mapping[int, Counts]]
 
 
 class People:
@@ -75,7 +76,6 @@ class People:
         self._epochs: dict[int, EpochKeys] = {}
         self._cuts: dict[int, Cuts] = {}
         self._memberships: dict[int, Membership | None] = {}
-        self._ends: dict[int, Mapping[int, int]] = {}
         self._shared: dict[DeviceId, Mapping[int, bool]] = {}
         self._stated: dict[tuple[int, bytes], dict[tuple[int, bytes], bool]] = {}
 
@@ -85,15 +85,30 @@ class People:
         self._contacts = None
         self._private = None
         self._stated.clear()
-        for cache in (self._roots, self._epochs, self._cuts, self._memberships, self._ends, self._shared):
+        for cache in (self._roots, self._epochs, self._cuts, self._memberships, self._shared):
             cache.clear()
 
     def forget_log(self, log: int) -> None:
         """Look again who belongs to a log, under which epoch it is written, and where chains in it end."""
-        for cache in (self._epochs, self._cuts, self._memberships, self._ends):
+        for cache in (self._epochs, self._cuts, self._memberships):
             cache.pop(log, None)
         self._shared.clear()
         self._stated.clear()
+
+    def forget_keys(self, log: int) -> None:
+        """Look again what key entries of a log say; who belongs to it they tell only where nobody knew."""
+        root = self._roots.get(log)
+        if root is not None and not root.proven:
+            del self._roots[log]
+        if log not in self._roots or (self._memberships.get(log) is None and has_members(self._store, log)):
+            self.forget_log(log)
+        self._epochs.pop(log, None)
+        self._shared.clear()
+        self._stated.clear()
+
+    def forget_shared(self) -> None:
+        """Look again which device of another person may have what."""
+        self._shared.clear()
 
     def forget_epoch(self, log: int) -> None:
         """Look again under which epoch to write to a log."""
@@ -179,10 +194,13 @@ class People:
 
     def revocations_of(self, devices: Iterable[DeviceId]) -> list[EntryId]:
         """The entries that revoke these devices, as far as they are known; of very many the lowest ids."""
-        self.persons()
-        of = {device: self._revoked[device] for device in devices if device in self._revoked}
-        found = {r.id for device, person in of.items() for r in person.revocations[device]}
+        found = set[EntryId]().union(*self._revocations_by_device(devices).values())
         return sorted(found)[: limits.KEY_RECIPIENTS_MAX]
+
+    def _revocations_by_device(self, devices: Iterable[bytes]) -> dict[DeviceId, set[EntryId]]:
+        self.persons()
+        revoked = [device for device in map(DeviceId, devices) if device in self._revoked]
+        return {device: {r.id for r in self._revoked[device].revocations[device]} for device in revoked}
 
     def device_rows(self) -> list[DeviceRow]:
         """What devices say of themselves, each in the oldest person log that has it."""
@@ -190,7 +208,8 @@ class People:
         for person in self.persons():
             for member in (*person.members, *person.revoked):
                 if member.confirmed:
-                    row = DeviceRow(member.device, member.name, person.name)
+                    stands_for = self._by_subject.get(self._subjects[person.topic], person)
+                    row = DeviceRow(member.device, member.name, person.name, stands_for.topic)
                     rows.setdefault(member.device, row)
         return list(rows.values())
 
@@ -262,6 +281,17 @@ class People:
             revoked=Cuts(self._store, log, [rule]) if rule is not None else NO_CUTS,
         )
 
+    def names(self) -> Mapping[bytes, str]:
+        """By subject, what persons are called here: as contacts, else as they call themselves."""
+        found = {person.founder: person.name for person in reversed(self.persons())}
+        return found | {self.subject_of_topic(t): contact.name for t, contact in self.contacts().items()}
+
+    def began_ms(self, log: int) -> int:
+        """When a log was begun, as who began it claims; 0 while that is not here."""
+        row = next((row for row in self._store.logs() if row.n == log), None)
+        root = self._root(row) if row is not None else None
+        return root.row.time_ms if root is not None else 0
+
     def is_proven(self, log: int) -> bool:
         """Whether nobody can claim to have begun a log but who did."""
         row = next((row for row in self._store.logs() if row.n == log), None)
@@ -281,10 +311,11 @@ class People:
         return self.role(log) != Role.NONE and self.has_begun(log)
 
     def has_begun(self, log: int) -> bool:
-        """Whether a chain may be begun in a log: until its beginning is here nobody knows who belongs to it,
-        and a chain that begins without knowing that counts for nothing. Of a window it may never come."""
+        """Whether a chain may be begun in a log: until its beginning, and an epoch, is here nobody knows who
+        belongs to it, and a chain that begins without knowing that counts for nothing. Of a window it may
+        never come."""
         row = next((row for row in self._store.logs() if row.n == log), None)
-        if row is None or row.window_days or self._root(row) is not None:
+        if row is None or row.window_days or (self._root(row) is not None and self._store.epochs(log)):
             return True
         return any(chain.device == self._device for chain in self._store.chains(log))
 
@@ -338,16 +369,9 @@ class People:
             found = self._cuts[log] = Cuts(self._store, log, [rule for rule in rules if rule is not None])
         return found
 
-    def ends(self, log: int) -> Mapping[int, int]:
-        """The chain rows of a log that do not count to their end, with the last number that does."""
-        self.persons()
-        found = self._ends.get(log)
-        if found is None:
-            cuts = self.cuts(log)
-            chains = self._store.chains(log) if cuts else ()
-            ends = {chain.n: cuts.end_of(chain) for chain in chains}
-            found = self._ends[log] = {n: end for n, end in ends.items() if end is not None}
-        return found
+    def ends(self, log: int) -> dict[int, Counts]:
+        """The chain rows of a log that do not count wholly, with the numbers that do."""
+        return self.cuts(log).limited()
 
     # -- who reads ---------------------------------------------------------------------------
 
@@ -380,8 +404,16 @@ class People:
             if state.kind == LogKind.CONVERSATION:
                 membership = self.membership(state.n)
             if membership is not None:
-                stated = [epoch for epoch in stated if membership.knew_removals(epoch.parents)]
-            known = epoch_to_write(state.keys, stated, devices, granted=membership is None)
+                revoked = self._revocations_by_device({d for epoch in stated for d in epoch.recipients})
+                stated = [
+                    epoch
+                    for epoch in stated
+                    if membership.knew_removals(epoch.parents) and _knew(epoch.without, revoked)
+                ]
+            keys, newest = state.keys, max((epoch.number for epoch in stated), default=0)
+            granted = self._trusts_granted(state) and keys.current.number > newest
+            granted = granted and self._unclaimed(state) is keys.current
+            known = epoch_to_write(keys, stated, devices, granted=granted)
             if known is not None:
                 self._epochs[state.n] = known
         return known
@@ -389,14 +421,26 @@ class People:
     def present_epoch(self, state: LogState) -> EpochKeys:
         """The epoch that those know who read so far: what changes who reads on is sealed under it.
 
-        In a conversation of several persons only what its key entries state counts for that.
+        Only what key entries state counts for that, but for person logs: no other epoch is granted to all.
         """
-        if self.membership(state.n) is None:
-            return state.keys.current
+        if self._trusts_granted(state):
+            return self._unclaimed(state)
         known = known_epochs(state.keys)
         stated = stated_epochs(self._store, state.n, self.cuts(state.n))
         found = [known[s.number, s.commitment] for s in stated if (s.number, s.commitment) in known]
         return max(found, key=lambda epoch: epoch.number, default=state.keys.current)
+
+    def _unclaimed(self, state: LogState) -> EpochKeys:
+        """The latest epoch that is known here, but for those of key entries that count for nothing."""
+        found = unclaimed(self._store, state.n, self.cuts(state.n), state.keys.whole)
+        return found or state.keys.current
+
+    def _trusts_granted(self, state: LogState) -> bool:
+        """Whether an epoch is written under that was granted, and that no key entry here states."""
+        row = next((row for row in self._store.logs() if row.n == state.n), None)
+        # Key entries from before a window do not come.
+        windowed = row is not None and row.window_days > 0
+        return state.kind == LogKind.PERSON or (windowed and self.membership(state.n) is None)
 
     # -- who may have what -------------------------------------------------------------------
 
@@ -477,14 +521,15 @@ class People:
             subjects |= membership.subjects()
             yield n, True
         persons = {person.log: person for person in self.persons()}
+        known = self.known() if is_contact else frozenset[bytes]()
         for row in rows:
             if row.kind == LogKind.PERSON:
                 person = persons.get(row.n)
-                if person is None:
-                    if is_contact:
-                        yield row.n, False
-                elif row.n == own.log or self._subjects[person.topic] in subjects:
+                if person is not None and (row.n == own.log or self._subjects[person.topic] in subjects):
                     yield row.n, True
+                elif is_contact and (person is None or self._subjects[person.topic] not in known):
+                    # A contact that joins an older person brings that one's log, which says so at its end.
+                    yield row.n, False
             elif row.kind == LogKind.CONVERSATION and self._may_bring(row, subject, is_contact=is_contact):
                 yield row.n, False
 
@@ -505,6 +550,19 @@ class People:
             and not any(self.is_own(chain.device) for chain in self._store.chains(row.n))
         )
 
+    def removed_from(self, device: DeviceId) -> list[int]:
+        """The conversations of ours from which the person of a device was removed, and has to be told."""
+        subject = self.subject_of(device) if not self.is_revoked(self._device) else None
+        member = self._by_subject[subject].member(device) if subject is not None else None
+        if subject is None or member is None or not member.confirmed or self.is_own(device):
+            return []
+        found: list[int] = []
+        for row in self._store.logs():
+            membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION and row.secret else None
+            if membership is not None and membership.was_removed(subject):
+                found += [row.n] if membership.role(self.subject()) != Role.NONE else []
+        return found
+
     def _common(self, rows: Iterable[LogRow], subject: bytes) -> dict[int, Membership]:
         """The conversations to which both we and another person belong."""
         found: dict[int, Membership] = {}
@@ -519,8 +577,11 @@ class People:
         return found
 
     def acquaintances(self) -> dict[bytes, Person]:
-        """By subject, the other persons whom we meet: contacts, and members of common conversations."""
+        """By subject, the other persons whom we meet: contacts, and members of common conversations; for a
+        device that was revoked none, as far as it knows."""
         found: dict[bytes, Person] = {}
+        if self.is_revoked(self._device):
+            return found
         subjects = [self.subject_of_topic(topic) for topic in self.contacts()]
         for row in self._store.logs():
             membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION and row.secret else None
@@ -530,6 +591,15 @@ class People:
             person = self._by_subject.get(subject)
             if person is not None and subject != self.subject():
                 found[subject] = person
+        return found
+
+    def known(self) -> Set[bytes]:
+        """The subjects of this person, its contacts, and all who belong or belonged to its conversations."""
+        found = {self.subject(), *(self.subject_of_topic(topic) for topic in self.contacts())}
+        for row in self._store.logs():
+            membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION and row.secret else None
+            if membership is not None:
+                found |= membership.subjects()
         return found
 
     def persons_to_share(self) -> list[int]:
@@ -553,12 +623,18 @@ class People:
         ]
 
 
+def _knew(without: Sequence[bytes], revoked: Mapping[DeviceId, Set[EntryId]]) -> bool:
+    """Whether who names these revocations knew of all devices that they were revoked, or names all it can."""
+    named = set(map(EntryId, without))
+    return len(named) >= limits.KEY_RECIPIENTS_MAX or all(ids & named for ids in revoked.values())
+
+
 def _ends_of_others(person: Person) -> EndsOf:
     """In a person log only the entries of the person's own devices count."""
     admitted = person.admitted()
 
-    def ends_of(chain: ChainRow) -> Ends | None:
-        return None if chain.device in admitted else frozenset()
+    def ends_of(part: Part) -> Ends | None:
+        return None if part.chain.device in admitted else frozenset()
 
     return ends_of
 

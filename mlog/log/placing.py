@@ -140,7 +140,13 @@ class Chains:
         after = [(c.row.n, next_seq) for c in rows if c.row.seq > h.seq]
         # Where an entry was lost here, nothing but its place tells what came next.
         found = [*children, *(self._store.places_at(after).values() if after else ())]
-        near = [place for place in found if place.seq == next_seq]
+        return self.is_named_by_next(a, found)
+
+    def is_named_by_next(self, a: Arrival, places: Iterable[Place]) -> bool:
+        """Whether one of these is the next of an entry's chain, and names it as the one before."""
+        h = a.header
+        assert h is not None
+        near = [place for place in places if place.seq == h.seq + 1]
         own = self._rows_of(h, {place.chain for place in near})
         return any(place.chain in own and self._names_before(place, a) for place in near)
 

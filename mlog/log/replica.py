@@ -7,23 +7,37 @@ view, in whatever order they came.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 
 from mlog import limits
-from mlog.errors import InvalidInput, StoreError
+from mlog.errors import InvalidInput, StoreError, UserError
 from mlog.log import bodies, crypto, entry
 from mlog.log import missing as absence
 from mlog.log.belonging import befriend, follow
 from mlog.log.bodies import Kind
+from mlog.log.counting import EpochName, counting_keys, learn_counting, names_stated
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
+from mlog.log.cuts import Counts, differs_from
 from mlog.log.entry import NO_ENTRY, Header, Sealed
 from mlog.log.epochs import key_body, stated_epochs
 from mlog.log.expiry import due, settings_of
-from mlog.log.fold import RULINGS, Draft, Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
+from mlog.log.fold import (
+    ENDED,
+    FIRST,
+    RULINGS,
+    Draft,
+    Fold,
+    LogState,
+    Opened,
+    Ranks,
+    is_retold,
+    references_in,
+    words_in,
+)
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
 from mlog.log.intake import Intake, Taken, extend_runs
 from mlog.log.membership import NAMES_RULINGS
@@ -31,6 +45,8 @@ from mlog.log.message_fold import CHANGING
 from mlog.log.missing import Missing
 from mlog.log.people import People
 from mlog.log.person import Member
+from mlog.log.roster import refresh_roster
+from mlog.log.segments import Digester
 from mlog.log.store import (
     BodyState,
     ChainRow,
@@ -96,6 +112,8 @@ class Replica:
         self.entropy = entropy
         self.people = People(store, device.id)
         self._logs: dict[int, LogState] = {}
+        self._tried: dict[int, set[int]] = {}
+        """By log, the key entries that were looked at since more than EPOCHS_MAX epochs are known."""
         self._fold = Fold(
             store,
             lambda log: self.log(log).keys,
@@ -106,6 +124,7 @@ class Replica:
             self.people.setters,
         )
         self._intake = Intake(store, self._fold, self._learn, self.refresh)
+        self.digester = Digester(store)
 
     # -- logs --------------------------------------------------------------------------------
 
@@ -178,8 +197,13 @@ class Replica:
         self._add_epoch(state, epoch)
         return True, ""
 
-    def epoch_in(self, state: LogState, author: DeviceId, body: bodies.Key) -> EpochKeys | None:
+    def epoch_in(
+        self, state: LogState, author: DeviceId, body: bodies.Key, *, counts: bool = False
+    ) -> EpochKeys | None:
         """The epoch that a key entry wraps for this device; None for no such one, or one that is known.
+
+        Args:
+            counts: The entry does, so its epoch is taken however many are known.
 
         Raises:
             InvalidInput: It is refused; says why.
@@ -191,7 +215,7 @@ class Replica:
             raise InvalidInput("epoch 0 follows from the log's secret and is never given")
         if sealed is None or any(e.secret and crypto.commitment(e.secret) == stated for e in epochs):
             return None
-        if len(epochs) >= limits.EPOCHS_MAX:
+        if len(epochs) >= limits.EPOCHS_MAX and not counts:
             raise InvalidInput(f"more than {limits.EPOCHS_MAX:,} epochs")
         try:
             info = wrap_info(state.keys.topic, author, body.epoch, self.device_id)
@@ -226,6 +250,7 @@ class Replica:
         except BaseException:
             # A log that was started inside is gone, and another process may give its number to another.
             self._logs.clear()
+            self._tried.clear()
             self.people.forget()
             raise
 
@@ -271,7 +296,7 @@ class Replica:
         """
         with self.transaction():
             state = self.log(log)
-            if not self.people.may_write(log):
+            if not self.people.may_write(log) or not self._may_begin(state):
                 return
             readers = self.people.readers(log) if fresh else None
             if readers is None:
@@ -303,6 +328,12 @@ class Replica:
             readers: None for this device alone.
             first, seed: Kind of log, and what its secret was made of, if this begins it.
         """
+        if not self._may_begin(state):
+            raise UserError(
+                f"this device has begun {limits.EPOCHS_MAX:,} epochs here, since who reads on changed so "
+                "often; more of them count for nothing. Write on another device, or begin another "
+                "conversation ('mlog new')."
+            )
         stated = stated_epochs(self.store, state.n)
         number = 1 + max(e.number for e in (*state.keys.epochs, *stated))
         before = {DeviceId(device) for epoch in stated for device in epoch.recipients}
@@ -317,8 +348,13 @@ class Replica:
         draft, present = Draft(Kind.KEY, body, now_ms), self.people.present_epoch(state)
         self._write(state, self.incarnation, [draft], now_ms, present)
         self._add_epoch(state, epoch)
-        self.people.forget_log(state.n)
+        self.people.forget_keys(state.n)
         return epoch
+
+    def _may_begin(self, state: LogState) -> bool:
+        """Whether an epoch that this device begins counts."""
+        keys = counting_keys(self.store, state.n, self.people.cuts(state.n))
+        return sum(device == self.device_id for _, device in keys) < limits.EPOCHS_MAX
 
     def _add_epoch(self, state: LogState, epoch: EpochKeys) -> None:
         outline = state.keys.outline_of(epoch)
@@ -328,14 +364,23 @@ class Replica:
         self.store.add_epoch(self._row_of(state.n, epoch))
         state.keys.add_epoch(epoch)
 
-    def learn_epochs(self, log: int, epochs: Iterable[EpochKeys]) -> bool:
-        """Take epochs that were granted; whether any was new. What waits for them is read later."""
+    def learn_epochs(self, log: int, epochs: Sequence[EpochKeys], *, counts: bool = False) -> bool:
+        """Take epochs that were granted; whether any was new. What waits for them is read later.
+
+        Args:
+            counts: Key entries state them that count; else that is looked up, where there is no room.
+        """
         with self.transaction():
             state = self.log(log)
             self.refresh(state)
             keys, new = state.keys, list[EpochKeys]()
+            counting = frozenset[EpochName]()
+            if not counts and len(keys.epochs) + len(epochs) > limits.EPOCHS_MAX:
+                rows = counting_keys(self.store, log, self.people.cuts(log))
+                counting = frozenset(name for name, _ in names_stated(self.store, [r.n for r, _ in rows]))
             for epoch in epochs:
-                known = keys.outline_of(epoch) is not None
+                known = counts or keys.outline_of(epoch) is not None
+                known = known or (epoch.number, crypto.commitment(epoch.secret)) in counting
                 if keys.lacks(epoch) and (known or len(keys.epochs) < limits.EPOCHS_MAX):
                     self._add_epoch(state, epoch)
                     new.append(epoch)
@@ -454,7 +499,7 @@ class Replica:
             incarnation = self.incarnation = Incarnation(self.entropy.random(8))
             own = []
         chain = own[0] if own else None
-        if chain is not None and not sparse and self.people.cuts(state.n).end_of(chain) is not None:
+        if chain is not None and not sparse and self.people.cuts(state.n).counts(chain) is not None:
             # Its person was removed and let in again: what counts begins another chain.
             incarnation = self._incarnation_after(state, incarnation)
             chain = next(
@@ -580,41 +625,45 @@ class Replica:
         with self.transaction():
             state = self.log(log)
             before = people.standing() if state.kind == LogKind.PERSON else None
-            ends, new_from = people.ends(log), self.store.next_chain()
+            cuts = people.cuts(log)
+            cuts.limited()
+            cuts.moved.clear()
             self._fold.met.clear()
-            self._fold.left_out.clear()
+            is_cut = bool(self.store.unsettled(log, Task.CUT, 1))
             yield state
-            met = frozenset(self._fold.met)
+            met, judged = frozenset(self._fold.met), {**cuts.limited(), **cuts.moved}
             people.forget_epoch(log)
             if met & RULINGS:
                 people.forget_log(log)
+            elif Kind.KEY in met:
+                people.forget_keys(log)
+            elif FIRST in met:
+                people.forget_shared()
             if before is not None:
                 follow(self, before, now_ms)
-            elif state.kind == LogKind.PRIVATE and met & (RULINGS | {Kind.CONTACT}):
+            elif state.kind == LogKind.PRIVATE and met & (RULINGS | {Kind.KEY, Kind.CONTACT}):
                 people.forget()
                 befriend(self, now_ms)
-            elif state.kind == LogKind.CONVERSATION and Kind.MEMBER in met:
+            elif state.kind == LogKind.CONVERSATION and met & {Kind.MEMBER, ENDED}:
                 befriend(self, now_ms)
                 # Who was an admin, and so whose erasures count for everybody, may be others now.
                 self.refold(log, frozenset({Kind.ERASURE}))
                 self._fold.doubt_expired(log)
-            left_out, after = self._fold.left_out, people.ends(log)
-            # A chain that began here may have been judged before what admits its device was known; and one
-            # of which later entries were here counted until its first came.
-            self.recount(log, {**dict.fromkeys(left_out, -1), **ends}, after)
-            older = {n for n in left_out if n < new_from and n not in ends}
-            self.recount(log, {}, {n: end for n, end in after.items() if n in older})
+            if state.kind == LogKind.CONVERSATION and met & (RULINGS | {Kind.KEY, FIRST}):
+                refresh_roster(self, log)
+            self.recount(log, judged, people.ends(log))
+            if len(state.keys.epochs) >= limits.EPOCHS_MAX and (is_cut or met & (RULINGS | {Kind.KEY})):
+                learn_counting(self, state, self._tried.setdefault(log, set()))
 
-    def recount(self, log: int, before: Mapping[int, int], after: Mapping[int, int]) -> None:
+    def recount(self, log: int, before: Mapping[int, Counts | None], after: Mapping[int, Counts]) -> None:
         """Leave for later to fold anew what counts now, or counts no more.
 
         Args:
-            before, after: The chain rows that end somewhere, with the last number that counts.
+            before, after: The numbers that count of chain rows, of others all.
         """
-        changed = {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
-        if changed:
-            ends = {n: min(e[n] for e in (before, after) if n in e) for n in changed}
-            tasks = [(n, limits.SEQ_MAX - (end + 1)) for n, end in ends.items()]
+        firsts = {n: differs_from(before.get(n), after.get(n)) for n in before.keys() | after.keys()}
+        tasks = [(n, limits.SEQ_MAX - first) for n, first in firsts.items() if first is not None]
+        if tasks:
             self.store.change_unsettled(log, Task.CUT, tasks, ())
 
     def erasers_of(self, log: int, groups: Set[MessageId]) -> Mapping[MessageId, Set[DeviceId | None]]:

@@ -15,6 +15,7 @@ from mlog.errors import LimitExceeded, UserError
 from mlog.log import bodies
 from mlog.log.authority import Role
 from mlog.log.bodies import Kind
+from mlog.log.cuts import tips_of
 from mlog.log.fold import Draft
 from mlog.log.membership import Joined
 from mlog.log.person import Person
@@ -22,10 +23,10 @@ from mlog.log.person import Person
 if TYPE_CHECKING:
     from mlog.log.replica import Replica
 
-__all__ = ["add", "leave", "remove", "require_admin", "require_writable", "set_role"]
+__all__ = ["AGAIN", "add", "leave", "remove", "require_admin", "require_writable", "set_role"]
 
 _WORDS: Final = {Role.ADMIN: "admin", Role.MEMBER: "member", Role.NONE: "none"}
-_AGAIN: Final = "Ask an admin of it to add you again ('mlog add'), or begin another one ('mlog new TITLE')."
+AGAIN: Final = "Ask an admin of it to add you again ('mlog add'), or begin another one ('mlog new TITLE')."
 
 
 def add(
@@ -150,7 +151,7 @@ def require_writable(replica: Replica, log: int) -> None:
         )
     if not replica.people.may_write(log):
         raise UserError(
-            f"you are not in this conversation any more: what you write would reach nobody. {_AGAIN}"
+            f"you are not in this conversation any more: what you write would reach nobody. {AGAIN}"
         )
 
 
@@ -162,7 +163,7 @@ def require_admin(replica: Replica, log: int, what: str) -> None:
     """
     role = replica.people.role(log)
     if role == Role.NONE:
-        raise UserError(f"you are not in this conversation any more. {_AGAIN}")
+        raise UserError(f"you are not in this conversation any more. {AGAIN}")
     if role != Role.ADMIN:
         admins = [j for j in _joined(replica, log) if j.role == Role.ADMIN]
         if admins:
@@ -200,16 +201,12 @@ def _end(replica: Replica, log: int, joined: Joined, now_ms: int) -> None:
     assert topic is not None
     ends: list[bodies.ChainEnd] = []
     for chain in store.chains(log):
-        if people.subject_of(chain.device) != joined.subject or chain.seq < 0:
+        if people.subject_of(chain.device) != joined.subject:
             continue
-        end = cuts.end_of(chain)
-        last = chain.seq if end is None else min(end, chain.seq)
-        row = store.at(chain.n, last) if last < chain.seq else None
-        id_ = chain.id if last == chain.seq else row.id if row is not None else None
-        if id_ is not None:
-            ends.append(
-                bodies.ChainEnd(device=chain.device, incarnation=chain.incarnation, seq=last, id=id_.hex())
-            )
+        ends += [
+            bodies.ChainEnd(device=chain.device, incarnation=chain.incarnation, seq=seq, id=id_.hex())
+            for seq, id_ in tips_of(store, chain, cuts.counts(chain))
+        ]
     parts = [tuple(ends[at : at + limits.CUTS_MAX]) for at in range(0, len(ends), limits.CUTS_MAX)] or [()]
     relies = person.newest.hex() if person is not None else ""
     name = person.name if person is not None else joined.name

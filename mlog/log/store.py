@@ -104,6 +104,8 @@ class Task(IntEnum):
     ERASE = 6
     UNSEAL = 7
     EXPIRED = 8
+    BEHIND = 9
+    VOUCH = 10
 
 
 class LogRow(msgspec.Struct, frozen=True, gc=False):
@@ -126,11 +128,16 @@ class LogRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeviceRow(msgspec.Struct, frozen=True, gc=False):
-    """What a device record says: the names of the device and of its person."""
+    """What a device record says: the names of the device and of its person.
+
+    Attributes:
+        topic: Of the person's log: two persons may have one name.
+    """
 
     id: DeviceId
     name: str
     person: str
+    topic: bytes = b""
 
 
 class EpochRow(msgspec.Struct, frozen=True, gc=False):
@@ -349,6 +356,7 @@ class TimelineQuery(msgspec.Struct, frozen=True, kw_only=True):
         kinds: Only these; empty for all.
         newest_first: Direction, which also decides which ones `limit` keeps.
         hidden: Also entries for which another one stands.
+        bodies: Else without them, and it costs the same however long these are.
         limit: At most STORE_ROWS_MAX.
     """
 
@@ -361,6 +369,7 @@ class TimelineQuery(msgspec.Struct, frozen=True, kw_only=True):
     kinds: frozenset[int] = SPOKEN
     newest_first: bool = False
     hidden: bool = False
+    bodies: bool = True
 
 
 class Store(PeerStore, Protocol):
@@ -466,8 +475,14 @@ class Store(PeerStore, Protocol):
         ...
 
     def find(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, EntryRow]: ...
-    def rows(self, ns: Collection[int], *, bodies: bool = True) -> dict[int, EntryRow]:
-        """By number; without bodies it costs the same however long these are."""
+    def rows(
+        self, ns: Collection[int], *, bodies: bool = True, room: int | None = None
+    ) -> dict[int, EntryRow]:
+        """By number, in this order; without bodies it costs the same however long these are.
+
+        Args:
+            room: Stop behind the one with which outer bytes and bodies are so many.
+        """
         ...
 
     def at(self, chain: int, seq: int) -> EntryRow | None: ...
@@ -496,8 +511,16 @@ class Store(PeerStore, Protocol):
         """The entries at these chains and sequence numbers."""
         ...
 
-    def children(self, log: int, ids: Collection[EntryId]) -> dict[EntryId, list[Place]]:
-        """Entries that name these among their parents; the next in their chains are not asked for."""
+    def children(self, log: int, ids: Collection[EntryId], limit: int = -1) -> dict[EntryId, list[Place]]:
+        """Entries that name these among their parents; the next in their chains are not asked for.
+
+        Args:
+            limit: How many in all, if not negative.
+        """
+        ...
+
+    def children_behind(self, log: int, id_: EntryId, after_n: int, limit: int) -> list[Place]:
+        """As `children`, by number, behind one."""
         ...
 
     def parents(self, ns: Collection[int]) -> dict[int, list[EntryId]]: ...
@@ -546,10 +569,16 @@ class Store(PeerStore, Protocol):
         ...
 
     def timeline(self, query: TimelineQuery) -> list[EntryRow]: ...
-    def scan(self, chain: int, after_seq: int, limit: int) -> list[EntryRow]: ...
+    def scan(self, chain: int, after_seq: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
+        """Entries of a chain by `seq`; `room` as for `rows`."""
+        ...
 
     def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
         """The entries of a kind in a chain, by `seq`; of more than STORE_ROWS_MAX the last ones."""
+        ...
+
+    def places_of_kinds(self, log: int, kinds: frozenset[int]) -> list[Place]:
+        """Where all entries of these kinds, each below 16, stand that are read; in any order."""
         ...
 
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
@@ -645,16 +674,14 @@ class Store(PeerStore, Protocol):
         """Remove these, then add those; of two with the same first number the greater second holds."""
         ...
 
-    def arrivals(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
-        """Entries of a log in the order in which they came here."""
+    def arrivals(self, log: int, after_n: int, limit: int, *, room: int | None = None) -> list[EntryRow]:
+        """Entries of a log in the order in which they came here; `room` as for `rows`."""
         ...
 
-    def week_arrivals(self, log: int, week: int, after_n: int, limit: int) -> list[EntryRow]:
-        """Entries of a segment in the order in which they came here."""
-        ...
-
-    def week_ids(self, log: int, week: int, after: EntryId, limit: int) -> list[EntryRow]:
-        """Entries of a segment in the order of their ids; `after` is exclusive."""
+    def week_arrivals(
+        self, log: int, week: int, after_n: int, limit: int, *, room: int | None = None
+    ) -> list[EntryRow]:
+        """Entries of a segment in the order in which they came here; `room` as for `rows`."""
         ...
 
     def first_seqs(self, log: int, week: int) -> dict[int, int]:
@@ -674,12 +701,17 @@ class Store(PeerStore, Protocol):
     def segment(self, log: int, week: int) -> Iterator[tuple[EntryId, bool]]:
         """Ids of a segment, ascending, and whether the body is held; corrupt ones left out.
 
-        The one reading that is not bounded by STORE_ROWS_MAX: the store yields them one by one.
+        Not bounded by STORE_ROWS_MAX: the store yields them one by one, and puts all in order before.
         """
         ...
 
-    def segment_ids(self, log: int, week: int) -> bytes:
-        """The same ids one after the other, in any order: faster, where neither order nor bodies matter."""
+    def segment_page(self, log: int, week: int, after_n: int, limit: int) -> list[tuple[int, EntryId, bool]]:
+        """The same in the order of arrival, with the numbers, behind one of these; at most
+        SEGMENT_SLICE_IDS."""
+        ...
+
+    def segment_stamp(self, log: int, week: int) -> tuple[int, int]:
+        """Another one once a segment has changed; sometimes also where it has not."""
         ...
 
     def put_digest(self, log: int, digest: Digest) -> None: ...

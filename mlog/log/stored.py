@@ -5,6 +5,7 @@ Nothing that was made from the bytes is trusted by `check_header` and `check_bod
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from mlog.errors import BadSignature, InvalidInput
@@ -28,6 +29,12 @@ __all__ = [
 
 _ABSENT: Final = FORGOTTEN | {BodyState.NOT_FETCHED}
 _SEALED: Final = frozenset({BodyState.SEALED, BodyState.CLOSED})
+
+_RULES: Final = frozenset({Kind.KEY, Kind.DEVICE, Kind.ADMIT, Kind.REVOKE, Kind.MEMBER})
+"""Kinds that are read again whenever it is worked out who is who: they say nothing that may be erased."""
+_RULE_KEPT_MAX_BYTES: Final = 16_384
+_RULES_KEPT: Final = 512
+"""At most 8 MiB, and a few hundred KiB in a home of some persons."""
 
 SEARCHED: Final = SPOKEN | {Kind.EDIT}
 """Kinds that may have a text which search finds."""
@@ -138,10 +145,19 @@ def readable_body(kind: int, encoded: bytes | None) -> Body | None:
     """A body, or None where there is none, or none that this version understands."""
     if encoded is None:
         return None
+    if kind in _RULES and len(encoded) <= _RULE_KEPT_MAX_BYTES:
+        return _read_rule(kind, encoded)
+    return _read(kind, encoded)
+
+
+def _read(kind: int, encoded: bytes) -> Body | None:
     try:
         return bodies.decode(kind, encoded)
     except InvalidInput:
         return None
+
+
+_read_rule: Final = lru_cache(maxsize=_RULES_KEPT)(_read)
 
 
 def text_of(body: Body | None) -> str | None:

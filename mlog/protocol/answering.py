@@ -8,6 +8,7 @@ from mlog import limits
 from mlog.errors import InvalidInput, ProtocolViolation
 from mlog.log.ids import EntryId, Topic
 from mlog.log.scope import Scope
+from mlog.log.segments import least_ids
 from mlog.log.store import LogKind, LogRow
 from mlog.protocol import wire
 from mlog.protocol.keeping import Keeper
@@ -165,17 +166,12 @@ class Follower:
             raise ProtocolViolation(f"short ids: {error}") from None
         return (yield from sketched.find(wanted))
 
-    def ids(self, question: wire.AskIds) -> None:
+    def ids(self, question: wire.AskIds) -> Job:
         """Say the ids of a segment, a page at a time."""
-        log = self._link.log_of(question.tag)
+        link, log = self._link, self._link.log_of(question.tag)
         if log is None:
             raise ProtocolViolation("a question about a log that is not shared")
-        ids: list[EntryId] = []
-        more = False
-        for id_, _ in self._link.store.segment(log, question.week):
-            if id_ > question.after:
-                more = len(ids) == limits.WANTED_IDS_MAX
-                if more:
-                    break
-                ids.append(id_)
-        self._link.send(wire.Ids(question.tag, question.week, question.after, b"".join(ids), more))
+        most = limits.WANTED_IDS_MAX
+        ids = yield from least_ids(link.store, log, question.week, question.after, most + 1)
+        page = b"".join(ids[:most])
+        link.send(wire.Ids(question.tag, question.week, question.after, page, len(ids) > most))

@@ -13,7 +13,9 @@ docs/protocol.md, 14.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Generator, Sequence
+from enum import Enum
 from itertools import pairwise
 from typing import Final, TypeAlias
 
@@ -24,6 +26,7 @@ from mlog.errors import ProtocolViolation
 from mlog.log.entry import NO_ENTRY
 from mlog.log.ids import EntryId
 from mlog.log.scope import Scope
+from mlog.log.segments import sorted_slices
 from mlog.protocol import wire
 from mlog.protocol.keeping import Keeper
 from mlog.protocol.link import Link
@@ -45,11 +48,22 @@ from mlog.protocol.vector import (
 
 __all__ = ["Inspect", "Leader"]
 
-Talk: TypeAlias = Generator[bool, wire.Message | None, None]
-"""Yields True to be sent the follower's next message about its log, False to give others a turn."""
+_ID_SIZE: Final = 32
+
+
+class _Turn(Enum):
+    """What the comparison of one log waits for."""
+
+    GIVES = "others have their turn"
+    LISTENS = "the follower's next message about the log"
+    RESTS = "the end of all that was asked for and sent"
+    QUEUES = "a place among the logs that are sketched or listed"
+
+
+Talk: TypeAlias = Generator[_Turn, wire.Message | None, None]
 
 Inspect: TypeAlias = Callable[[int, Sequence[EntryId], Sequence[EntryId]], None]
-"""Called with a log and the ids of entries that are only here, and only there."""
+"""Called with a log and the ids of entries that are only here, and only there; of very many in parts."""
 
 _PASSES: Final = 3
 
@@ -63,7 +77,7 @@ class _Compared(msgspec.Struct):
         narrowed: How often since then the follower kept less of it than it had said.
         waits: Requests and streams that are not finished; then roots are compared again.
         talk: The exchange that goes on about it.
-        listens: The talk waits for a message.
+        turn: What the talk waits for.
     """
 
     log: int
@@ -74,7 +88,7 @@ class _Compared(msgspec.Struct):
     narrowed: int = 0
     waits: set[int] = msgspec.field(default_factory=set)
     talk: Talk | None = None
-    listens: bool = False
+    turn: _Turn = _Turn.GIVES
 
 
 class Leader:
@@ -113,6 +127,7 @@ class Leader:
         self._changed: set[int] = set()
         self._pushes = 0
         self._attempt = 0
+        self._deep: set[int] = set()
 
     @property
     def idle(self) -> bool:
@@ -128,7 +143,9 @@ class Leader:
     @property
     def waits(self) -> bool:
         """A message of the follower is due."""
-        return self._offered is not None or any(c.listens or c.waits for c in self._logs.values())
+        return self._offered is not None or any(
+            c.turn == _Turn.LISTENS or c.waits for c in self._logs.values()
+        )
 
     @property
     def wake_ms(self) -> int | None:
@@ -189,12 +206,12 @@ class Leader:
     def step(self) -> bool:
         """One slice of work; False if there is nothing to do before something happens."""
         for compared in self._logs.values():
-            if compared.talk is not None and not compared.listens:
+            if compared.talk is not None and self._may_go_on(compared):
                 if self._link.is_shared(compared.log):
                     self._resume(compared, None)
                 else:
                     # It was shared when this began, and is no more: the follower may not have it.
-                    compared.talk = None
+                    self._end(compared)
                 return True
         if self._offer is not None:
             if next(self._offer, self) is self:
@@ -204,6 +221,11 @@ class Leader:
             self._offer = self._make_offer()
             return True
         return False
+
+    def _may_go_on(self, compared: _Compared) -> bool:
+        if compared.turn == _Turn.QUEUES:
+            return len(self._deep) < limits.COMPARED_DEEPLY_MAX
+        return compared.turn == _Turn.GIVES
 
     def _is_quiet(self) -> bool:
         """Nothing is on its way that would change what is compared."""
@@ -267,8 +289,7 @@ class Leader:
             self._sender.go_live(compared.log, compared.tag, compared.standing.last_n, equal=True)
         for index, differs in differing.items():
             compared = offered[index]
-            compared.talk = self._differs(compared, differs)
-            compared.listens = False
+            compared.talk, compared.turn = self._differs(compared, differs), _Turn.GIVES
         return (
             [compared.log for compared in equal.values()],
             [offered[index].log for index in differing],
@@ -283,7 +304,7 @@ class Leader:
         """
         log = self._link.log_of(message.tag)
         compared = self._logs.get(log) if log is not None else None
-        if compared is None or not compared.listens:
+        if compared is None or compared.turn != _Turn.LISTENS:
             raise ProtocolViolation("an answer to no question")
         self._link.round_trips += 1
         self._resume(compared, message)
@@ -298,16 +319,25 @@ class Leader:
     def _finish(self, compared: _Compared, wait: int) -> None:
         if wait in compared.waits:
             compared.waits.discard(wait)
-            if not compared.waits:
+            if compared.waits:
+                return
+            if compared.turn == _Turn.RESTS:
+                compared.turn = _Turn.GIVES
+            else:
                 self._due.add(compared.log)
 
     def _resume(self, compared: _Compared, message: wire.Message | None) -> None:
         assert compared.talk is not None
-        compared.listens = False
+        if compared.turn == _Turn.QUEUES:
+            self._deep.add(compared.log)
         try:
-            compared.listens = compared.talk.send(message)
+            compared.turn = compared.talk.send(message)
         except StopIteration:
-            compared.talk = None
+            self._end(compared)
+
+    def _end(self, compared: _Compared) -> None:
+        compared.talk, compared.turn = None, _Turn.GIVES
+        self._deep.discard(compared.log)
 
     # -- one log -----------------------------------------------------------------------------
 
@@ -339,10 +369,11 @@ class Leader:
             # Each side asks by itself for the bodies that it lacks; then roots are compared again.
             self._due.add(log)
             return
+        yield _Turn.QUEUES
         self._attempt += 1
         attempt = self._attempt
         link.send(wire.AskWeeks(compared.tag, scope.first_week, attempt))
-        reply = yield True
+        reply = yield _Turn.LISTENS
         if not isinstance(reply, wire.Weeks) or reply.attempt != attempt:
             raise ProtocolViolation("not the segments that were asked for")
         digests = [digest for digest in standing.digests if digest.week >= scope.first_week]
@@ -354,11 +385,12 @@ class Leader:
             surplus = reply.entries - sum(digest.entries for digest in digests)
             if (yield from self._by_sketch(compared, weeks, surplus, attempt, bodies=differs.bodies)):
                 return
-        here, there = yield from self._by_ids(compared, weeks)
+        for week in weeks:
+            yield from self._by_ids(compared, week, bodies=differs.bodies)
         if self._inspect is not None:
-            self._inspect(log, here, there)
-            return
-        self._transfer(compared, here, there, bodies=differs.bodies)
+            self._inspect(log, (), ())
+        else:
+            self._due.add(log)
 
     def _by_vector(self, compared: _Compared, differs: wire.Differs, scope: Scope) -> bool:
         """Transfer what chain vectors say; False if they say nothing."""
@@ -404,7 +436,7 @@ class Leader:
 
     def _by_sketch(
         self, compared: _Compared, weeks: Sequence[int], surplus: int, attempt: int, *, bodies: bool
-    ) -> Generator[bool, wire.Message | None, bool]:
+    ) -> Generator[_Turn, wire.Message | None, bool]:
         """Transfer what a sketch of these segments tells; False where a list of ids is shorter.
 
         Args:
@@ -420,14 +452,14 @@ class Leader:
 
         sketched = Sketched(link.store, log, weeks, link.binding, attempt)
         for _ in sketched.fill():
-            yield False
+            yield _Turn.GIVES
         peeler = sketch.Peeler(sketched.sketcher)
         start, stop = 0, sketch.first_cells(count_here, count_there)
         while stop and not peeler.decoded:
             asked = encode_weeks(weeks) if start == 0 else b""
             end = min(stop, start + limits.ASKED_CELLS_MAX)
             link.send(wire.AskCells(compared.tag, attempt, asked, start, end))
-            reply = yield True
+            reply = yield _Turn.LISTENS
             if not isinstance(reply, wire.Cells) or (reply.attempt, reply.start) != (attempt, start):
                 raise ProtocolViolation("not the cells that were asked for")
             if len(reply.cells) != (end - start) * sketch.CELL_SIZE:
@@ -437,7 +469,7 @@ class Leader:
             if start < stop:
                 continue
             for _ in peeler.peel():
-                yield False
+                yield _Turn.GIVES
             stop = sketch.next_cells(stop, peeler.estimate(reply.count), reply.count)
         if not peeler.decoded:
             return False
@@ -448,7 +480,7 @@ class Leader:
             except StopIteration as end:
                 here: list[EntryId] = end.value
                 break
-            yield False
+            yield _Turn.GIVES
         self._keeper.behind(log, len(peeler.there), len(here), link.now_ms)
         if peeler.there:
             shorts = sketch.encode_short_ids(peeler.there)
@@ -460,46 +492,63 @@ class Leader:
             self._due.add(log)
         return True
 
-    def _by_ids(
-        self, compared: _Compared, weeks: Sequence[int]
-    ) -> Generator[bool, wire.Message | None, tuple[list[EntryId], list[EntryId]]]:
-        """Ids that are only here, and only there, of some segments."""
+    def _by_ids(self, compared: _Compared, week: int, *, bodies: bool) -> Talk:
+        """Transfer what is only here, and only there, of a segment; or tell who inspects.
+
+        Both lists are in the order of ids, so what a page of the follower's differs in is known at once, and
+        no more of it is kept than can be asked for: a liar may list millions.
+        """
         link, log = self._link, compared.log
         here: list[EntryId] = []
         there: list[EntryId] = []
-        for week in weeks:
-            mine = {id_ for id_, _ in link.store.segment(log, week)}
-            theirs: set[EntryId] = set()
-            after, more = NO_ENTRY, True
-            while more:
-                link.send(wire.AskIds(compared.tag, week, after))
-                reply = yield True
-                if not isinstance(reply, wire.Ids) or (reply.week, reply.after) != (week, after):
-                    raise ProtocolViolation("not the ids that were asked for")
-                ids = [EntryId(reply.ids[at : at + 32]) for at in range(0, len(reply.ids), 32)]
-                if len(reply.ids) % 32 or any(a >= b for a, b in pairwise([after, *ids])):
-                    raise ProtocolViolation("ids out of order")
-                theirs.update(ids)
-                more = reply.more and bool(ids)
-                after = ids[-1] if ids else after
-                if len(theirs) > limits.SEGMENT_IDS_MAX:
-                    raise ProtocolViolation(f"a segment of more than {limits.SEGMENT_IDS_MAX} entries")
-            here += sorted(mine - theirs)
-            there += sorted(theirs - mine)
-        return here, there
+        slices = sorted_slices(link.store, log, week)
+        mine: Sequence[EntryId] = ()
+        after, more, listed = NO_ENTRY, True, 0
+        while more:
+            link.send(wire.AskIds(compared.tag, week, after))
+            reply = yield _Turn.LISTENS
+            ids, more = _listed(reply, week, after)
+            listed += len(ids)
+            if listed > limits.SEGMENT_IDS_MAX:
+                raise ProtocolViolation(f"a segment of more than {limits.SEGMENT_IDS_MAX} entries")
+            after = ids[-1] if ids else after
+            theirs = dict.fromkeys(ids)
+            while True:
+                end = bisect_right(mine, after) if more else len(mine)
+                here += [id_ for id_ in mine[:end] if id_ not in theirs]
+                for id_ in mine[:end]:
+                    theirs.pop(id_, None)
+                if end < len(mine) or (part := next(slices, None)) is None:
+                    mine = mine[end:]
+                    break
+                mine = [EntryId(item[:_ID_SIZE]) for item in part]
+                yield from self._transfer(compared, here, there, limits.LISTED_IDS_MAX, bodies=bodies)
+                yield _Turn.GIVES
+            there += theirs
+            yield from self._transfer(compared, here, there, limits.LISTED_IDS_MAX, bodies=bodies)
+        yield from self._transfer(compared, here, there, 1, bodies=bodies)
 
     def _transfer(
-        self, compared: _Compared, here: Sequence[EntryId], there: Sequence[EntryId], *, bodies: bool
-    ) -> None:
-        self._keeper.behind(compared.log, len(there), len(here), self._link.now_ms)
-        for at in range(0, len(there), limits.WANTED_IDS_MAX):
-            ids = b"".join(there[at : at + limits.WANTED_IDS_MAX])
+        self, compared: _Compared, here: list[EntryId], there: list[EntryId], least: int, *, bodies: bool
+    ) -> Talk:
+        """Send and ask for what was listed, if that is so much, and wait for the end of it; or tell of it."""
+        log = compared.log
+        if len(here) + len(there) < least:
+            return
+        ours, theirs = tuple(here), tuple(there)
+        here.clear()
+        there.clear()
+        if self._inspect is not None:
+            self._inspect(log, ours, theirs)
+            return
+        self._keeper.behind(log, len(theirs), len(ours), self._link.now_ms)
+        for at in range(0, len(theirs), limits.WANTED_IDS_MAX):
+            ids = b"".join(theirs[at : at + limits.WANTED_IDS_MAX])
             want = wire.Want(0, compared.tag, ids=ids, bodies=compared.standing.scope.bodies)
             compared.waits.add(self._ask(want))
-        if here:
-            self._push(compared, by_id(self._link.store, compared.log, here), bodies=bodies)
-        if not here and not there:
-            self._due.add(compared.log)
+        if ours:
+            self._push(compared, by_id(self._link.store, log, ours), bodies=bodies)
+        yield _Turn.RESTS
 
     def _push(self, compared: _Compared, pages: Pages, *, bodies: bool) -> None:
         self._pushes += 1
@@ -519,3 +568,13 @@ class Leader:
         what = "the texts of some messages are missing on one side" if entries_equal else "entries differ"
         detail = f"{what}, and neither side could give the other what it lacks"
         self._keeper.differing(compared.log, detail, self._link.now_ms)
+
+
+def _listed(reply: wire.Message | None, week: int, after: EntryId) -> tuple[list[EntryId], bool]:
+    """The ids of a page that was asked for, and whether there are more behind it."""
+    if not isinstance(reply, wire.Ids) or (reply.week, reply.after) != (week, after):
+        raise ProtocolViolation("not the ids that were asked for")
+    ids = [EntryId(reply.ids[at : at + _ID_SIZE]) for at in range(0, len(reply.ids), _ID_SIZE)]
+    if len(reply.ids) % _ID_SIZE or any(a >= b for a, b in pairwise([after, *ids])):
+        raise ProtocolViolation("ids out of order")
+    return ids, reply.more and bool(ids)

@@ -18,7 +18,7 @@ from mlog.protocol.wire import Packed
 __all__ = ["Feed"]
 
 _PAGES_MAX: Final = 64
-"""Pages that are kept: of a few logs, and of a few places in each; together at most one bundle of rows."""
+"""Pages that are kept: of a few logs, and of a few places in each; together at most one bundle's worth."""
 
 
 class Feed:
@@ -29,8 +29,8 @@ class Feed:
         self._store = replica.store
         self._seen_n = self._store.next_n() - 1
         self._logs: list[LogRow] = self._store.logs()
-        self._pages: dict[tuple[int, int, int], list[EntryRow]] = {}
-        self._rows = 0
+        self._pages: dict[tuple[int, int], list[EntryRow]] = {}
+        self._rows = self._size = 0
         self._packed: dict[tuple[int, tuple[int, ...]], tuple[Packed, ...]] = {}
 
     def look(self) -> tuple[set[int], bool]:
@@ -46,18 +46,21 @@ class Feed:
         """Nothing of what was read is up to date any more, or needed."""
         self._pages.clear()
         self._packed.clear()
-        self._rows = 0
+        self._rows = self._size = 0
 
-    def page(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
-        """Rows of a log in the order of arrival, as `Store.arrivals`."""
-        key = log, after_n, limit
+    def page(self, log: int, after_n: int) -> list[EntryRow]:
+        """Rows of a log in the order of arrival: a bundle's worth at most."""
+        key = log, after_n
         rows = self._pages.get(key)
         if rows is None:
-            rows = self._store.arrivals(log, after_n, limit)
-            if len(self._pages) >= _PAGES_MAX or self._rows + len(rows) > limits.BUNDLE_ENTRIES_MAX:
+            most, room = limits.BUNDLE_ENTRIES_MAX, limits.BUNDLE_SIZE_MAX_BYTES
+            rows = self._store.arrivals(log, after_n, most, room=room)
+            size = sum(len(row.outer) + len(row.body or b"") for row in rows)
+            if len(self._pages) >= _PAGES_MAX or self._rows + len(rows) > most or self._size + size > room:
                 self.forget()
             self._pages[key] = rows
             self._rows += len(rows)
+            self._size += size
         return rows
 
     def packed(

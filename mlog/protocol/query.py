@@ -15,6 +15,7 @@ from mlog.errors import InvalidInput, ProtocolViolation
 from mlog.log.entry import NO_ENTRY, Sealed, from_tail, parse_any, to_tail
 from mlog.log.ids import EntryId, Topic
 from mlog.log.merkle import segment_digest
+from mlog.log.segments import least_ids
 from mlog.log.store import Digest, EntryRow, LogRow, Store
 from mlog.protocol import wire
 from mlog.protocol.link import Link
@@ -24,17 +25,19 @@ from mlog.protocol.standing import stand
 __all__ = ["Pager", "serve_query"]
 
 _ROWS_AT_ONCE: Final = 32
+_WEEKS_AT_ONCE: Final = 256
 
 
 def serve_query(link: Link, row: LogRow, query: wire.Query) -> Generator[None, None, wire.Page]:
     """One page: at most `limit` entries, and about BUNDLE_SIZE_MAX_BYTES."""
     while True:
         standing = yield from stand(link.replica, row, link.now_ms)
+        read = yield from _read(link.store, row, query, standing.digests)
         with link.store.reading():
-            # Another process may have written since: digests and entries are to be of one moment.
-            read = None if link.store.stale_weeks(row.n) else _read(link.store, row, query, standing.digests)
-        if read is not None:
-            break
+            # Others may have written since: digests and entries are to be of one moment.
+            now = {d.week: d for d in link.store.digests(row.n)} if read.touched else {}
+            if not link.store.stale_weeks(row.n) and all(now.get(d.week) == d for d in read.touched):
+                break
     # Not while reading: what is found damaged here is noted.
     sealed = link.replica.sealed_of(row.n, read.rows, bodies=query.bodies, now_ms=link.now_ms)
     packed = tuple(wire.Packed(to_tail(entry), entry.body, entry.signature) for entry in sealed)
@@ -51,7 +54,9 @@ class _Read(NamedTuple):
     touched: list[Digest]
 
 
-def _read(store: Store, row: LogRow, query: wire.Query, digests: Sequence[Digest]) -> _Read:
+def _read(
+    store: Store, row: LogRow, query: wire.Query, digests: Sequence[Digest]
+) -> Generator[None, None, _Read]:
     room = min(query.limit, limits.BUNDLE_ENTRIES_MAX)
     size = 0
     rows: list[EntryRow] = []
@@ -62,15 +67,18 @@ def _read(store: Store, row: LogRow, query: wire.Query, digests: Sequence[Digest
         if len(rows) >= room or size >= limits.BUNDLE_SIZE_MAX_BYTES:
             return _Read(rows, False, touched)
         touched.append(digest)
+        if len(touched) % _WEEKS_AT_ONCE == 0:
+            yield
         after = EntryId(query.after) if digest.week == query.week else NO_ENTRY
+        ids = yield from least_ids(store, row.n, digest.week, after, room - len(rows) + 1)
         # A few at a time: a thousand of the largest would be 256 MiB.
-        while part := store.week_ids(row.n, digest.week, after, min(room - len(rows) + 1, _ROWS_AT_ONCE)):
-            for entry in part:
+        for at in range(0, len(ids), _ROWS_AT_ONCE):
+            part = store.find(row.n, ids[at : at + _ROWS_AT_ONCE])
+            for entry in sorted(part.values(), key=lambda entry: entry.id):
                 if len(rows) >= room or size >= limits.BUNDLE_SIZE_MAX_BYTES:
                     return _Read(rows, False, touched)
                 rows.append(entry)
                 size += len(entry.outer) + (len(entry.body or b"") if query.bodies else 0)
-                after = entry.id
     return _Read(rows, True, touched)
 
 

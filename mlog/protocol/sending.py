@@ -33,7 +33,7 @@ _TITLES: Final = 1
 """Titles that go before all else: the latest one counts."""
 
 Pages: TypeAlias = Iterator[list[EntryRow]]
-"""Rows to send, at most BUNDLE_ENTRIES_MAX at a time; an empty page gives others a turn."""
+"""Rows to send, a bundle's worth at a time at most; an empty page gives others a turn."""
 
 
 class Stream:
@@ -85,26 +85,6 @@ class Stream:
         return rows[:end]
 
 
-class _PageSize:
-    """How many rows to read at once: two bundles' worth, if they are as long as those before.
-
-    So the longest texts do not fill the memory, nor are read again and again for a bundle of five. The
-    second page completes the bundle that the first one began.
-    """
-
-    def __init__(self):
-        self.rows = min(limits.PAGE_ROWS_FIRST, limits.BUNDLE_ENTRIES_MAX)
-        self._most = limits.BUNDLE_ENTRIES_MAX - self.rows or self.rows
-
-    def note(self, rows: Sequence[EntryRow]) -> None:
-        """Go by these, which were just read."""
-        if rows:
-            size = sum(len(row.outer) + len(row.body or b"") for row in rows)
-            fitting = 2 * limits.BUNDLE_SIZE_MAX_BYTES * len(rows) // size
-            self.rows = min(max(fitting, limits.PAGE_ROWS_MIN), self._most)
-            self._most = limits.BUNDLE_ENTRIES_MAX
-
-
 class _Live:
     """How far the peer has what was committed here of one log.
 
@@ -117,7 +97,6 @@ class _Live:
         self.tag = tag
         self.cursor = cursor
         self.theirs: set[EntryId] = set()
-        self.page = _PageSize()
 
 
 class _Flying(NamedTuple):
@@ -249,8 +228,7 @@ class Sender:
             if not self._link.is_shared(log):
                 del self._live_due[log], self._live[log]
                 continue
-            rows = self._link.feed.page(log, live.cursor, live.page.rows)
-            live.page.note(rows)
+            rows = self._link.feed.page(log, live.cursor)
             if not rows:
                 live.theirs.clear()
                 del self._live_due[log]
@@ -324,24 +302,22 @@ def by_ranges(store: Store, log: int, ranges: Mapping[int, Ranges], first_week: 
 def by_id(store: Store, log: int, ids: Iterable[EntryId]) -> Pages:
     """Entries by their ids; what is not here is left out."""
     remaining = iter(ids)
-    page = _PageSize()
-    while part := list(islice(remaining, page.rows)):
-        found = store.find(log, part)
-        rows = sorted(found.values(), key=lambda row: row.n)
-        page.note(rows)
-        yield rows
+    while part := list(islice(remaining, limits.BUNDLE_ENTRIES_MAX)):
+        ns = sorted(place.n for place in store.places(log, part).values())
+        while rows := list(store.rows(ns, room=limits.BUNDLE_SIZE_MAX_BYTES).values()):
+            ns = ns[bisect_right(ns, rows[-1].n) :]
+            yield rows
 
 
 def _by_chain(store: Store, ranges: Mapping[int, Ranges]) -> Pages:
-    page = _PageSize()
+    most, room = limits.BUNDLE_ENTRIES_MAX, limits.BUNDLE_SIZE_MAX_BYTES
     for chain, parts in ranges.items():
         for first, last in parts:
             after = first - 1
             while after < last:
-                rows = store.scan(chain, after, min(page.rows, last - after))
+                rows = store.scan(chain, after, min(most, last - after), room=room)
                 if not rows:
                     break
-                page.note(rows)
                 after = rows[-1].seq
                 yield [row for row in rows if row.seq <= last]
 
@@ -359,11 +335,10 @@ def _by_week(
     first = [row for row in store.timeline(titles) if is_wanted(row)]
     sent = {row.n for row in first}
     yield first
-    page = _PageSize()
+    most, room = limits.BUNDLE_ENTRIES_MAX, limits.BUNDLE_SIZE_MAX_BYTES
     for week in weeks:
         after = 0
-        while (rows := store.week_arrivals(log, week, after, page.rows)) and rows[0].n <= until_n:
-            page.note(rows)
+        while (rows := store.week_arrivals(log, week, after, most, room=room)) and rows[0].n <= until_n:
             after = rows[-1].n
             yield [row for row in rows if is_wanted(row) and row.n not in sent]
 

@@ -13,14 +13,13 @@ from mlog import limits
 from mlog.errors import ProtocolViolation
 from mlog.log import crypto
 from mlog.log.ids import EntryId
+from mlog.log.segments import pages_of
 from mlog.log.store import Store
 
 if TYPE_CHECKING:
     from mlog.protocol.sketch import Sketcher
 
 __all__ = ["Sketched", "decode_weeks", "encode_weeks"]
-
-_SLICE_IDS = 16_384
 
 
 class Sketched:
@@ -57,9 +56,8 @@ class Sketched:
 
     def _slices(self) -> Iterator[bytes]:
         for week in self._weeks:
-            ids = self._store.segment_ids(self._log, week)
-            for at in range(0, len(ids), 32 * _SLICE_IDS):
-                yield ids[at : at + 32 * _SLICE_IDS]
+            for page in pages_of(self._store, self._log, week):
+                yield b"".join([id_ for _, id_, _ in page])
 
 
 def encode_weeks(weeks: Collection[int]) -> bytes:

@@ -6,7 +6,6 @@ from collections.abc import Generator
 from typing import Final, NamedTuple
 
 from mlog.log.ids import Topic
-from mlog.log.merkle import segment_digest
 from mlog.log.receipts import Statement
 from mlog.log.replica import Replica
 from mlog.log.scope import Scope, bodies_root, entries_root, scope_of
@@ -14,12 +13,6 @@ from mlog.log.store import Digest, LogRow
 from mlog.protocol import wire
 
 __all__ = ["SLICE_LOGS", "Standing", "stand"]
-
-_SLICE_IDS = 20_000
-"""Ids that are hashed before others have their turn: about 20 ms of reading."""
-
-_WEEK_AS_IDS: Final = 40
-"""What a week costs besides its ids: a log may have one entry in each of 8,192."""
 
 SLICE_LOGS: Final = 8
 """Logs that are compared before others have their turn: a vector of one with 512 chains takes 5 ms."""
@@ -77,16 +70,8 @@ def stand(replica: Replica, row: LogRow, now_ms: int) -> Generator[None, None, S
         while replica.settle(row.n, now_ms):
             yield
         with store.reading():
-            stale = store.stale_weeks(row.n)
-            if not stale:
+            if not store.stale_weeks(row.n):
                 last_n = store.next_n() - 1
                 return Standing(row.n, row.topic, scope_of(row, now_ms), last_n, store.digests(row.n))
-        with store.transaction():
-            ids = 0
-            for week in stale:
-                digest = segment_digest(week, store.segment(row.n, week))
-                store.put_digest(row.n, digest)
-                ids += digest.entries + _WEEK_AS_IDS
-                if ids >= _SLICE_IDS:
-                    break
+        replica.digester.step(row.n)
         yield

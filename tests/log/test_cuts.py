@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy as copying
 from random import Random
 
 import pytest
@@ -14,7 +15,7 @@ from mlog.log.fold import Draft
 from mlog.log.ids import Incarnation
 from mlog.log.memory import MemoryStore
 from mlog.log.replica import Replica
-from mlog.log.store import BodyState, LogKind, TimelineQuery
+from mlog.log.store import BodyState, LogKind, Reason, TimelineQuery
 from tests.log.persons import (
     conversation_of,
     copy,
@@ -23,6 +24,7 @@ from tests.log.persons import (
     meet,
     peer_of,
     person_of,
+    replica_of,
     sealed_of,
     texts_of,
     trust,
@@ -244,3 +246,79 @@ def test_the_order_of_arrival_changes_nothing(seed: int):
     assert "late" not in views[0]
     assert [findings_in(replica) for replica in (desktop, laptop)] == [[], []]
     assert isinstance(desktop.log(1).keys.current, EpochKeys)
+
+
+def _cloned(phone: Replica) -> Replica:
+    """The same device a second time, as of a copied folder: what both write forks its chains."""
+    store = MemoryStore()
+    assert isinstance(phone.store, MemoryStore)
+    store._t = copying.deepcopy(phone.store._t)
+    clone = replica_of(2, store)
+    clone.incarnation = phone.incarnation
+    return clone
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_end_of_one_branch_cuts_the_others_whenever_it_comes(seed: int):
+    desktop, laptop, phone = three()
+    say(phone, "before the branches")
+    meet(desktop, phone)
+    meet(desktop, laptop)
+    clone = _cloned(phone)
+    for number in range(2):
+        say(phone, f"known to the desktop {number}")
+        say(clone, f"of the other branch {number}")
+    forced(clone, laptop)
+    meet(desktop, phone)
+    belonging.revoke(desktop, phone.device_id, LATER)
+    copy(desktop, laptop, LATER, Random(seed))
+    copy(laptop, desktop, LATER, Random(seed))
+    for replica in (desktop, laptop):
+        assert shown(replica) == ["before the branches", "known to the desktop 0", "known to the desktop 1"]
+        replica.people.forget()
+        assert {finding.reason for finding in findings_in(replica)} == {Reason.FORKED}
+
+
+def _hand(giver: Replica, taker: Replica, chance: Random, share: float) -> None:
+    """Some of what the other lacks, in any order."""
+    logs = {state.keys.topic: state for state in giver.logs()}
+    for state in taker.logs():
+        ours = logs.get(state.keys.topic)
+        lacking = giver.store.arrivals(ours.n, 0, 1000) if ours is not None else []
+        lacking = [row for row in lacking if not taker.store.find(state.n, [row.id])]
+        chance.shuffle(lacking)
+        for row in lacking:
+            if ours is not None and chance.random() < share:
+                taker.receive(state.n, [sealed_of(ours, row)], LATER)
+    for state in taker.logs():
+        while taker.settle(state.n, LATER):
+            pass
+
+
+@pytest.mark.parametrize("seed", [6, 19, 20, 21, 33, 64, 106, 143, 146])
+def test_of_branches_with_holes_counts_the_same_whatever_came_first(seed: int):
+    chance = Random(seed)
+    desktop, laptop, phone = three()
+    say(phone, "before the branches")
+    for one, other in ((desktop, phone), (desktop, laptop), (laptop, phone)):
+        meet(one, other)
+    phones = [phone, *(_cloned(phone) for _ in range(1 + (chance.random() < 0.5)))]
+    for number in range(chance.randint(2, 8)):
+        writer = chance.choice(phones)
+        say(writer, f"{number}", START_MS + 300 + chance.randint(0, 50))
+        if chance.random() < 0.3:
+            _hand(chance.choice(phones), chance.choice(phones), chance, 0.5)
+        if chance.random() < 0.5:
+            _hand(writer, chance.choice((desktop, laptop)), chance, 0.6)
+    belonging.revoke(desktop, phone.device_id, LATER)
+    if chance.random() < 0.5:
+        belonging.revoke(laptop, phone.device_id, LATER)
+    everybody = [desktop, laptop, *phones]
+    for shares in ((0.5, 0.8, 1),) * 3 + ((1,),) * 3:
+        for taker in (desktop, laptop):
+            for giver in chance.sample(everybody, len(everybody)):
+                _hand(giver, taker, chance, chance.choice(shares))
+    assert shown(desktop) == shown(laptop)
+    for replica in (desktop, laptop):
+        replica.people.forget()
+        assert {finding.reason for finding in findings_in(replica)} <= {Reason.FORKED}

@@ -227,6 +227,18 @@ def test_a_second_device_of_a_newcomer_has_what_the_first_has_and_no_more():
     assert read_by(phone, topic) == {"before one", "before two", "welcome", "later"}
 
 
+def test_a_device_that_was_a_person_of_its_own_is_granted_all_that_its_new_person_has():
+    homes, topic = talk()
+    _, bob, carol = homes
+    # Bob knows Carol as another person; what he gives her first, she has not said yes to him yet.
+    trust(bob, 1, carol, 2, NOW)
+    meet(bob, carol, NOW + 1)
+    all_meet(homes, NOW + 2)
+    assert read_by(carol, topic) == {"before one", "before two"}
+    assert closed_rows(carol, topic) == []
+    assert_agree(homes, topic)
+
+
 def test_who_was_removed_and_comes_back_without_the_history_lacks_what_was_said_meanwhile():
     homes, topic = talk()
     ann, bob, carol = homes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, Incarnation
 from mlog.log.replica import Replica
 from mlog.log.store import EntryRow, Store
-from tests.log.conversing import LATER, accept, all_meet, conversation, log_of, say
+from tests.log.conversing import LATER, accept, all_meet, conversation, log_of, membership_of, say
 from tests.log.persons import findings_in, home, texts_of
 from tests.log.support import START_MS
 
@@ -112,6 +113,46 @@ def _many_incarnations(tmp_path: Path, count: int) -> None:
     _goes_on(ann, topic, place)
     store.close()
     assert time.process_time() - started < 0.5 + count * 1e-3, "only the check of the whole log looks at them"
+
+
+def _made_by_the_member(mallory: Replica, topic: bytes, state: LogState, way: str) -> Iterator[Sealed]:
+    """Chains without end, or branches of one chain, or one of nothing but holes beside another branch."""
+    rulings = membership_of(mallory, topic).heads
+    first = msgspec.structs.replace(_header(mallory.device_id, b"forked!!", 0), parents=rulings)
+    began = _sealed(state, first, NEVER, mallory)
+    if way != "chains":
+        yield began
+    for n in count():
+        body = b'{"text":"%d"}' % n
+        if way == "chains":
+            header = msgspec.structs.replace(first, incarnation=Incarnation(n.to_bytes(8, "big")))
+        elif way == "branches" or n < 2:
+            header = _header(mallory.device_id, b"forked!!", 1, began.id)
+        else:
+            header = _header(mallory.device_id, b"forked!!", 1 + 2 * n, EntryId(n.to_bytes(32, "big")))
+        yield _sealed(state, header, body, mallory)
+
+
+@pytest.mark.parametrize("way", ["chains", "branches", "holes"])
+def test_one_more_chain_or_branch_costs_no_more_than_the_first_ones(tmp_path: Path, way: str):
+    store = SqliteStore(tmp_path / "mlog.db")
+    ann, mallory, topic, _ = _world(store)
+    log = log_of(ann, topic)
+    made = _made_by_the_member(mallory, topic, ann.log(log), way)
+
+    def one_by_one(many: int) -> float:
+        entries = [next(made) for _ in range(many)]
+        started = time.process_time()
+        for sealed in entries:
+            ann.receive(log, [sealed], LATER)
+        return time.process_time() - started
+
+    one_by_one(2)
+    first = one_by_one(30)
+    ann.receive(log, [next(made) for _ in range(1000)], LATER)
+    later = one_by_one(30)
+    store.close()
+    assert later < 6 * first + 0.03
 
 
 def test_thousands_of_incarnations_in_another_s_name_change_nothing(tmp_path: Path):

@@ -391,6 +391,23 @@ def test_a_revoked_device_of_a_member_reads_nothing_on():
     assert phone.device_id not in {peer.device for peer in ann.store.peers()}
 
 
+def test_who_hears_of_a_revocation_writes_on_under_an_epoch_whose_author_knew_of_it():
+    # Ann's epoch leaves Bob's phone out, since she removed Bob; for whom her word does not count, the phone
+    # belongs to the conversation, and may be given it until the revocation is heard of.
+    ann, bob, phone, topic = with_a_phone()
+    session(bob, phone)
+    expel(ann, topic, bob)
+    say(ann, topic, "without Bob", LATER)
+    before = ann.log(log_of(ann, topic)).keys.current
+    belonging.revoke(bob, phone.device_id, LATER + 1)
+    session(ann, bob, LATER + 2)
+    said = say(ann, topic, "without the phone", LATER + 3)
+    fields = entry.parse_outer(said.outer)
+    assert ann.log(log_of(ann, topic)).keys.epoch_of(fields.salt, fields.tag) != before
+    again = say(ann, topic, "under the same", LATER + 4)
+    assert again.seq == said.seq + 1, "it begins one epoch, not one for each message"
+
+
 # -- edits and erasure -----------------------------------------------------------------------
 
 

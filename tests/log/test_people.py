@@ -26,6 +26,7 @@ from tests.log.persons import (
     conversation_of,
     copy,
     findings_in,
+    grant,
     home,
     meet,
     peer_of,
@@ -197,13 +198,13 @@ def _stated(number: int, id_: int, secret: bytes, *devices: int) -> StatedEpoch:
     )
 
 
-def test_of_several_epochs_for_the_same_readers_the_lowest_id_is_written_under() -> None:
+def test_of_several_epochs_for_the_same_readers_the_latest_is_written_under() -> None:
     keys = LogKeys(bytes(32))
     one, two, three = (bytes([n]) * 32 for n in (1, 2, 3))
     for number, secret in ((1, one), (2, two), (2, three)):
         keys.add_epoch(EpochKeys(number, secret))
     both = frozenset({device_keys(0).id, device_keys(1).id})
-    stated = [_stated(2, 9, two, 0, 1), _stated(2, 8, three, 0, 1), _stated(1, 1, one, 0)]
+    stated = [_stated(2, 9, three, 0, 1), _stated(2, 8, two, 0, 1), _stated(1, 1, one, 0)]
     chosen = epoch_to_write(keys, stated, both)
     assert chosen is not None
     assert chosen.secret == three
@@ -517,6 +518,61 @@ def test_an_epoch_that_a_device_was_left_out_of_comes_with_a_grant() -> None:
     meet(older, third)
     assert texts_of(third, there) == ["for two"]
     assert said.id in third.store.find(there, [said.id])
+
+
+def _of_three() -> tuple[Replica, Replica, Replica, int]:
+    """Three devices of one person, two of them with a conversation that the third has not."""
+    older, younger, third = home(0), home(1), home(2)
+    trust(older, 0, younger, 1)
+    trust(older, 0, third, 2, START_MS + 110)
+    for _ in range(2):
+        meet(older, younger)
+        meet(older, third)
+        meet(younger, third)
+    return older, younger, third, begin(older, "new")
+
+
+def test_a_device_passes_on_no_epoch_that_no_key_entry_here_states() -> None:
+    """Who began it may have left the other one out."""
+    older, younger, third, log = _of_three()
+    write(older, log, Kind.MESSAGE, text("for all three"))
+    belonging.revoke(older, third.device_id, START_MS + 400)
+    write(older, log, Kind.MESSAGE, text("for two"))
+    topic = older.log(log).keys.topic
+    # Younger was given the secrets of it, and nothing else: nor has it heard of the revocation.
+    [given] = grant(older, younger, START_MS + 401)
+    assert len(younger.log(given).keys.epochs) == 3
+    assert grants.withheld(younger, given, third.device_id) == 2
+    grant(younger, third, START_MS + 402)
+    assert topic not in {row.topic for row in third.store.logs()}
+
+
+def test_what_was_withheld_is_granted_once_key_entries_say_why_it_may() -> None:
+    older, younger, _, log = _of_three()
+    fourth = home(3)
+    state = older.log(log)
+    write(older, log, Kind.MESSAGE, text("before"))
+    trust(older, 0, fourth, 3, START_MS + 400)
+    # Younger and the newest device hear of each other, and of nothing else.
+    person = older.log(person_of(older).log)
+    fourth.add_logs([(LogKind.PERSON, person.keys)])
+    for taker in (younger, fourth):
+        there = next(row.n for row in taker.store.logs() if row.topic == person.keys.topic)
+        taker.learn_epochs(there, person.keys.epochs[1:])
+        rows = older.store.arrivals(person.n, 0, 100)
+        taker.receive(there, [sealed_of(person, row) for row in rows], START_MS + 401)
+    fourth.store.put_peer(peer_of(1))
+    grant(older, younger, START_MS + 402)
+    grant(younger, fourth, START_MS + 403)
+    meet(younger, fourth)
+    assert state.keys.topic not in {row.topic for row in fourth.store.logs()}, (
+        "nobody knows who belongs to it"
+    )
+    copy(older, younger, START_MS + 404)
+    meet(younger, fourth)
+    there = next(row.n for row in fourth.store.logs() if row.topic == state.keys.topic)
+    assert texts_of(fourth, there) == ["before"]
+    assert fourth.people.has_begun(there)
 
 
 def test_a_device_of_another_person_is_granted_nothing() -> None:

@@ -15,7 +15,7 @@ from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.entry import VERSION
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic
 from mlog.log.memory import MemoryStore
-from mlog.log.peers import HeardRow, PeerRow, PrunedRow, ReceiptRow, SyncRow, SyncState
+from mlog.log.peers import HeardRow, MemberRow, PeerRow, PrunedRow, ReceiptRow, SyncRow, SyncState
 from mlog.log.store import (
     AuthorRow,
     BodyState,
@@ -197,10 +197,10 @@ def test_epochs_belong_to_their_log(store: Store):
 def test_a_device_is_replaced(store: Store):
     write(store, lambda: store.put_device(DeviceRow(DeviceId(b"2" * 32), "laptop", "Ann")))
     write(store, lambda: store.put_device(DeviceRow(DeviceId(b"1" * 32), "phone", "Ann")))
-    write(store, lambda: store.put_device(DeviceRow(DeviceId(b"2" * 32), "desktop", "Anna")))
+    write(store, lambda: store.put_device(DeviceRow(DeviceId(b"2" * 32), "desktop", "Anna", b"topic")))
     assert store.devices() == [
         DeviceRow(DeviceId(b"1" * 32), "phone", "Ann"),
-        DeviceRow(DeviceId(b"2" * 32), "desktop", "Anna"),
+        DeviceRow(DeviceId(b"2" * 32), "desktop", "Anna", b"topic"),
     ]
 
 
@@ -504,8 +504,22 @@ def test_arrivals_and_weeks_are_walked_in_their_orders(store: Store, limit: int)
     assert walk(lambda n: store.arrivals(1, n, limit), lambda r: r.n, 0) == ns(wanted)
     of_week = [found for found in wanted if found.week == 1]
     assert walk(lambda n: store.week_arrivals(1, 1, n, limit), lambda r: r.n, 0) == ns(of_week)
-    by_id = walk(lambda id_: store.week_ids(1, 1, id_, limit), lambda r: r.id, EntryId(b""))
-    assert by_id == ns(sorted(of_week, key=lambda r: r.id))
+    pages: list[list[tuple[int, EntryId, bool]]] = [[(0, EntryId(b""), True)]]
+    while page := store.segment_page(1, 1, pages[-1][-1][0], limit):
+        assert len(page) <= limit
+        pages.append(page)
+    assert [entry for page in pages[1:] for entry in page] == [(r.n, r.id, True) for r in of_week]
+
+
+def test_no_more_rows_are_read_than_there_is_room_for(store: Store):
+    put(store, *(row(n, week=5, body=bytes(100 * n), state=BodyState.SEALED) for n in range(1, 9)))
+    size = len(store.rows([1])[1].outer)
+    for room, count in ((0, 1), (1, 1), (size + 101, 2), (2 * size + 300, 2), (10**9, 8)):
+        assert list(store.rows(range(1, 20), room=room)) == [*range(1, count + 1)]
+        assert ns(store.arrivals(1, 0, 9, room=room)) == [*range(1, count + 1)]
+        assert ns(store.week_arrivals(1, 5, 0, 9, room=room)) == [*range(1, count + 1)]
+        assert ns(store.scan(1, -1, 9, room=room)) == [*range(1, count + 1)]
+    assert ns(store.arrivals(1, 3, 2, room=10**9)) == [4, 5]
 
 
 def test_rows_are_read_without_their_bodies_and_bodies_without_their_rows(store: Store):
@@ -600,6 +614,12 @@ def test_children_are_those_that_name_a_parent(store: Store):
     found = store.children(1, [id_of(1), id_of(2)])
     assert found.keys() == {id_of(1)}
     assert sorted(found[id_of(1)], key=lambda place: place.n) == [place_of(row(2)), place_of(row(3))]
+    assert sum(map(len, store.children(1, [id_of(1), id_of(2)], 1).values())) == 1
+    assert store.children(1, [id_of(1), id_of(2)], 2) == found
+    assert [place.n for place in store.children_behind(1, id_of(1), 0, 9)] == [2, 3]
+    assert [place.n for place in store.children_behind(1, id_of(1), 0, 1)] == [2]
+    assert store.children_behind(1, id_of(1), 2, 9) == [place_of(row(3))]
+    assert store.children_behind(1, id_of(2), 0, 9) == []
 
 
 def test_parents_and_references_are_found_by_number(store: Store):
@@ -772,6 +792,13 @@ def test_scan_walks_a_chain(store: Store):
     assert store.scan(1, 9, 10) == []
 
 
+def test_places_of_kinds_gives_what_is_read_of_a_log(store: Store):
+    put(store, row(1, kind=Kind.KEY), row(2), row(3, kind=Kind.ADMIT), row(4, log=2, kind=Kind.KEY))
+    put(store, row(5, chain=0, kind=Kind.KEY))
+    found = store.places_of_kinds(1, frozenset({Kind.KEY, Kind.ADMIT}))
+    assert sorted(found, key=lambda place: place.n) == [place_of(store.rows([n])[n]) for n in (1, 3)]
+
+
 @pytest.mark.parametrize("kind", [Kind.IMPORT, Kind.EDIT])
 def test_chain_kind_gives_the_last_ones_of_a_kind(store: Store, kind: Kind):
     put(store, row(2, kind=kind), row(1, kind=kind), row(3), row(4, log=2, kind=kind))
@@ -909,13 +936,45 @@ def test_the_ids_of_a_segment_are_those_that_its_digest_has(store: Store):
     put(store, row(4, week=5, log=2))
 
     def ids(week: int) -> list[bytes]:
-        joined = store.segment_ids(1, week)
-        return sorted(joined[at : at + 32] for at in range(0, len(joined), 32))
+        page = store.segment_page(1, week, 0, 9)
+        assert sorted((id_, held) for _, id_, held in page) == list(store.segment(1, week))
+        return sorted(id_ for _, id_, _ in page)
 
     assert (ids(5), ids(6), ids(7)) == ([id_of(1), id_of(2)], [id_of(3)], [])
     with store.transaction():
         store.replace_gaps(1, [gap(id_of(1), "entry"), gap(id_of(2))])
     assert (ids(5), ids(6)) == ([id_of(2)], [id_of(3)])
+
+
+def test_a_segment_has_another_stamp_after_each_change_that_its_digest_shows(store: Store):
+    stamps: list[tuple[int, int]] = []
+
+    def changed(week: int = 5) -> bool:
+        stamps.append(store.segment_stamp(1, week))
+        return stamps[-1] not in stamps[:-1]
+
+    put(store, row(1, week=5), row(2, week=5), row(3, week=6))
+    assert changed()
+    assert not changed()
+    put(store, row(4, week=6), row(5, week=5, log=2))
+    assert not changed()
+    put(store, row(6, week=5))
+    assert changed()
+    with store.transaction():
+        store.erase_body(1, None)
+    assert changed()
+    with store.transaction():
+        store.change_gaps(1, [gap(id_of(2))], ())
+    assert changed()
+    with store.transaction():
+        store.replace_gaps(1, [])
+    assert changed()
+    with store.transaction():
+        store.remove([store.rows([2])[2]], ())
+    assert changed()
+    with store.transaction():
+        store.put_digest(1, Digest(5, 2, 2, bytes(32), bytes(32)))
+    assert not changed()
 
 
 def test_closed_bodies_are_counted_and_found_by_log_in_the_order_of_arrival(store: Store):
@@ -1263,3 +1322,35 @@ def test_bodies_that_are_bytes_come_back_as_bytes(store: Store):
         row(2, kind=Kind.PRIVATE, body=b"\x85\xff"),
     )
     assert [store.rows([n])[n].body for n in (1, 2)] == [b"text as it happens", b"\x85\xff"]
+
+
+def test_members_of_a_log_are_replaced_together(store: Store):
+    ann = MemberRow(
+        log=1,
+        subject=b"a" * 32,
+        topic=b"t" * 16,
+        name="Ann",
+        role="admin",
+        here=True,
+        history=True,
+        since_ms=1,
+    )
+    bob = MemberRow(
+        log=1,
+        subject=b"b" * 32,
+        topic=b"",
+        name="Böb",
+        role="",
+        here=False,
+        history=False,
+        since_ms=2,
+        ended="removed",
+        ended_ms=3,
+        ended_by="Ann",
+    )
+    with store.transaction():
+        store.put_members(1, [bob, ann])
+    assert store.members(1) == [bob, ann]
+    write(store, lambda: store.put_members(1, [ann]))
+    assert store.members(1) == [ann]
+    assert store.members(2) == []

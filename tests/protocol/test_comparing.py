@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -613,11 +613,13 @@ def test_inspecting_tells_what_differs_and_transfers_nothing():
     pair = differing(3, 4, logs=2)
     found: dict[int, tuple[set[EntryId], set[EntryId]]] = {}
     before = ids_of(pair.a.store), ids_of(pair.b.store)
-    pair = Pair(
-        pair.a.replica,
-        pair.b.replica,
-        inspect=lambda log, here, there: found.update({log: (set(here), set(there))}),
-    )
+
+    def inspect(log: int, here: Sequence[EntryId], there: Sequence[EntryId]) -> None:
+        known = found.setdefault(log, (set(), set()))
+        known[0].update(here)
+        known[1].update(there)
+
+    pair = Pair(pair.a.replica, pair.b.replica, inspect=inspect)
     met(pair)
     assert found == {LOG: (before[0] - before[1], before[1] - before[0])}
     assert (ids_of(pair.a.store), ids_of(pair.b.store)) == before

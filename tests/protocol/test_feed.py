@@ -41,27 +41,32 @@ def test_a_look_tells_that_a_log_is_new_or_wanted_otherwise():
 
 def test_a_page_is_read_once_until_the_next_look():
     made, feed = home()
-    first = feed.page(1, 0, 10)
+    first = feed.page(1, 0)
     made.write(1, drafts("later"), START_MS)
-    assert feed.page(1, 0, 10) is first
+    assert feed.page(1, 0) is first
     feed.look()
-    assert [row.n for row in feed.page(1, 0, 10)] == [row.n for row in made.store.arrivals(1, 0, 10)]
+    assert [row.n for row in feed.page(1, 0)] == [row.n for row in made.store.arrivals(1, 0, 10)]
 
 
 def test_what_is_kept_is_bounded():
     made, feed = home()
     for after in range(1000):
-        feed.page(1, after, 10)
+        feed.page(1, after)
     assert len(feed._pages) <= 64
-    made.write(1, drafts(*map(str, range(30))), START_MS)
-    for limit in range(1, 100):
-        feed.page(1, 0, limit)
+    made.write(1, drafts(*map(str, range(300))), START_MS)
+    for after in range(30):
+        feed.page(1, after)
         assert sum(map(len, feed._pages.values())) <= limits.BUNDLE_ENTRIES_MAX
+    made.write(1, drafts(*("x" * 100_000 for _ in range(30))), START_MS)
+    for after in range(300, 330):
+        feed.page(1, after)
+        rows = [row for page in feed._pages.values() for row in page]
+        assert sum(len(row.body or b"") for row in rows) < limits.BUNDLE_SIZE_MAX_BYTES + 110_000
 
 
 def test_rows_are_sealed_once_and_again_after_a_commit():
     _, feed = home()
-    rows, made_of = feed.page(1, 0, 10), list[int]()
+    rows, made_of = feed.page(1, 0), list[int]()
 
     def pack() -> tuple[Packed, ...]:
         made_of.append(len(rows))

@@ -16,7 +16,7 @@ from mlog.log import bodies
 from mlog.log.authority import Role
 from mlog.log.bodies import Kind
 from mlog.log.crypto import LogKeys, Vault
-from mlog.log.entry import parse_outer
+from mlog.log.entry import from_tail, parse_outer
 from mlog.log.epochs import stated_epochs
 from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
 from mlog.log.memory import MemoryStore
@@ -70,7 +70,6 @@ class _LetIn(NamedTuple):
 
     giver: Machine
     is_own: bool
-    has_begun: bool
     known: frozenset[tuple[EntryId, bytes]]
 
 
@@ -160,9 +159,13 @@ class Rights(Observer):
 
     def sending(self, machine: Machine, session: Session, message: wire.Message) -> None:
         link = session._link
-        if link is None or not isinstance(message, wire.Entries | wire.Grant):
+        if link is None or not isinstance(message, wire.Entries | wire.Grant | wire.Parting):
             return
         other = self._by_device[link.device]
+        if isinstance(message, wire.Parting):
+            if machine.honest:
+                self._parted(machine, session, message)
+            return
         if isinstance(message, wire.Grant):
             self._granted(machine, other)
         elif machine.honest:
@@ -175,6 +178,32 @@ class Rights(Observer):
                 f"{machine} sends {other} entries of a log ({row.kind}) to which it does not belong",
             )
 
+    def _parted(self, giver: Machine, session: Session, message: wire.Parting) -> None:
+        """Who is told that it was removed gets that ruling, and nothing from behind it."""
+        link, replica = session._link, giver.replica
+        assert link is not None
+        assert replica is not None
+        other = self._by_device[link.device]
+        row = next(row for row in link.store.logs() if link.tag_of(row.topic) == message.tag)
+        ids = [from_tail(row.topic, p.head, p.body, p.signature).id for p in message.entries]
+        rows = link.store.find(row.n, ids)
+        _require(rows.keys() == set(ids), f"{giver} tells {other} of entries that are not here")
+        if row.kind == LogKind.PERSON:
+            bodies_ = [readable_body(found.kind, found.body) for found in rows.values()]
+            about = all(isinstance(b, bodies.Revoke) and b.device == other.device for b in bodies_)
+            _require(about, f"{giver} tells {other} more than that it was revoked")
+            return
+        removals: list[EntryRow] = []
+        for found in rows.values():
+            body = readable_body(found.kind, found.body)
+            if isinstance(body, bodies.Member) and body.person == self._society.topic_of(other):
+                removals += [found] if body.role == "none" else []
+        _require(removals, f"{giver} tells {other} of a conversation, and not that it was removed")
+        last = max(found.position for found in removals)
+        late = [found for found in rows.values() if found.position > last]
+        _require(not late, f"{giver} tells {other} what came after its removal")
+        _require({found.kind for found in rows.values()} <= _RULES, f"{giver} tells {other} what was said")
+
     def _granted(self, giver: Machine, other: Machine) -> None:
         """Somebody is given secrets, as it should be by what the giver knows."""
         assert giver.replica is not None
@@ -185,8 +214,7 @@ class Rights(Observer):
             readers = giver.replica.people.readers(n) if n is not None else None
             if n is None or not (is_own or any(m.device == other.device for m in readers or ())):
                 continue
-            has_begun = giver.replica.people.membership(n) is not None
-            let_in = _LetIn(giver, is_own, has_begun, self._known(giver, n))
+            let_in = _LetIn(giver, is_own, self._known(giver, n))
             known = self._let_in.setdefault((topic, other.index), [])
             if let_in not in known:
                 known.append(let_in)
@@ -200,9 +228,7 @@ class Rights(Observer):
             return
         about = {other.device} if let_in.is_own else {other.device, self._society.topic_of(other)}
         needed = {ruling for ruling in secret.known if ruling[1] in about}
-        # An own device passes on what it was granted itself before anything of the log has come.
-        unasked = not let_in.giver.honest or (let_in.is_own and not let_in.has_begun)
-        if unasked or needed <= let_in.known:
+        if not let_in.giver.honest or needed <= let_in.known:
             secret.kept_from.discard(other.index)
 
     def may_have(self, giver: Machine, row: LogRow, other: Machine) -> bool:
@@ -249,6 +275,8 @@ class Rights(Observer):
         if about.topic in (own.topic, theirs.topic):
             return is_contact or bool(common)
         subjects = set().union(*(membership.subjects() for membership in common))
+        if people.subject_of_topic(about.topic) not in people.known():
+            return is_contact
         return people.subject_of_topic(about.topic) in subjects | {subject} and (is_contact or bool(common))
 
     # -- in the end, and before a disk is set back -----------------------------------------------
@@ -309,12 +337,13 @@ class Belonging:
 
     def __init__(self, machines: Sequence[Machine], society: Society, topics: Sequence[Topic]):
         self._society = society
+        self._unions: dict[tuple[tuple[Machine, ...], tuple[Topic, ...]], Replica] = {}
         honest = [machine for machine in machines if machine.honest]
         self.active = self._settle(honest, self._are_active, ())
         self.inside: dict[Topic, list[Machine]] = {}
         self.lost: dict[Topic, list[Machine]] = {}
         for topic in topics:
-            here = [machine for machine in self.active if machine.log_n(topic) is not None]
+            here = [machine for machine in self.active if _has_begun(machine, topic)]
             if not here:
                 continue
             first = self._are_members(self._union(here, (topic,)), topic, self.active)
@@ -373,6 +402,12 @@ class Belonging:
 
     def _union(self, machines: Sequence[Machine], topics: tuple[Topic, ...]) -> Replica:
         """A replica with all that these have of the person logs and some conversations."""
+        known = tuple(machines), topics
+        if known not in self._unions:
+            self._unions[known] = self._unite(machines, topics)
+        return self._unions[known]
+
+    def _unite(self, machines: Sequence[Machine], topics: tuple[Topic, ...]) -> Replica:
         keys, entropy = keys_of(_ORACLE), SeededEntropy("oracle")
         vault = Vault(keys.storage_key)
         union = Replica(MemoryStore(), keys.keys, vault, entropy, Incarnation(bytes(8)))
@@ -403,6 +438,12 @@ class Belonging:
         return union
 
 
+def _has_begun(machine: Machine, topic: Topic) -> bool:
+    """Whether a machine has the beginning of a log: who has it of liars alone may have nothing of it."""
+    n = machine.log_n(topic)
+    return n is not None and machine.replica is not None and machine.replica.people.has_begun(n)
+
+
 # -- once all is healed ------------------------------------------------------------------------
 
 
@@ -424,11 +465,18 @@ def check_rights(simulation: Simulation) -> Belonging:
             if machine in belonging.active and own in outside:
                 outside.remove(own)
             rights.check_secrets(machine, outside)
-    _check_persons(network, society, belonging)
+    # Whom somebody revoked whom nobody hears any more: what that one wrote for the others it never reads.
+    doubted = {
+        one
+        for one in belonging.active
+        for other in network.machines
+        if other.honest and other.replica is not None and other.replica.people.is_revoked(one.device)
+    }
+    _check_persons(society, network, [m for m in belonging.active if m not in doubted])
     for topic, inside in belonging.inside.items():
         lost = belonging.lost[topic]
         _require(not lost, f"{lost} belong to a conversation of {inside} and were never given it")
-        for group in _groups(inside, topic):
+        for group in _groups([m for m in inside if m not in doubted], topic):
             if not all(_hear_each_other(a, b, topic) for a in group for b in group):
                 continue
             _check_same(group, topic)
@@ -440,10 +488,10 @@ def check_rights(simulation: Simulation) -> Belonging:
     return belonging
 
 
-def _check_persons(network: Network, society: Society, belonging: Belonging) -> None:
+def _check_persons(society: Society, network: Network, active: Sequence[Machine]) -> None:
     """All devices of a person agree over its log, its private log and what it notes."""
     for person, (topic, private) in enumerate(zip(society.persons, society.private, strict=True)):
-        for devices in _groups([m for m in belonging.active if society.person(m) == person], topic):
+        for devices in _groups([m for m in active if society.person(m) == person], topic):
             _check_same(devices, topic)
             checkers.check_equal(network, devices, topic)
             checkers.check_equal(network, devices, private)
@@ -498,7 +546,8 @@ def _belonging_facts(machine: Machine, topic: Topic) -> Mapping[str, object]:
     people, state = replica.people, replica.log(n)
     membership, readers = people.membership(n), people.readers(n)
     person = next((p for p in people.persons() if p.log == n), None)
-    chains = {chain.n: chain for chain in replica.store.chains(n)}
+    rows = replica.store.arrivals(n, 0, limits.STORE_ROWS_MAX)
+    out = people.cuts(n).quarantined(rows)
     epoch = people.epoch(state, readers) if readers is not None else None
     return {
         "members": membership and [(j.subject.hex()[:8], j.role, j.since) for j in membership.joined()],
@@ -507,9 +556,7 @@ def _belonging_facts(machine: Machine, topic: Topic) -> Mapping[str, object]:
         "revoked devices": person and sorted((d, r) for d, r in person.revocations.items()),
         "readers": readers and [member.device.hex()[:8] for member in readers],
         "rulings": people.heads(n),
-        "cuts": sorted(
-            (chains[at].device, chains[at].incarnation, end) for at, end in people.ends(n).items()
-        ),
+        "cut": sorted(row.id.hex()[:8] for row in rows if row.n in out),
         "epoch": epoch and (epoch.number, epoch.secret.hex()[:8]),
     }
 

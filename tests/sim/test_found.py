@@ -435,6 +435,64 @@ FOUND = {
         ),
         (0, 0, 0, 1, 1, 1),
     ),
+    # A device that had just been granted a conversation, and had no entry of it, passed on all its epochs.
+    "an epoch that no key entry here states": Schedule(
+        9002,
+        "revocations",
+        6,
+        {5: "spare"},
+        (
+            Action("revoke", 4, 332, 591, 10_000),
+            Action("say", 3, 401, 841, 300),
+            Action("add", 2, 960, 246, 90_000),
+            Action("say", 0, 78, 740, 90_000),
+            Action("import", 3, 571, 241, 2000),
+        ),
+        (0, 0, 0, 1, 1, 1),
+    ),
+    # The checkers did not know of it: so all that was written there seemed to be kept from everybody.
+    "a conversation whose beginner is killed after its commit": Schedule(
+        3000001,
+        "society",
+        3,
+        {2: "spare"},
+        (
+            Action("kill at", 0, 254, 547, 90000),
+            Action("accept", 2, 408, 433, 300),
+            Action("say", 0, 412, 185, 90000),
+            Action("accept", 1, 395, 283, 90000),
+            Action("begin", 0, 26, 251, 300),
+        ),
+        (0, 1, 1),
+    ),
+    # Who removed a person, its word being void, heard later that a device of that person was revoked.
+    "an epoch from before a revocation was heard of": Schedule(
+        4100003,
+        "revocations",
+        5,
+        {},
+        (
+            Action("revoke", 0, 772, 921, 2000),
+            Action("meet", 4, 837, 978, 90_000),
+            Action("revoke", 2, 767, 113, 2000),
+            Action("expel", 1, 40, 840, 10_000),
+        ),
+        (0, 0, 1, 1, 2),
+    ),
+    # It was given the log alone, and later nothing more, since it had that.
+    "a log whose epochs are withheld at first": Schedule(
+        4200002,
+        "members",
+        4,
+        {},
+        (
+            Action("say", 2, 320, 911, 0),
+            Action("add", 3, 516, 462, 0),
+            Action("begin", 1, 152, 55, 0),
+            Action("say", 2, 116, 979, 300),
+        ),
+        (0, 0, 1, 1),
+    ),
 }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -123,6 +124,62 @@ def test_a_log_with_an_entry_in_each_of_many_weeks_is_hashed_in_slices(victim: V
     victim.rest()
     assert far.heard[wire.Answer].differs[0].index == 0
     assert victim.events["Tick"] - ticks >= 1500 * 40 // 20_000
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+
+
+def test_a_week_of_very_many_entries_is_hashed_listed_and_read_in_slices(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    far.send(3, mint.chain(2000, week=1245))
+    monkeypatch.setattr(limits, "SEGMENT_SLICE_IDS", 100)
+    events = victim.events.total()
+    far.say(wire.Offer(1, far.tag(3) + bytes(32)))
+    victim.rest()
+    assert far.heard[wire.Answer].differs[0].index == 0
+    assert victim.events.total() - events >= 40
+    for question in (
+        wire.AskIds(far.tag(3), 1245, NO_ENTRY),
+        wire.AskCells(far.tag(3), 1, (1245).to_bytes(2, "big"), 0, 32),
+        wire.Query(1, far.tag(3), 1245, NO_ENTRY, 1245, 1000),
+    ):
+        events = victim.events.total()
+        far.say(question)
+        victim.rest()
+        assert victim.events.total() - events >= 20
+    listed, page = far.heard[wire.Ids], far.heard[wire.Page]
+    assert listed.more
+    assert len(page.entries) == len(listed.ids) // 32 == 1000
+    assert far.heard[wire.Cells].count >= 2000
+
+
+def test_the_longest_entries_behind_short_ones_are_read_a_bundle_at_a_time(victim: Victim):
+    mint = mint_of(victim, 3)
+    victim.replica.receive(3, mint.chain(900, week=1245), START_MS)
+    for _ in range(10):
+        victim.replica.receive(3, mint.chain(20, week=1245, words="x" * 250_000), START_MS)
+    far = attacker(victim)
+    victim.worst = 0.0
+    chains = victim.store.chains(3)
+    tags = {vector.chain_tag(far.binding, chain.device, chain.incarnation): chain.seq for chain in chains}
+    ids = [row.id for row in victim.store.arrivals(3, 0, limits.STORE_ROWS_MAX)]
+    tracemalloc.start()
+    far.say(wire.Want(1, far.tag(3), vector.encode_ranges({tag: ((0, seq),) for tag, seq in tags.items()})))
+    far.say(wire.Want(2, far.tag(3), ids=b"".join(ids[:800])))
+    far.say(wire.Want(3, far.tag(3), ids=b"".join(ids[800:])))
+    bundles = 0
+    while far.asked:
+        match far.asked.popleft():
+            case wire.Entries() as bundle:
+                bundles += 1
+                far.say(wire.Ack(bundle.serial, 0))
+            case _:
+                pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert bundles > 60
+    assert far.heard[wire.Done].lacking == 0
+    assert peak < 16 * limits.MIB
     assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
 
 
@@ -390,7 +447,7 @@ def test_of_two_sessions_with_one_device_one_stays(first_leads: bool, victim: Vi
 
 def test_messages_of_later_versions_are_ignored_however_many_there_are(victim: Victim):
     far = attacker(victim)
-    for kind in range(128, 256):
+    for kind in range(128 + len(wire._OPTIONAL), 256):
         far.say_bytes(bytes((0x92, 0xCC, kind)) + bytes(100))
         far.say_bytes(bytes((0x9F, 0xCC, kind)) + b"\xdd\xff\xff\xff\xff")
     victim.rest()
@@ -478,6 +535,86 @@ def lying_sketch(victim: Victim, cells: Callable[[wire.AskCells], bytes]) -> Far
             case _:
                 pass
     return far
+
+
+def listing(victim: Victim, logs: Sequence[int], pages: int) -> Iterator[Far]:
+    """A follower that says of these logs that it has a week that is not there, and lists ids of it."""
+    far = victim.open(victim.hostile[0], leads=False).greet()
+    victim.rest()
+    for _ in range(20 * pages * len(logs)):
+        if far.closed or not far.asked:
+            return
+        match far.asked.popleft():
+            case wire.Offer() as offer:
+                tags = [offer.logs[38 * n : 38 * n + 6] for n in range(len(offer.logs) // 38)]
+                differs = [
+                    wire.Differs(tags.index(far.tag(log)), 0, True, bytes(16), bytes(16), None)
+                    for log in logs
+                    if far.tag(log) in tags
+                ]
+                far.say(wire.Answer(offer.serial, bytes((len(tags) + 7) // 8), tuple(differs)))
+            case wire.AskWeeks() as asked:
+                far.say(wire.Weeks(asked.tag, asked.attempt, 0, encode_marks({77: bytes(4)})))
+            case wire.AskIds() as asked:
+                first = int.from_bytes(asked.after[:16], "big") + 1
+                ids = b"".join(n.to_bytes(16, "big") + bytes(16) for n in range(first, first + 1000))
+                far.say(wire.Ids(asked.tag, asked.week, asked.after, ids, first < 1000 * pages))
+                yield far
+            case _:
+                pass
+        victim.rest()
+
+
+def test_ids_that_a_peer_lists_without_end_are_asked_for_before_more_are_listed(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(limits, "LISTED_IDS_MAX", 4000)
+    listed = list(listing(victim, [3], 50))
+    # It asked for those, and for no more of a list until it hears what became of them.
+    assert len(listed) == 4
+    far = listed[0]
+    assert far.heard[wire.Want].request == 4
+    assert footprint(victim.node._sessions[far.number]) < 4 * limits.MIB
+    for request in range(1, 5):
+        far.say(wire.Done(request, 1000))
+    victim.rest()
+    assert far.heard[wire.AskIds].after[:16] == (4000).to_bytes(16, "big")
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+
+
+def test_of_many_logs_whose_ids_a_peer_lists_few_are_listed_at_once(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(limits, "LISTED_IDS_MAX", 4000)
+    made = victim.replica.add_logs([(LogKind.CONVERSATION, LogKeys(secret(n))) for n in range(1, 100)])
+    asked = [far.heard[wire.AskIds].tag for far in listing(victim, made, 50)]
+    assert len(set(asked)) == limits.COMPARED_DEEPLY_MAX
+    assert len(asked) == 4 * limits.COMPARED_DEEPLY_MAX
+    (session,) = victim.node._sessions.values()
+    assert footprint(session) < 12 * limits.MIB
+
+
+def test_what_two_devices_list_is_transferred_in_parts_until_they_are_equal(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "LISTED_IDS_MAX", 40)
+    monkeypatch.setattr(limits, "WANTED_IDS_MAX", 25)
+    monkeypatch.setattr(limits, "SEGMENT_SLICE_IDS", 30)
+    monkeypatch.setattr(limits, "SKETCHED_IDS_MIN", 10**6)
+    monkeypatch.setattr(limits, "CHAINS_READ_MAX", 0)
+    a, b = replica(0), replica(1)
+    trust(a, b)
+    log = a.create_log(LogKind.CONVERSATION, [message("first")], START_MS)
+    share(a, b, log)
+    mint = Mint(Random(1), a.log(log).keys, [device_keys(2)], [])
+    for week in (1245, 1246, 1247):
+        said = [mint.entry(Kind.MESSAGE, b'{"text":"%d"}' % n, week=week) for n in range(150)]
+        a.receive(log, said[:110], START_MS)
+        b.receive(log, said[40:], START_MS)
+    pair = Pair(a, b)
+    pair.connect()
+    pair.run()
+    assert ids_of(a.store) == ids_of(b.store)
+    assert len(ids_of(a.store)) == 452
+    assert len(pair.a.said(wire.Want)) >= 5
 
 
 def false_ids(asked: wire.AskCells) -> bytes:
@@ -663,6 +800,22 @@ def test_many_chains_that_name_a_late_entry_are_not_opened_to_place_it(
         far.send(3, [late[at]])
     assert not victim.store.scan_unopened(3, 0, 1)
     assert len(opened) < 20
+
+
+def test_late_entries_that_many_others_name_are_placed_in_slices(victim: Victim):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    late = mint.chain(64, time_ms=limits.TIME_MAX_MS // 2)
+    many = mint.run(Kind.MESSAGE, [b"{}"] * 700, parents={sealed.id for sealed in late})
+    victim.replica.receive(3, many, START_MS)
+    victim.worst = 0.0
+    ticks = victim.events["Tick"]
+    far.send(3, late)
+    # 200 at a time of each; all at once took 0.3 s.
+    assert victim.events["Tick"] - ticks >= 64 * 700 // 200 // 10
+    places = victim.store.places(3, [sealed.id for sealed in (late[-1], *many)])
+    assert all(places[sealed.id].rank > places[late[-1].id].rank for sealed in many)
+    assert not victim.replica.settle(3, victim.now_ms)
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
 
 
 def test_nobody_gives_another_epoch_0(victim: Victim):
