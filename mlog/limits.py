@@ -202,6 +202,9 @@ SKETCH_ROUNDS_MAX: Final = 4096
 DISPUTES_MAX: Final = 16
 """Rulings that undo concurrent ones and are decided one after the other; honest people have none or one."""
 
+PARTING_ENTRIES_MAX: Final = 64
+"""Entries that tell a person that it was removed: the rulings, and what they rest on; mostly one or two."""
+
 CUTS_MAX: Final = 1_000
 """Chains that one entry cuts: 130 KiB; of a device with more, several entries do."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from mlog.adapters.database import Database, member, text
 from mlog.log.ids import DeviceId, Incarnation
-from mlog.log.peers import HeardRow, PeerRow, PrunedRow, ReceiptRow, SyncRow, SyncState
+from mlog.log.peers import HeardRow, MemberRow, PeerRow, PrunedRow, ReceiptRow, SyncRow, SyncState
 
 __all__ = ["PeerTables"]
 
@@ -51,6 +52,49 @@ class PeerTables(Database):
 
     def remove_peer(self, device: DeviceId) -> None:
         self._run("DELETE FROM peers WHERE device = ?", (device,))
+
+    def members(self, log: int) -> list[MemberRow]:
+        columns = (
+            "subject, topic, name, role, here, history, since_ms, ended, ended_ms, ended_by FROM roster "
+            "WHERE log = ? ORDER BY place"
+        )
+        return [
+            MemberRow(
+                log=log,
+                subject=subject,
+                topic=topic,
+                name=text(name),
+                role=text(role),
+                here=bool(here),
+                history=bool(history),
+                since_ms=since_ms,
+                ended=text(ended),
+                ended_ms=ended_ms,
+                ended_by=text(by),
+            )
+            for subject, topic, name, role, here, history, since_ms, ended, ended_ms, by in self._all(
+                f"SELECT {columns}", (log,), "bbbbiiibib"
+            )
+        ]
+
+    def put_members(self, log: int, rows: Sequence[MemberRow]) -> None:
+        self._run("DELETE FROM roster WHERE log = ?", (log,))
+        for place, row in enumerate(rows):
+            self._put(
+                "roster",
+                log,
+                place,
+                row.subject,
+                row.topic,
+                row.name,
+                row.role,
+                row.here,
+                row.history,
+                row.since_ms,
+                row.ended,
+                row.ended_ms,
+                row.ended_by,
+            )
 
     def syncs(self, log: int | None = None) -> list[SyncRow]:
         return [

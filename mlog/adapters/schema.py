@@ -16,7 +16,7 @@ from mlog.adapters.search_index import SEARCH_TABLE
 
 __all__ = ["MIGRATIONS", "VIEWS_VERSION"]
 
-VIEWS_VERSION: Final = 5
+VIEWS_VERSION: Final = 6
 """Goes up when a column of a public view changes its meaning or goes away."""
 
 MIGRATIONS: Final = Migrations("mlog")
@@ -565,6 +565,72 @@ GROUP BY n.log, n.format, n.uid, n.name;
 """
 
 
+_PEOPLE_APART: Final = _PEOPLE_VIEW.replace(
+    "), named AS (",
+    """), shared AS (
+    SELECT person FROM devices WHERE topic != x'' GROUP BY person HAVING count(DISTINCT topic) > 1
+), named AS (""",
+).replace(
+    "        c.uid AS uid,\n        coalesce(c.name, d.person) AS name,",
+    """        CASE WHEN c.src IS NULL AND d.topic != x'' AND d.person IN (SELECT person FROM shared)
+            THEN 'mlog:' || substr(lower(hex(d.topic)), 1, 16) ELSE c.uid END AS uid,
+        coalesce(c.name, d.person) AS name,""",
+)
+"""As `mlog/api/identities.py`: where several persons have one name, each has a uid."""
+
+_MEMBERS: Final = f"""
+-- Whose log it is: two persons may have one name.
+ALTER TABLE devices ADD COLUMN topic BLOB NOT NULL DEFAULT x'';
+
+-- Worked out of the entries, for the view of it.
+CREATE TABLE roster (
+    log INTEGER NOT NULL REFERENCES logs(n),
+    place INTEGER NOT NULL,
+    subject BLOB NOT NULL,
+    topic BLOB NOT NULL,
+    name TEXT NOT NULL,
+    role TEXT NOT NULL,
+    here INTEGER NOT NULL,
+    history INTEGER NOT NULL,
+    since_ms INTEGER NOT NULL,
+    ended TEXT NOT NULL,
+    ended_ms INTEGER NOT NULL,
+    ended_by TEXT NOT NULL,
+    PRIMARY KEY (log, place)
+);
+{_PEOPLE_APART}
+CREATE VIEW conversations AS
+SELECT
+    l.n AS n,
+    l.title AS title,
+    lower(hex(l.topic)) AS topic,
+    (SELECT count(*) FROM entries AS e WHERE e.log = l.n AND e.kind BETWEEN 16 AND 23 AND NOT e.hidden)
+        AS messages,
+    (SELECT count(*) FROM entries AS e WHERE e.log = l.n) AS entries,
+    (SELECT max(e.time_ms) FROM entries AS e WHERE e.log = l.n AND e.kind BETWEEN 16 AND 23)
+        AS latest_ms,
+    (SELECT count(*) FROM missing AS m WHERE m.log = l.n) AS gaps,
+    (SELECT nullif(m.ended, '') FROM roster AS m WHERE m.log = l.n AND m.here) AS ended
+FROM logs AS l
+WHERE l.kind = 'conversation';
+
+CREATE VIEW members AS
+SELECT
+    l.title AS conversation,
+    l.n AS conversation_n,
+    m.name AS name,
+    nullif(lower(hex(m.topic)), '') AS person,
+    nullif(m.role, '') AS role,
+    m.here AS here,
+    m.history AS history,
+    nullif(m.since_ms, 0) AS since_ms,
+    nullif(m.ended, '') AS ended,
+    nullif(m.ended_ms, 0) AS ended_ms,
+    nullif(m.ended_by, '') AS ended_by
+FROM roster AS m
+JOIN logs AS l ON l.n = m.log;
+"""
+
 _MESSAGES_VIEW: Final = next(view for view in _VIEWS.split(";\n") if "CREATE VIEW messages" in view)
 
 _EXPIRED_VIEWS: Final = f"""
@@ -653,6 +719,14 @@ def closed(db: Database) -> None:
     """Bodies that are closed to this device, or expired, are found without looking at all others."""
     _execute(db, "CREATE INDEX entries_closed ON entries (log, n) WHERE state = 5")
     _execute(db, "CREATE INDEX entries_expired ON entries (log, n) WHERE state = 4")
+
+
+@MIGRATIONS()
+def members(db: Database) -> None:
+    """The public views, version 6: who is in which conversation; persons who have one name are told apart."""
+    db.conn.execute("DROP VIEW people")
+    db.conn.execute("DROP VIEW conversations")
+    _execute(db, _MEMBERS)
 
 
 def _execute(db: Database, script: str) -> None:

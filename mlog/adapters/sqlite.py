@@ -94,12 +94,16 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
 
     def devices(self) -> list[DeviceRow]:
         return [
-            DeviceRow(DeviceId(id_), text(name), text(person))
-            for id_, name, person in self._all("SELECT id, name, person FROM devices", shape="bbb")
+            DeviceRow(DeviceId(id_), text(name), text(person), topic)
+            for id_, name, person, topic in self._all(
+                "SELECT id, name, person, topic FROM devices", shape="bbbb"
+            )
         ]
 
     def put_device(self, row: DeviceRow) -> None:
-        self._run("INSERT OR REPLACE INTO devices VALUES (?, ?, ?)", (row.id, row.name, row.person))
+        self._run(
+            "INSERT OR REPLACE INTO devices VALUES (?, ?, ?, ?)", (row.id, row.name, row.person, row.topic)
+        )
 
     # -- entries -----------------------------------------------------------------------------
 
@@ -433,6 +437,14 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
             (chain, kind, chain),
         )
         return sorted(rows, key=lambda row: row.seq)
+
+    def places_of_kinds(self, log: int, kinds: frozenset[int]) -> list[Place]:
+        chosen = ",".join(str(int(kind)) for kind in kinds)
+        return self._places(
+            f"FROM entries AS e WHERE e.log = ? AND e.kind IN ({chosen}) AND e.kind < {_CONTROL_MAX} "
+            "AND e.chain IS NOT NULL",
+            (log,),
+        )
 
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         return self._rows(

@@ -16,6 +16,7 @@ from mlog import config, limits
 from mlog.adapters.locking import ProcessLock
 from mlog.adapters.sqlite import SqliteStore
 from mlog.errors import Busy
+from mlog.plurals import counted
 
 __all__ = ["Check", "examine"]
 
@@ -190,7 +191,8 @@ def _clock(store: SqliteStore, now_ms: int) -> Check:
     newest = store.newest_written_ms()
     behind = newest - now_ms
     ok = now_ms >= _FIRST_RELEASE_MS and behind < limits.CLOCK_SKEW_WARN_MS
-    detail = "plausible" if ok else f"{max(behind, _FIRST_RELEASE_MS - now_ms) // 60_000:,} minutes behind"
+    late = counted(max(behind, _FIRST_RELEASE_MS - now_ms) // 60_000, "minute")
+    detail = "plausible" if ok else f"{late} behind"
     return Check(
         name="clock",
         ok=ok,

@@ -14,6 +14,7 @@ from mlog import limits
 from mlog.errors import PeerUnavailable
 from mlog.log.ids import DeviceId, Topic
 from mlog.log.people import shared_logs
+from mlog.plurals import counted
 from mlog.protocol.events import Notice
 
 if TYPE_CHECKING:
@@ -145,7 +146,9 @@ class FirstSync:
                 yield last
 
     def _lost(self) -> PeerUnavailable:
-        left = f"{self.amount.remaining:,} entries remain. " if self.amount.remaining else ""
+        remaining = self.amount.remaining
+        remain = "remains" if remaining == 1 else "remain"
+        left = f"{counted(remaining, 'entry', 'entries')} {remain}. " if remaining else ""
         return PeerUnavailable(
             f"both devices know each other now, but the connection was lost. {left}'mlog sync' on either one "
             "fetches the rest, and so does 'mlog serve'."

@@ -33,8 +33,9 @@ from mlog.adapters.keystore import (
 )
 from mlog.adapters.overwrite import forget_file
 from mlog.adapters.sqlite import SqliteStore
+from mlog.api.ended import require_writable
 from mlog.api.nodes import Entry, opened_entry
-from mlog.api.opening import load_or_make_keys, require_database, require_own_keys
+from mlog.api.opening import load_or_make_keys, make_folder, require_database, require_own_keys
 from mlog.errors import Busy, LimitExceeded, StoreError, UserError
 from mlog.log import bodies, view
 from mlog.log.authority import Role
@@ -42,7 +43,8 @@ from mlog.log.bodies import SPOKEN, Kind, kind_name
 from mlog.log.expiry import settings_of
 from mlog.log.ids import EntryId, Incarnation, MessageId
 from mlog.log.replica import Draft, Replica
-from mlog.log.ruling import require_admin, require_writable
+from mlog.log.roster import refresh_rosters
+from mlog.log.ruling import require_admin
 from mlog.log.store import (
     EntryRow,
     GapRow,
@@ -134,8 +136,7 @@ class Home:
         self.path = path
         self.now_ms = clock_ms
         self.database = path / config.DATABASE_NAME
-        with disk_errors(path):
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(path)
         self._entropy = SystemEntropy()
         self._keys = keys = load_or_make_keys(path, self.database, busy_timeout_ms, passphrase)
         require_database(path, self.database)
@@ -151,6 +152,7 @@ class Home:
             self.view = View(self.replica, Names(self.replica))
             # Who reads only is not to be kept waiting, nor stopped by a full disk.
             with suppress(Busy, StoreError):
+                self._list_members()
                 self.expire()
         except BaseException:
             self.store.close()
@@ -176,6 +178,16 @@ class Home:
         if self.store.words_distrusted():
             self.replica.rebuild_search()
         self.store.scrub()
+
+    def _list_members(self) -> None:
+        """Once, where an earlier version did not: keep rows of members, and of whose the devices are."""
+        if self.store.meta("members") is not None:
+            return
+        with self.replica.transaction():
+            refresh_rosters(self.replica)
+            for row in self.replica.people.device_rows():
+                self.store.put_device(row)
+            self.store.set_meta("members", b"1")
 
     def _name_of_database(self) -> bytes:
         name = self.store.meta("database")
@@ -291,7 +303,7 @@ class Home:
             UserError: Nothing to send, or a file cannot be read.
             LimitExceeded: Longer than TEXT_SIZE_MAX_BYTES, or too large or too many files.
         """
-        require_writable(self.replica, log)
+        require_writable(self, log)
         text = _checked_text(text) if text.strip() or not attach else ""
         body = bodies.Text(text=text, to=(reply_to.hex(),) if reply_to is not None else ())
         if attach:
@@ -332,7 +344,7 @@ class Home:
         """
         from mlog.api import attachments
 
-        require_writable(self.replica, message.log)
+        require_writable(self, message.log)
         if message.erased or not self._is_admin_of_others(message.log):
             self._require_own(message, "erase")
         with self.replica.transaction():
@@ -392,7 +404,7 @@ class Home:
         return self._write(log, Kind.TITLE, bodies.Title(title=_checked_title(title)))
 
     def _write(self, log: int, kind: Kind, body: bodies.Body) -> EntryId:
-        require_writable(self.replica, log)
+        require_writable(self, log)
         now = self.now_ms()
         return self.replica.write(log, [Draft(kind, body, now)], now)[0].id
 

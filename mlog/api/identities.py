@@ -29,7 +29,7 @@ from mlog.log.identities import (
 from mlog.log.ids import DeviceId
 from mlog.log.people import private_log
 from mlog.log.replica import Draft, Replica
-from mlog.log.store import EntryRow, Position, TimelineQuery
+from mlog.log.store import EntryRow, Position, Store, TimelineQuery
 from mlog.log.stored import readable_body
 from mlog.log.view import Message, View
 
@@ -40,6 +40,7 @@ __all__ = [
     "Authors",
     "Chosen",
     "Likeness",
+    "Natives",
     "Person",
     "alias",
     "find",
@@ -53,6 +54,9 @@ __all__ = [
 
 _UNKNOWN: Final = "unknown"
 """Format of what was imported from where the log does not say any more."""
+
+_TOPIC_DIGITS: Final = 16
+"""Of a person's log, that tell it from others of its name."""
 
 _LISTED: Final = 20
 """People that a message lists to choose from."""
@@ -100,11 +104,35 @@ class _Seen:
         self.last_ms = 0
 
 
+class Natives:
+    """Which identities the persons have who write in mlog.
+
+    A name is a claim: where several persons have the same one, each is known by its log instead.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._rows = {row.id: row for row in store.devices()}
+        topics: dict[str, set[bytes]] = {}
+        for row in self._rows.values():
+            if row.topic:
+                topics.setdefault(row.person, set()).add(row.topic)
+        self._shared = {name for name, of in topics.items() if len(of) > 1}
+
+    def of(self, device: DeviceId) -> tuple[Identity, str]:
+        """The identity of a device's person, and what it calls itself."""
+        row = self._rows.get(device)
+        name = row.person if row is not None else device.hex()[:8]
+        if row is not None and row.topic and name in self._shared:
+            return Identity(NATIVE_FORMAT, f"{NATIVE_FORMAT}:{row.topic.hex()[:_TOPIC_DIGITS]}", ""), name
+        return Identity(NATIVE_FORMAT, "", name), name
+
+
 class Authors:
     """Whose identity a message has; what was read of files is remembered."""
 
     def __init__(self, view: View) -> None:
         self._view = view
+        self._natives = Natives(view.store)
         self._sources: dict[int, dict[int, tuple[str, str]]] = {}
 
     def format_of(self, chain: int, src: int) -> str:
@@ -131,14 +159,13 @@ class Authors:
         """Who said a message, and the name that they have there."""
         author = message.author
         if not author.claimed:
-            return Identity(NATIVE_FORMAT, "", author.name), author.name
+            return self._natives.of(author.device)[0], author.name
         return identity_of(self.format_of(message.chain, message.src), author.uid, author.name), author.name
 
     def of_row(self, row: EntryRow, body: bodies.Text) -> tuple[Identity, str]:
         """The same, of an entry as it is stored."""
         if row.mid is None:
-            name = self._view.name_of(row)
-            return Identity(NATIVE_FORMAT, "", name), name
+            return self._natives.of(self._view.device_of(row))[0], self._view.name_of(row)
         return identity_of(self.format_of(row.chain, body.src), body.uid, body.by), body.by
 
 
@@ -187,15 +214,13 @@ def people(home: Home) -> list[Person]:
     authors = Authors(home.view)
     titles = {row.n: row.title for row in home.store.logs()}
     devices = {chain.n: chain.device for row in home.store.logs() for chain in home.store.chains(row.n)}
-    persons = {row.id: row.person for row in home.store.devices()}
+    natives = Natives(home.store)
     seen: dict[str | Identity, _Seen] = {}
     for row in home.store.authors():
         if row.imported:
             identity, name = identity_of(authors.format_of(row.chain, row.src), row.uid, row.by), row.by
         else:
-            device = devices.get(row.chain, DeviceId(b""))
-            name = persons.get(device, device.hex()[:8])
-            identity = Identity(NATIVE_FORMAT, "", name)
+            identity, name = natives.of(devices.get(row.chain, DeviceId(b"")))
         if not (identity.uid or identity.name):
             continue
         of = seen.setdefault(known.name_of(identity) or identity, _Seen())

@@ -17,6 +17,7 @@ from mlog.adapters.interfaces import InterfaceKind
 from mlog.adapters.network_facts import NetworkFacts, Outcome, PeerFacts, Probe, gather
 from mlog.api.doctor import Check
 from mlog.log.store import Store
+from mlog.plurals import counted
 
 __all__ = ["judge", "look_at_network"]
 
@@ -180,7 +181,7 @@ def _multicast(facts: NetworkFacts) -> Check:
         )
     count = len(facts.multicast.answered)
     if count:
-        return Check(name=name, ok=True, detail=f"{count:,} others answered")
+        return Check(name=name, ok=True, detail=f"{counted(count, 'other')} answered")
     # Nobody has to answer; so that is no fault where the devices are reached anyway.
     return Check(
         name=name,
@@ -296,5 +297,5 @@ def _is_tunnel(interface: str, facts: NetworkFacts) -> bool:
 def _span(ms: int) -> str:
     minutes = ms // 60_000
     if minutes < 120:
-        return f"{minutes:,} minutes"
-    return f"{minutes // 60:,} hours" if minutes < 72 * 60 else f"{minutes // 1440:,} days"
+        return counted(minutes, "minute")
+    return counted(minutes // 60, "hour") if minutes < 72 * 60 else counted(minutes // 1440, "day")

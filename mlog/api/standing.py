@@ -23,6 +23,7 @@ from mlog.log.peers import PeerRow, PrunedRow, ReceiptRow, SyncRow, SyncState
 from mlog.log.receipts import check_receipt
 from mlog.log.scope import Scope, entries_root, scope_of
 from mlog.log.store import Digest, EntryRow, GapRow, LogKind, LogRow, Store
+from mlog.plurals import counted
 
 if TYPE_CHECKING:
     from mlog.api.home import Home
@@ -453,7 +454,8 @@ def _copy(
         there_lacks = max(there_lacks, 1)
     state = CopyState.BEHIND if here_lacks or there_lacks else CopyState.EQUAL
     details = [_there(there_lacks, exact=exact)] if there_lacks else []
-    details += [f"it told of {_counted(here_lacks)} that did not come here yet"] if here_lacks else []
+    if here_lacks:
+        details.append(f"it told of {counted(here_lacks, 'entry', 'entries')} that did not come here yet")
     if sync is not None and sync.state == SyncState.DIFFERING:
         state, details = CopyState.DIFFERING, [sync.detail]
     return msgspec.structs.replace(
@@ -476,11 +478,8 @@ _NOT_COMPARED: Final = "it was connected, and this conversation was not compared
 
 def _there(lacks: int, *, exact: bool) -> str:
     least = "" if exact else "at least "
-    return f"{least}{_counted(lacks)} here {'is' if lacks == 1 else 'are'} not proven there yet"
-
-
-def _counted(number: int) -> str:
-    return "1 entry" if number == 1 else f"{number:,} entries"
+    are = "is" if lacks == 1 else "are"
+    return f"{least}{counted(lacks, 'entry', 'entries')} here {are} not proven there yet"
 
 
 # -- what is said of this device -------------------------------------------------------------

@@ -10,6 +10,7 @@ import click
 from mlog.cli.options import CONVERSATION, LIMIT, verb
 from mlog.cli.terminal import safe
 from mlog.errors import MlogError, VerificationFailed
+from mlog.plurals import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +81,8 @@ def verify(console: Console, conversation: str | None, signatures: bool, repair:
             sums = {"entries": looked_at, "findings": len(findings), "signatures": signatures}
             console.record("verified", {**sums, "ok": not findings})
         elif findings:
-            console.line(f"\n{len(findings):,} found in {looked_at:,} entries.{_advice(home, findings)}")
+            looked = counted(looked_at, "entry", "entries")
+            console.line(f"\n{len(findings):,} found in {looked}.{_advice(home, findings)}")
         else:
             also = ", signatures included" if signatures else ""
             console.line(f"{console.mark(ok=True)} all {looked_at:,} entries are whole{also}")
@@ -130,7 +132,7 @@ def _repair(console: Console, home: Home, log: int | None, *, signatures: bool) 
         console.line(f"{console.mark(ok=True)} all {done.entries:,} entries are whole")
     else:
         left = len(done.left) + len(done.findings)
-        console.line(console.bad(f"{left:,} left in {done.entries:,} entries"))
+        console.line(console.bad(f"{left:,} left in {counted(done.entries, 'entry', 'entries')}"))
     if done.reason and not done.is_whole:
         console.note(f"not every device could be asked: {done.reason}.")
 

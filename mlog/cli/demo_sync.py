@@ -100,7 +100,7 @@ class TwoDevices:
         )
         round_ = self._sync()
         got = sum(log["received"] for log in round_["logs"])
-        stage.check(f"it goes on where it was cut: {got:,} entries come", self._held() == _MESSAGES)
+        stage.check(f"it goes on where it was cut: {got:,} more come", self._held() == _MESSAGES)
         stage.check("what came before is not sent again beyond one bundle", held + got <= _MESSAGES + 1_100)
         bytes_each = round_["received_bytes"] / max(got, 1)
         stage.check(

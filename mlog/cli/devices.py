@@ -12,6 +12,7 @@ from mlog.cli.options import TEXT, verb
 from mlog.cli.output import iso_or_none
 from mlog.cli.terminal import safe, when
 from mlog.errors import UserError
+from mlog.plurals import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,7 +120,7 @@ def _print(console: Console, device: KnownDevice, equal: int, shared: int, now_m
         console.line(f"  at {safe(', '.join(device.addresses))}")
     if device.seen_ms:
         met = when(device.seen_ms, now_ms, None)
-        console.line(f"  last met {met}; {equal:,} of {shared:,} logs in sync")
+        console.line(f"  last met {met}; {equal:,} of {counted(shared, 'log')} in sync")
 
 
 def _state(device: KnownDevice) -> str:

@@ -10,6 +10,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from mlog.api.ended import ended
 from mlog.cli.output import iso_or_none
 from mlog.cli.terminal import iso, safe, safe_block, shorten, when, width
 from mlog.log.bodies import SPOKEN, Kind, kind_name
@@ -116,7 +117,15 @@ class Lines:
             "pinned": noted is not None and noted.pinned,
             "muted": noted is not None and noted.muted,
             "labels": [] if noted is None else list(noted.labels),
+            **self.ended(conversation.n),
         }
+
+    def ended(self, log: int) -> dict[str, object]:
+        """Fields of how this person came out of a conversation."""
+        how = ended(self._home, log)
+        if how is None:
+            return {"ended": None, "ended_by": None, "ended_at": None}
+        return {"ended": how.how, "ended_by": how.by or None, "ended_at": iso_or_none(how.time_ms)}
 
     # -- messages ----------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ with a `type` and exactly the fields of that type. This is format version 1 (`--
 a field that goes away or changes its meaning makes a new version.
 
     type          fields
-    conversation  topic title latest unread pinned muted labels
+    conversation  topic title latest unread pinned muted labels ended ended_by ended_at
     health        ok conversations gaps detail
     written       id kind topic conversation
     noted         topic conversation pinned muted labels drafts
@@ -42,6 +42,7 @@ a field that goes away or changes its meaning makes a new version.
                   week arrival authentic vouched_by damage rank pushed_by parents absent_parents shown by
                   reason forked holders seen missing explanation
     status        topic conversation kind entries bodies messages chains heads root gaps closed proven
+                  ended ended_by ended_at
     copy          topic conversation device name state here_lacks there_lacks exact weeks
                   first_missing detail bodies keeps_from seen compared proven expires
     calendar      topic conversation device name here weeks
@@ -84,6 +85,8 @@ Of an `imported` chat `same` messages were here already, from another program or
 `unsure` are perhaps; `unsure_at` are the first of these: objects with `position`, `reason`, `author`,
 `author_here` and `minutes`. A `person` says something in the logs: `identities` are objects with
 `identity` (as typed), `format`, `uid` and `name`. Two that are `alike` are perhaps the same person.
+
+A conversation that `ended` for this person is one that it "left", or from which it was "removed".
 
 A `copy` is that of another device: `here_lacks` and `there_lacks` count entries, and there are at least
 so many where `exact` is false; `weeks` are objects with `week`, `from` (its Monday) and `entries`, of

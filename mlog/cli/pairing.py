@@ -18,6 +18,7 @@ from mlog.cli.qr import qr_lines
 from mlog.cli.terminal import safe
 from mlog.cli.words import Words, can_ask, piped_words, typed_words
 from mlog.errors import UserError
+from mlog.plurals import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -339,7 +340,8 @@ class Screen:
             return
         said = {
             "admitted": f"{self._name} is one of your devices now",
-            "joins": f"this device is one of {safe(step.person)}'s now",
+            "joins": f"this device is one of {safe(step.person)}'s now. Its contacts and conversations come "
+            "along; labels, pins and drafts that were noted here before do not",
             "known": f"{self._name} and this device belong together already",
             "met": f"{safe(step.person)} is one of your contacts now",
         }
@@ -366,11 +368,11 @@ class Screen:
                 "'mlog new TITLE --with NAME' starts a conversation; 'mlog contacts' has digits to compare"
             )
         elif step.differing:
-            console.line(
-                f"{console.mark(ok=False)} {step.differing:,} logs still differ; 'mlog status' says which"
-            )
+            differ = f"{counted(step.differing, 'log')} still differ{'s' if step.differing == 1 else ''}"
+            console.line(f"{console.mark(ok=False)} {differ}; 'mlog status' says which")
         else:
-            console.line(f"{console.mark(ok=True)} both hold the same; {step.done:,} entries came and went")
+            moved = counted(step.done, "entry", "entries")
+            console.line(f"{console.mark(ok=True)} both hold the same; {moved} came and went")
             console.note("'mlog service install', on both, keeps them so from now on")
 
 

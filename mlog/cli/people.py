@@ -9,6 +9,7 @@ import click
 from mlog.cli.options import TEXT, verb
 from mlog.cli.output import iso_or_none
 from mlog.cli.terminal import safe, when
+from mlog.plurals import counted
 
 if TYPE_CHECKING:
     from mlog.api.identities import Likeness, Person
@@ -66,7 +67,7 @@ def _list(console: Console, found: list[Person], alike: list[Likeness]) -> None:
             console.record("person", _fields(person))
             continue
         span = f"{when(person.first_ms, now_ms, None)} to {when(person.last_ms, now_ms, None)}"
-        said = f"{person.messages:,} messages, {span}" if person.messages else "no message"
+        said = f"{counted(person.messages, 'message')}, {span}" if person.messages else "no message"
         console.line(f"{console.bold(safe(person.name))}  {said}")
         console.line(f"  {console.dim(', '.join(safe(str(one)) for one in person.identities))}")
         more = len(person.conversations) - _SHOWN

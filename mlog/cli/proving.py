@@ -13,6 +13,7 @@ from mlog.cli.options import CONVERSATION, DURATION, TEXT, verb
 from mlog.cli.output import iso_or_none
 from mlog.cli.terminal import safe, shorten, when, width
 from mlog.errors import PeerUnavailable
+from mlog.plurals import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,6 +56,7 @@ def status(console: Console, conversation: str | None, calendar: bool, fail_if_s
     Two replicas with the same root hold exactly the same. With CONVERSATION a calendar shows the weeks
     that each device holds, where there is room for all of them.
     """
+    from mlog.api.ended import ended, revoked
     from mlog.api.standing import standings
     from mlog.cli.lines import Lines
 
@@ -68,12 +70,20 @@ def status(console: Console, conversation: str | None, calendar: bool, fail_if_s
                 _status_records(console, lines, log, found[log.n], calendar=calendar or n is not None)
             else:
                 _status_lines(console, lines, log, found[log.n], home.now_ms(), columns)
+                how = ended(home, log.n)
+                if how is not None:
+                    console.line(
+                        console.warn(f"  {safe(str(how))}: nothing that is written since comes here")
+                    )
                 _calendar(console, found[log.n], columns, wanted=calendar, fitting=n is not None)
         if not console.json:
             from mlog.api.keys import key_protection
             from mlog.cli.keys import protection_line
             from mlog.cli.recovery import phrase_line
 
+            this_device = revoked(home)
+            if this_device is not None:
+                console.line(console.bad(f"{this_device}: nothing that is written since comes here"))
             _advise(console, found.values())
             console.note(protection_line(key_protection(home.path)))
             console.note(phrase_line(home))
@@ -108,7 +118,7 @@ def _status_records(
     place = lines.place(log.n)
     proven = iso_or_none(standing.proven_ms)
     fields = {**place, "kind": log.kind.value, **counts, "root": log.root.hex(), "proven": proven}
-    console.record("status", fields)
+    console.record("status", {**fields, **lines.ended(log.n)})
     for copy in standing.copies:
         fields = {
             **place,
@@ -143,16 +153,17 @@ def _status_lines(
     console: Console, lines: Lines, log: LogStatus, standing: Standing, now_ms: int, columns: int
 ) -> None:
     console.line(console.bold(shorten(lines.title(log.n), columns)))
-    counted = (
-        f"{log.messages:,} messages, {log.entries:,} entries, {log.bodies:,} with their text, "
-        f"{log.chains:,} chains, {log.heads:,} heads"
+    counts = (
+        f"{counted(log.messages, 'message')}, {counted(log.entries, 'entry', 'entries')}, "
+        f"{log.bodies:,} with their text, {counted(log.chains, 'chain')}, {counted(log.heads, 'head')}"
     )
-    for line in _wrapped(counted, columns, 2):
+    for line in _wrapped(counts, columns, 2):
         console.line(line)
-    gaps = console.bad(f"{log.gaps:,} gaps") if log.gaps else "no gap known"
+    gaps = console.bad(counted(log.gaps, "gap")) if log.gaps else "no gap known"
     console.line(f"  root {log.root.hex()[:32]}, {gaps}")
     if log.closed:
-        console.line(console.dim(f"  {log.closed:,} entries from before you joined, closed to you"))
+        closed = counted(log.closed, "entry", "entries")
+        console.line(console.dim(f"  {closed} from before you joined, closed to you"))
     for copy in standing.copies:
         for line in _copy_lines(console, copy, now_ms, columns):
             console.line(line)
@@ -191,7 +202,7 @@ def _details(copy: Copy, now_ms: int) -> Iterable[str]:
         newest = copy.weeks[-_WEEKS_SHOWN_MAX:]
         shown = ", ".join(f"{count:,} of the week from {week_start(week)}" for week, count in newest)
         earlier = len(copy.weeks) - len(newest)
-        yield shown + (f", and of {earlier:,} earlier weeks" if earlier else "")
+        yield shown + (f", and of {counted(earlier, 'earlier week')}" if earlier else "")
     if copy.first_missing is not None:
         yield f"the first one: {copy.first_missing.hex()[:8]} ('mlog why {copy.first_missing.hex()[:8]}')"
     if copy.first_week:

@@ -63,6 +63,7 @@ def overview(console: Console) -> None:
             console.line(
                 _overview_line(console, lines, conversation, message, columns, noted, unread[conversation.n])
             )
+        _say_if_revoked(console, home)
         if latest:
             several = "conversation" if len(latest) == 1 else "conversations"
             console.line(f"\n{console.mark(ok=not gaps)} {len(latest):,} {several}, {detail}")
@@ -72,6 +73,14 @@ def overview(console: Console) -> None:
                 "Start one with 'mlog new TITLE', bring one with 'mlog import FILE', or look around with "
                 "'mlog demo'."
             )
+
+
+def _say_if_revoked(console: Console, home: Home) -> None:
+    from mlog.api.ended import revoked
+
+    how = revoked(home)
+    if how is not None:
+        console.line(f"{console.mark(ok=False)} {how}: nothing that is written since comes here")
 
 
 def _latest(home: Home, n: int) -> Message | None:
@@ -96,6 +105,12 @@ def _overview_line(
     labels = shorten(" ".join(f"[{safe(label)}]" for label in noted.labels), 30)
     columns -= width(labels)
     tail = f"  {console.dim(labels)}" if labels else ""
+    how = lines.ended(conversation.n)
+    if how["ended"]:
+        by = f"{safe(str(how['ended_by']))} removed you" if how["ended_by"] else "you were removed"
+        said = shorten("you left" if how["ended"] == "left" else by, 30)
+        columns -= width(said) + 2
+        tail += f"  {console.warn(said)}"
     if message is None:
         return head + console.dim("no message yet") + tail
     now = time.time_ns() // 1_000_000

@@ -11,6 +11,7 @@ from mlog import config
 from mlog.cli.options import TEXT, verb
 from mlog.cli.terminal import safe
 from mlog.errors import PeerUnavailable
+from mlog.plurals import counted
 
 if TYPE_CHECKING:
     from mlog.api import Home
@@ -187,8 +188,9 @@ def _print_device(console: Console, device: DeviceReport) -> None:
         state = console.bad(safe(device.reason))
     came, went = sum(log.received for log in device.logs), sum(log.sent for log in device.logs)
     traffic = f"{(device.received_bytes + device.sent_bytes) / 1000:,.1f} kB"
-    trips = f" in {device.round_trips:,} round trips" if device.round_trips else ""
-    moved = f"{came:,} entries came, {went:,} went; {traffic}{trips}, {device.duration_ms / 1000:,.1f} s"
+    trips = f" in {counted(device.round_trips, 'round trip')}" if device.round_trips else ""
+    seconds = f"{device.duration_ms / 1000:,.1f} s"
+    moved = f"{counted(came, 'entry', 'entries')} came, {went:,} went; {traffic}{trips}, {seconds}"
     console.line(f"{mark} {name}: {state}; {console.dim(moved)}")
     for log in device.logs:
         if log.received or log.sent or log.detail:

@@ -9,6 +9,7 @@ import click
 
 from mlog.cli.options import CONVERSATION, DURATION, verb
 from mlog.cli.terminal import safe
+from mlog.plurals import counted
 
 if TYPE_CHECKING:
     from mlog.api import Home
@@ -74,7 +75,7 @@ def _print_window(console: Console, home: Home, found: Window) -> None:
         place = Lines(home, console).place(found.log)
         console.record("window", {**place, "days": found.days or None, "bodies": found.bodies})
         return
-    kept = f"{found.days:,} days" if found.days else "everything"
+    kept = counted(found.days, "day") if found.days else "everything"
     console.line(f"{safe(found.title) or '(no title)'}: {kept}{'' if found.bodies else ', without texts'}")
 
 
@@ -122,12 +123,14 @@ def _print_pruned(console: Console, home: Home, pruned: Pruned, *, dry_run: bool
         console.line(f"{title}: kept whole; 'mlog window' sets how much is kept")
         return
     verb_ = "would drop" if dry_run else "dropped"
-    console.line(f"{title}: {verb_} {pruned.entries:,} entries from before {_monday(pruned.first_week)}")
+    entries = counted(pruned.entries, "entry", "entries")
+    console.line(f"{title}: {verb_} {entries} from before {_monday(pruned.first_week)}")
     if pruned.unproven:
         weeks = ", ".join(_monday(week) for week in pruned.unproven[:_WEEKS_SHOWN_MAX])
         more = len(pruned.unproven) - _WEEKS_SHOWN_MAX
+        of = "the week" if len(pruned.unproven) == 1 else "the weeks"
         console.line(
-            f"  kept, since nobody has proven to hold them: the weeks of {weeks}"
+            f"  kept, since nobody has proven to hold them: {of} of {weeks}"
             f"{f' and {more} more' if more > 0 else ''}. 'mlog sync' with another device gets the proof."
         )
 

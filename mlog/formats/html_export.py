@@ -21,6 +21,7 @@ from mlog.formats.folded import Answered, Told, moment, one_line, told
 from mlog.formats.html_page import HUES, POLICY, SCRIPT, STYLE
 from mlog.formats.record import Chat, ExportRecord
 from mlog.log.bodies import Kind
+from mlog.plurals import counted
 
 __all__ = ["HtmlExporter"]
 
@@ -83,7 +84,7 @@ def _page(chat: Chat, records: Iterable[ExportRecord]) -> Iterator[str]:
         count += len(run.messages)
     yield "</section>\n" if count else ""
     signs = " A name underlined with dots is what an imported file says; its owner did not sign for it."
-    about = f"{count:,} messages and events.{signs if claimed else ''}"
+    about = f"{counted(count, 'message or event', 'messages and events')}.{signs if claimed else ''}"
     yield (
         f'</main>\n<footer><p class="about">{about}</p></footer>\n'
         f"<script>{SCRIPT}</script>\n</body>\n</html>\n"

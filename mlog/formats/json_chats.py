@@ -26,6 +26,7 @@ from mlog.formats.texts import clip, fitted
 from mlog.formats.tree import Tree
 from mlog.limits import EMOJI_SIZE_MAX_BYTES, KIB, TIME_MAX_MS
 from mlog.log.bodies import Kind
+from mlog.plurals import counted
 
 __all__ = [
     "Spool",
@@ -317,7 +318,7 @@ def unnamed_reactions(position: int, count: Any, named: int, emoji: str, file: s
         named: How many people it names.
     """
     if isinstance(count, int) and count > named:
-        reason = f"{count - named} reactions {emoji[:64]}: the export does not say whose"
+        reason = f"{counted(count - named, 'reaction')} {emoji[:64]}: the export does not say whose"
         yield Skipped(position=position, reason=reason, file=file)
 
 

@@ -22,6 +22,7 @@ from mlog.formats.source import Source
 from mlog.formats.texts import clip, decode_head, fitted
 from mlog.limits import MAIL_SIZE_MAX_BYTES, REFERENCES_MAX, TITLE_SIZE_MAX_BYTES
 from mlog.log.bodies import Kind
+from mlog.plurals import counted
 
 __all__ = ["TOO_LONG", "EmlImporter", "MboxImporter", "chat_of", "looks_like_mail", "mail_items"]
 
@@ -110,7 +111,7 @@ def mail_items(mail: Mail, position: int, file: str = "") -> Iterator[Item]:
         reason = f"replies to more than {REFERENCES_MAX} mails"
         yield Skipped(position=position, reason=reason, file=file)
     if mail.left_out:
-        reason = f"{mail.left_out:,} parts, more or deeper than mlog reads"
+        reason = f"{counted(mail.left_out, 'part')}, more or deeper than mlog reads"
         yield Skipped(position=position, reason=reason, file=file)
     known = bool(mail.message_id)
     record = Record(

@@ -146,6 +146,11 @@ class Court:
         reached = self._reached([self._index[id_] for id_ in known if id_ in self._index])
         return [bool(reached >> self._index[ruling.id] & 1) for ruling in rulings]
 
+    def resting_on(self, rulings: Iterable[Ruling]) -> list[EntryId]:
+        """These rulings and all in their past, in the order of the view."""
+        reached = self._reached([self._index[ruling.id] for ruling in rulings])
+        return [self._rulings[i].id for i in _bits(reached)]
+
     def heads(self) -> list[EntryId]:
         """The rulings that stand and are in the past of no other that does, the latest first."""
         found: list[EntryId] = []

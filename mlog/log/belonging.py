@@ -21,6 +21,7 @@ from mlog.log.ids import DeviceId
 from mlog.log.peers import PeerRow, renewed
 from mlog.log.people import People, Standing, shared_logs
 from mlog.log.person import Member
+from mlog.log.roster import refresh_rosters
 from mlog.log.store import Store
 
 if TYPE_CHECKING:
@@ -163,7 +164,8 @@ def befriend(replica: Replica, now_ms: int) -> None:
                 devices[member.device] = member, contact.name if contact is not None else person.name
     known = {peer.device: peer for peer in store.peers()}
     for device, peer in known.items():
-        if not peer.own and device not in devices and device not in met:
+        # Who was removed from a conversation is told so when it connects.
+        if not peer.own and device not in devices and device not in met and not people.removed_from(device):
             store.remove_peer(device)
     for device, (member, name) in devices.items():
         peer = known.get(device)
@@ -185,6 +187,7 @@ def befriend(replica: Replica, now_ms: int) -> None:
         peer = known.get(member.device)
         if peer is not None and peer.own and (addresses := _merged(member.addresses, peer)) != peer.addresses:
             store.put_peer(msgspec.structs.replace(peer, addresses=addresses))
+    refresh_rosters(replica)
 
 
 def _merged(said: Sequence[str], peer: PeerRow | None) -> tuple[str, ...]:

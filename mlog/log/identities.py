@@ -50,6 +50,7 @@ _UIDS: Final = {
     "slack": ("slack:", re.compile(r"[A-Z][A-Z0-9]{5,}")),
     "discord": ("discord:", re.compile(r"\d{10,}")),
     "matrix": ("matrix:", re.compile(r"@[^\s:]+:\S+")),
+    NATIVE_FORMAT: ("mlog:", re.compile(r"[0-9a-f]{16}")),
 }
 """By program: how its uids begin, and what they look like behind that."""
 

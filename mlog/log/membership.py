@@ -133,6 +133,28 @@ class Membership:
         """The person logs that its rulings name."""
         return {Topic(s.body.person) for s in self._said.values()}
 
+    def had_role(self) -> list[bytes]:
+        """All who have or had a role, in the order in which they joined."""
+        found = dict.fromkeys([self.founder])
+        found.update(dict.fromkeys(r.subject for r in self._authority.standing if r.role != Role.NONE))
+        return list(found)
+
+    def came_by(self, subject: bytes) -> Ruling | None:
+        """The ruling by which a person came in last; None for the founder who never went."""
+        found: Ruling | None = None
+        was = Role.ADMIN if subject == self.founder else Role.NONE
+        for ruling in self._about.get(subject, ()):
+            if was == Role.NONE and ruling.role != Role.NONE:
+                found = ruling
+            was = ruling.role
+        return found
+
+    def called(self, subject: bytes) -> tuple[str, bytes]:
+        """What the latest ruling about a person calls it, and the log that it names."""
+        about = self._about.get(subject, ())
+        body = self._said[about[-1].id].body if about else None
+        return (body.name, body.person) if body is not None else ("", b"")
+
     def subjects(self) -> set[bytes]:
         """All who belong or belonged to it."""
         return {*self._authority.ever, self.founder}
@@ -206,6 +228,20 @@ class Membership:
         """The latest ruling that removed a person."""
         removals = self._removals.get(subject)
         return removals[-1].id if removals else None
+
+    def was_removed(self, subject: bytes) -> bool:
+        """Whether a person belonged to it and does not any more, and not because it left itself."""
+        removals = self._removals.get(subject, ())
+        return self.role(subject) == Role.NONE and any(r.author != subject for r in removals)
+
+    def removal_of(self, subject: bytes) -> list[EntryId]:
+        """The rulings that removed a person, and those that they rest on."""
+        return self._court.resting_on(r for r in self._removals.get(subject, ()) if r.author != subject)
+
+    def ended_by(self, subject: bytes) -> Ruling | None:
+        """The latest ruling that a person belongs to it no more; None if it does, or never did."""
+        removals = self._removals.get(subject)
+        return removals[-1] if removals and self.role(subject) == Role.NONE else None
 
     def ends_of(self, part: Part) -> Ends | None:
         """Where a chain ends, by the rights of its person; None where all of it counts."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
-from mlog.log.peers import HeardRow, PeerRow, PrunedRow, ReceiptRow, SyncRow
+from mlog.log.peers import HeardRow, MemberRow, PeerRow, PrunedRow, ReceiptRow, SyncRow
 from mlog.log.store import (
     ChainRow,
     DeviceRow,
@@ -64,6 +64,7 @@ class Tables(msgspec.Struct):
     pruned_parents: dict[int, dict[EntryId, None]] = {}
     unsettled: dict[tuple[int, Task], dict[int, int]] = {}
     peers: dict[DeviceId, PeerRow] = {}
+    members: dict[int, tuple[MemberRow, ...]] = {}
     syncs: dict[tuple[int, DeviceId], SyncRow] = {}
     receipts: dict[tuple[int, DeviceId], ReceiptRow] = {}
     old_receipts: dict[tuple[int, DeviceId, int], ReceiptRow] = {}
@@ -125,6 +126,12 @@ class PeerMemory(TablesInMemory):
 
     def remove_peer(self, device: DeviceId) -> None:
         self._drop(self._t.peers, device)
+
+    def members(self, log: int) -> list[MemberRow]:
+        return list(self._t.members.get(log, ()))
+
+    def put_members(self, log: int, rows: Sequence[MemberRow]) -> None:
+        self._put(self._t.members, log, tuple(rows))
 
     def syncs(self, log: int | None = None) -> list[SyncRow]:
         return [row for key, row in sorted(self._t.syncs.items()) if log in (None, key[0])]

@@ -22,6 +22,7 @@ from mlog.log.entry import Header
 from mlog.log.ids import DeviceId, EntryId, Incarnation
 from mlog.log.store import ChainRow, EntryRow, LogKind, LogRow, Reason, RunRow, Store, TimelineQuery
 from mlog.log.stored import SEARCHED, readable_body
+from mlog.plurals import counted
 
 if TYPE_CHECKING:
     from mlog.log.people import People
@@ -149,8 +150,8 @@ def _all_missing(store: Store, row: LogRow, keys: LogKeys | None, limit: int) ->
     closed = store.count_closed(log) if keys is not None and keys.outlines else 0
     if closed:
         detail = (
-            f"{closed:,} entries from before you joined: an admin who can read them can let you "
-            "('mlog add CONVERSATION YOU --history')"
+            f"{counted(closed, 'entry', 'entries')} from before you joined: an admin who can read them can "
+            "let you ('mlog add CONVERSATION YOU --history')"
         )
         yield Missing(log=log, part="body", reason=Reason.BEFORE_JOINING, first=1, last=closed, detail=detail)
     if keys is not None:
@@ -181,7 +182,9 @@ def _all_missing(store: Store, row: LogRow, keys: LogKeys | None, limit: int) ->
 
 def _unstated(store: Store, log: int, keys: LogKeys) -> list[EpochKeys]:
     """The epochs whose secrets were granted, and that no key entry here states."""
-    unstated = {crypto.commitment(epoch.secret).hex(): epoch for epoch in keys.whole}
+    unstated = {
+        crypto.commitment(epoch.secret).hex(): epoch for epoch in (*keys.whole, *keys.granted.values())
+    }
     after = None
     while unstated:
         rows = store.timeline(

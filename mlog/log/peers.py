@@ -6,6 +6,7 @@ What a store keeps of them is the interface `PeerStore`, a part of `mlog.log.sto
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -122,12 +123,47 @@ class PrunedRow(msgspec.Struct, frozen=True, kw_only=True):
     last_n: int = 0
 
 
+class MemberRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A person who belongs or belonged to a conversation: a copy of what its entries come to, for scripts.
+
+    Attributes:
+        subject: What the person is known by here.
+        topic: Of the person's log; b"" where none is known.
+        role: "admin" or "member"; "" where that ended.
+        here: It is this person.
+        history: It may read what was written before it came.
+        since_ms: When it came in last, as who let it in claims.
+        ended: "left" or "removed"; "" while it belongs to it.
+        ended_ms, ended_by: When, and by whose word.
+    """
+
+    log: int
+    subject: bytes
+    topic: bytes
+    name: str
+    role: str
+    here: bool
+    history: bool
+    since_ms: int
+    ended: str = ""
+    ended_ms: int = 0
+    ended_by: str = ""
+
+
 class PeerStore(Protocol):
     """Rows about others; each `put` replaces the row with the same key."""
 
     def peers(self) -> list[PeerRow]: ...
     def put_peer(self, row: PeerRow) -> None: ...
     def remove_peer(self, device: DeviceId) -> None: ...
+    def members(self, log: int) -> list[MemberRow]:
+        """In the order in which they were put."""
+        ...
+
+    def put_members(self, log: int, rows: Sequence[MemberRow]) -> None:
+        """In the place of all that there were of this log."""
+        ...
+
     def syncs(self, log: int | None = None) -> list[SyncRow]: ...
     def put_sync(self, row: SyncRow) -> None: ...
     def receipts(self, log: int | None = None) -> list[ReceiptRow]: ...

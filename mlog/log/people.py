@@ -96,8 +96,11 @@ class People:
         self._stated.clear()
 
     def forget_keys(self, log: int) -> None:
-        """Look again what key entries of a log say; who belongs to it they tell only where none was known."""
-        if log not in self._roots:
+        """Look again what key entries of a log say; who belongs to it they tell only where nobody knew."""
+        root = self._roots.get(log)
+        if root is not None and not root.proven:
+            del self._roots[log]
+        if log not in self._roots or (self._memberships.get(log) is None and has_members(self._store, log)):
             self.forget_log(log)
         self._epochs.pop(log, None)
         self._shared.clear()
@@ -205,7 +208,8 @@ class People:
         for person in self.persons():
             for member in (*person.members, *person.revoked):
                 if member.confirmed:
-                    row = DeviceRow(member.device, member.name, person.name)
+                    stands_for = self._by_subject.get(self._subjects[person.topic], person)
+                    row = DeviceRow(member.device, member.name, person.name, stands_for.topic)
                     rows.setdefault(member.device, row)
         return list(rows.values())
 
@@ -277,17 +281,22 @@ class People:
             revoked=Cuts(self._store, log, [rule]) if rule is not None else NO_CUTS,
         )
 
+    def names(self) -> Mapping[bytes, str]:
+        """By subject, what persons are called here: as contacts, else as they call themselves."""
+        found = {person.founder: person.name for person in reversed(self.persons())}
+        return found | {self.subject_of_topic(t): contact.name for t, contact in self.contacts().items()}
+
+    def began_ms(self, log: int) -> int:
+        """When a log was begun, as who began it claims; 0 while that is not here."""
+        row = next((row for row in self._store.logs() if row.n == log), None)
+        root = self._root(row) if row is not None else None
+        return root.row.time_ms if root is not None else 0
+
     def is_proven(self, log: int) -> bool:
         """Whether nobody can claim to have begun a log but who did."""
         row = next((row for row in self._store.logs() if row.n == log), None)
         root = self._root(row) if row is not None else None
         return root is not None and root.proven
-
-    def began(self, log: int) -> bool:
-        """Whether this device wrote the first entry of a log."""
-        row = next((row for row in self._store.logs() if row.n == log), None)
-        root = self._root(row) if row is not None else None
-        return root is not None and root.founder == self._device
 
     def role(self, log: int) -> Role:
         """The role of this device's own person in a conversation."""
@@ -412,7 +421,7 @@ class People:
     def present_epoch(self, state: LogState) -> EpochKeys:
         """The epoch that those know who read so far: what changes who reads on is sealed under it.
 
-        Only what key entries state counts for that, but for person logs: no other epoch is granted to all.
+        Only what key entries state counts for that.
         """
         if self._trusts_granted(state):
             return self._unclaimed(state)
@@ -427,11 +436,10 @@ class People:
         return found or state.keys.current
 
     def _trusts_granted(self, state: LogState) -> bool:
-        """Whether an epoch is written under that was granted, and that no key entry here states."""
+        """Whether an epoch is written under that no key entry here states: those from before a window do
+        not come."""
         row = next((row for row in self._store.logs() if row.n == state.n), None)
-        # Key entries from before a window do not come.
-        windowed = row is not None and row.window_days > 0
-        return state.kind == LogKind.PERSON or (windowed and self.membership(state.n) is None)
+        return row is not None and row.window_days > 0 and self.membership(state.n) is None
 
     # -- who may have what -------------------------------------------------------------------
 
@@ -512,14 +520,15 @@ class People:
             subjects |= membership.subjects()
             yield n, True
         persons = {person.log: person for person in self.persons()}
+        known = self.known() if is_contact else frozenset[bytes]()
         for row in rows:
             if row.kind == LogKind.PERSON:
                 person = persons.get(row.n)
-                if person is None:
-                    if is_contact:
-                        yield row.n, False
-                elif row.n == own.log or self._subjects[person.topic] in subjects:
+                if person is not None and (row.n == own.log or self._subjects[person.topic] in subjects):
                     yield row.n, True
+                elif is_contact and (person is None or self._subjects[person.topic] not in known):
+                    # A contact that joins an older person brings that one's log, which says so at its end.
+                    yield row.n, False
             elif row.kind == LogKind.CONVERSATION and self._may_bring(row, subject, is_contact=is_contact):
                 yield row.n, False
 
@@ -540,6 +549,19 @@ class People:
             and not any(self.is_own(chain.device) for chain in self._store.chains(row.n))
         )
 
+    def removed_from(self, device: DeviceId) -> list[int]:
+        """The conversations of ours from which the person of a device was removed, and has to be told."""
+        subject = self.subject_of(device) if not self.is_revoked(self._device) else None
+        member = self._by_subject[subject].member(device) if subject is not None else None
+        if subject is None or member is None or not member.confirmed or self.is_own(device):
+            return []
+        found: list[int] = []
+        for row in self._store.logs():
+            membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION and row.secret else None
+            if membership is not None and membership.was_removed(subject):
+                found += [row.n] if membership.role(self.subject()) != Role.NONE else []
+        return found
+
     def _common(self, rows: Iterable[LogRow], subject: bytes) -> dict[int, Membership]:
         """The conversations to which both we and another person belong."""
         found: dict[int, Membership] = {}
@@ -554,8 +576,11 @@ class People:
         return found
 
     def acquaintances(self) -> dict[bytes, Person]:
-        """By subject, the other persons whom we meet: contacts, and members of common conversations."""
+        """By subject, the other persons whom we meet: contacts, and members of common conversations; for a
+        device that was revoked none, as far as it knows."""
         found: dict[bytes, Person] = {}
+        if self.is_revoked(self._device):
+            return found
         subjects = [self.subject_of_topic(topic) for topic in self.contacts()]
         for row in self._store.logs():
             membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION and row.secret else None
@@ -565,6 +590,15 @@ class People:
             person = self._by_subject.get(subject)
             if person is not None and subject != self.subject():
                 found[subject] = person
+        return found
+
+    def known(self) -> Set[bytes]:
+        """The subjects of this person, its contacts, and all who belong or belonged to its conversations."""
+        found = {self.subject(), *(self.subject_of_topic(topic) for topic in self.contacts())}
+        for row in self._store.logs():
+            membership = self.membership(row.n) if row.kind == LogKind.CONVERSATION and row.secret else None
+            if membership is not None:
+                found |= membership.subjects()
         return found
 
     def persons_to_share(self) -> list[int]:

@@ -23,10 +23,10 @@ from mlog.log.person import Person
 if TYPE_CHECKING:
     from mlog.log.replica import Replica
 
-__all__ = ["add", "leave", "remove", "require_admin", "require_writable", "set_role"]
+__all__ = ["AGAIN", "add", "leave", "remove", "require_admin", "require_writable", "set_role"]
 
 _WORDS: Final = {Role.ADMIN: "admin", Role.MEMBER: "member", Role.NONE: "none"}
-_AGAIN: Final = "Ask an admin of it to add you again ('mlog add'), or begin another one ('mlog new TITLE')."
+AGAIN: Final = "Ask an admin of it to add you again ('mlog add'), or begin another one ('mlog new TITLE')."
 
 
 def add(
@@ -151,7 +151,7 @@ def require_writable(replica: Replica, log: int) -> None:
         )
     if not replica.people.may_write(log):
         raise UserError(
-            f"you are not in this conversation any more: what you write would reach nobody. {_AGAIN}"
+            f"you are not in this conversation any more: what you write would reach nobody. {AGAIN}"
         )
 
 
@@ -163,7 +163,7 @@ def require_admin(replica: Replica, log: int, what: str) -> None:
     """
     role = replica.people.role(log)
     if role == Role.NONE:
-        raise UserError(f"you are not in this conversation any more. {_AGAIN}")
+        raise UserError(f"you are not in this conversation any more. {AGAIN}")
     if role != Role.ADMIN:
         admins = [j for j in _joined(replica, log) if j.role == Role.ADMIN]
         if admins:

@@ -129,11 +129,16 @@ class LogRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeviceRow(msgspec.Struct, frozen=True, gc=False):
-    """What a device record says: the names of the device and of its person."""
+    """What a device record says: the names of the device and of its person.
+
+    Attributes:
+        topic: Of the person's log: two persons may have one name.
+    """
 
     id: DeviceId
     name: str
     person: str
+    topic: bytes = b""
 
 
 class EpochRow(msgspec.Struct, frozen=True, gc=False):
@@ -600,6 +605,10 @@ class Store(PeerStore, Protocol):
 
     def chain_kind(self, chain: int, kind: int) -> list[EntryRow]:
         """The entries of a kind in a chain, by `seq`; of more than STORE_ROWS_MAX the last ones."""
+        ...
+
+    def places_of_kinds(self, log: int, kinds: frozenset[int]) -> list[Place]:
+        """Where all entries of these kinds, each below 16, stand that are read; in any order."""
         ...
 
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:

@@ -27,6 +27,7 @@ from mlog.log.message_fold import Folded, changes_of, fold_message, references_o
 from mlog.log.missing import fork_detail
 from mlog.log.placing import is_next
 from mlog.log.replica import Replica
+from mlog.log.roster import roster
 from mlog.log.store import (
     FORGOTTEN,
     BodyState,
@@ -564,7 +565,7 @@ def _verify_digests(store: Store, log: int, weeks: Mapping[int, int]) -> Iterato
 def _verify_records(replica: Replica, state: LogState, seen: _Seen) -> Iterator[Finding]:
     """Check what the log's other records say against the entries that they were made from."""
     store = replica.store
-    if not seen.kinds and len(state.keys.epochs) == 1:
+    if not seen.kinds and len(state.keys.epochs) == 1 and not state.keys.granted:
         yield _of_log(state.n, "the log has no epochs, and no key entry that began it", Reason.LOST)
     if not seen.weeks and not store.chains(state.n):
         # Its secrets were granted, and nothing of it has come yet.
@@ -579,6 +580,8 @@ def _verify_records(replica: Replica, state: LogState, seen: _Seen) -> Iterator[
             yield _of_log(state.n, f"the key entries state another secret of epoch {epoch.number}")
     if any(row.n == state.n and row.title != latest_title(store, state.n) for row in store.logs()):
         yield _of_log(state.n, "the conversation's name is not that of its latest title")
+    if state.kind == LogKind.CONVERSATION and store.members(state.n) != roster(replica, state.n):
+        yield _of_log(state.n, "the list of its members is not what its entries say")
     if state.kind == LogKind.PERSON:
         known = store.devices()
         # Of the oldest log that tells of a device: others may have called it something else before.

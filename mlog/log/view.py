@@ -151,17 +151,20 @@ class View:
 
     Args:
         names: What people call the devices that write.
+
+    Attributes:
+        store: What it reads.
     """
 
     def __init__(self, replica: Replica, names: Mapping[DeviceId, str]):
         self._replica = replica
-        self._store = replica.store
+        self.store = replica.store
         self._names = names
         self._devices: dict[int, DeviceId] = {}
 
     def of_rows(self, log: int, rows: Sequence[EntryRow]) -> list[Message]:
         """The messages that these entries of one log say, in the same order."""
-        edits = self._store.rows({row.edit for row in rows if row.edit})
+        edits = self.store.rows({row.edit for row in rows if row.edit})
         mids = [row.message for row in rows]
         reactions, attached = self._about(log, set(mids))
         state = self._replica.log(log)
@@ -173,8 +176,8 @@ class View:
     def attachments_of(self, log: int, rows: Sequence[EntryRow]) -> dict[MessageId, tuple[Attached, ...]]:
         """The files of the messages that these entries of one log say."""
         mids = {row.message for row in rows}
-        references = self._store.references_to(log, mids, frozenset({Kind.MANIFEST}))
-        manifests = self._store.rows({reference.n for reference in references})
+        references = self.store.references_to(log, mids, frozenset({Kind.MANIFEST}))
+        manifests = self.store.rows({reference.n for reference in references})
         found = [(r.target, manifests[r.n]) for r in references if not manifests[r.n].hidden]
         return self._attached(log, found) if found else {}
 
@@ -201,7 +204,7 @@ class View:
     def sources(self, chain: int) -> dict[int, bodies.Import]:
         """The files that a chain was imported from, by `src`."""
         found: dict[int, bodies.Import] = {}
-        for row in self._store.chain_kind(chain, Kind.IMPORT):
+        for row in self.store.chain_kind(chain, Kind.IMPORT):
             body = self.opened(row)
             if isinstance(body, bodies.Import):
                 found[body.src] = body
@@ -218,7 +221,7 @@ class View:
     def device_of(self, row: EntryRow) -> DeviceId:
         """The device that wrote an entry, or empty where the record of its chain is lost."""
         if row.chain not in self._devices:
-            for chain in self._store.chains(row.log):
+            for chain in self.store.chains(row.log):
                 self._devices[chain.n] = chain.device
         return self._devices.get(row.chain, DeviceId(b""))
 
@@ -277,8 +280,8 @@ class View:
         self, log: int, mids: set[MessageId]
     ) -> tuple[dict[MessageId, tuple[Reacted, ...]], dict[MessageId, tuple[Attached, ...]]]:
         """Reactions and attachments of messages."""
-        references = self._store.references_to(log, mids, frozenset({Kind.REACTION, Kind.MANIFEST}))
-        rows = self._store.rows({reference.n for reference in references})
+        references = self.store.references_to(log, mids, frozenset({Kind.REACTION, Kind.MANIFEST}))
+        rows = self.store.rows({reference.n for reference in references})
         reactions = self._reactions([r for r in references if rows[r.n].kind == Kind.REACTION], rows)
         manifests = [
             (r.target, rows[r.n])
@@ -291,7 +294,7 @@ class View:
         self, log: int, manifests: Sequence[tuple[MessageId, EntryRow]]
     ) -> dict[MessageId, tuple[Attached, ...]]:
         """What those attached who said a message themselves; the same file once."""
-        said = self._store.by_mid(log, {mid for mid, _ in manifests})
+        said = self.store.by_mid(log, {mid for mid, _ in manifests})
         found = (*(row for rows in said.values() for row in rows), *(row for _, row in manifests))
         authors = self._replica.authors(log, {row.chain for row in found})
         by_message: dict[MessageId, dict[tuple[str, str], Attached]] = {}

@@ -148,7 +148,9 @@ def _record(store: Store, plan: Plan, weeks: Collection[int], now_ms: int) -> No
 
 def _proven_by_any(replica: Replica, row: LogRow, now_ms: int) -> set[int]:
     store, here = replica.store, replica.device_id
-    trusted = {peer.device for peer in store.peers()} - {here}
+    # Who was removed may still connect, and gives back nothing.
+    people = replica.people
+    trusted = {p.device for p in store.peers() if p.own or row.n in people.shared_with(p.device)} - {here}
     proven: set[int] = set()
     for receipt in (*store.receipts(row.n), *store.old_receipts(row.n)):
         if receipt.device in trusted and receipt.expires_ms > now_ms:

@@ -16,9 +16,11 @@ import msgspec
 from mlog import limits
 from mlog.errors import InvalidInput, ProtocolViolation
 from mlog.log import grants, missing
-from mlog.log.entry import Sealed, from_tail
+from mlog.log.entry import Sealed, from_tail, to_tail
 from mlog.log.ids import EntryId, Topic
+from mlog.log.parting import is_told_by, partings, take_parting, told
 from mlog.log.store import LogKind, LogRow
+from mlog.plurals import counted
 from mlog.protocol import wire
 from mlog.protocol.answering import Follower
 from mlog.protocol.comparing import Inspect, Leader
@@ -78,7 +80,7 @@ class Exchange:
         self._peer_compares_only = False
         self._settled_topics: set[Topic] | None = None
         self._owed: set[Topic] | None = None
-        self._epochs: dict[int, tuple[tuple[int, int, bool], int]] = {}
+        self._epochs: dict[int, tuple[tuple[int, int, int, bool], int]] = {}
         self._relisted = False
         self._scopes = _scopes_of(link)
         self._asked: set[EntryId] = set()
@@ -160,7 +162,10 @@ class Exchange:
             if grantable == known and not withheld:
                 continue
             self._epochs[log] = now = grantable, grants.withheld(link.replica, log, link.device)
-            if now != (known, withheld):
+            if now[1] < withheld:
+                # What was withheld it lacks, and maybe all of the log.
+                self._grant_but(settled - {link.replica.log(log).keys.topic})
+            elif now != (known, withheld):
                 self._grant_but(settled)
 
     def _share_changed_logs(self) -> None:
@@ -180,6 +185,7 @@ class Exchange:
         if new:
             self._grant_but(settled)
             settled.update(new)
+            self._note_epochs_of(row.n for row in rows if row.secret and row.topic in new)
             if self._leader is not None:
                 self._leader.compare(new.values())
             else:
@@ -288,10 +294,39 @@ class Exchange:
         self._sender.pushes = not self._peer_compares_only
         skew_ms = message.time_ms - self._link.now_ms
         if abs(skew_ms) > limits.CLOCK_SKEW_WARN_MS:
-            days = round(abs(skew_ms) / 86_400_000)
+            days = counted(round(abs(skew_ms) / 86_400_000), "day")
             side = "ahead of" if skew_ms > 0 else "behind"
-            self._link.tell("clock", detail=f"the clock of {self._link.peer.name} is {days} days {side} ours")
+            self._link.tell("clock", detail=f"the clock of {self._link.peer.name} is {days} {side} ours")
         self._link.tell("connected")
+        self.part()
+
+    def part(self) -> None:
+        """Tell a device of another person where that was removed, and one that was revoked of that."""
+        link = self._link
+        if self._compare_only or self._peer_compares_only:
+            return
+        rows = {row.n: row for row in link.store.logs()}
+        for parting in partings(link.replica, link.device):
+            packed = tuple(wire.Packed(to_tail(s), s.body, s.signature) for s in parting.entries)
+            link.send(wire.Parting(link.tag_of(rows[parting.log].topic), packed))
+
+    def _parting(self, message: wire.Parting) -> Job:
+        link = self._link
+        row = next((r for r in link.store.logs() if link.tag_of(r.topic) == message.tag), None)
+        if row is None or self._compare_only or not is_told_by(link.replica, row.n, link.device):
+            return
+        sealed, _ = _unpack(row.topic, message.entries)
+        is_over = take_parting(link.replica, row.n, sealed, link.now_ms)
+        link.send(wire.Parted(message.tag))
+        # What was said after it counts no more.
+        yield from self._settle(link.store.logs() if row.kind == LogKind.PERSON else [row])
+        if is_over:
+            link.tell("parted", row.n)
+        self._stored()
+
+    def _parted(self, _: wire.Parted) -> None:
+        told(self._link.replica, self._link.device)
+        self._stored()
 
     def _grant(self, named: set[bytes], answered: set[Topic]) -> None:
         """Give a device the secrets of the logs that it may have and does not name."""
@@ -314,15 +349,21 @@ class Exchange:
         self._owed = held if lacks and not granted and link.peer.own else None
 
     def _note_epochs(self) -> None:
-        link = self._link
-        logs = [row.n for row in link.shared().values() if row.secret]
-        self._epochs = {n: (self._grantable(n), grants.withheld(link.replica, n, link.device)) for n in logs}
+        self._epochs.clear()
+        self._note_epochs_of(row.n for row in self._link.shared().values() if row.secret)
 
-    def _grantable(self, log: int) -> tuple[int, int, bool]:
-        """How many epochs of a log are known, how many by their outline, and whether the peer reads all."""
+    def _note_epochs_of(self, logs: Iterable[int]) -> None:
+        link = self._link
+        for log in logs:
+            self._epochs[log] = self._grantable(log), grants.withheld(link.replica, log, link.device)
+
+    def _grantable(self, log: int) -> tuple[int, int, int, bool]:
+        """How many epochs of a log are known, how many by their outline, how many that nobody states, and
+        whether the peer reads all."""
         link, replica = self._link, self._link.replica
-        outlines = len(replica.log(log).keys.outlines)
-        return len(link.store.epochs(log)), outlines, replica.people.reads_all(log, link.device)
+        keys = replica.log(log).keys
+        reads_all = replica.people.reads_all(log, link.device)
+        return len(link.store.epochs(log)), len(keys.outlines), len(keys.granted), reads_all
 
     def _grant_but(self, topics: Collection[bytes]) -> bool:
         link = self._link
@@ -567,6 +608,8 @@ class Exchange:
         wire.Ids: (_told, None),
         wire.Query: (_query, _query),
         wire.Page: (_page, _page),
+        wire.Parting: (_parting, _parting),
+        wire.Parted: (_parted, _parted),
     }
     """For each message who takes it at the leader, and at the follower; None closes the session."""
 

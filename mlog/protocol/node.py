@@ -17,8 +17,10 @@ import msgspec
 
 from mlog import limits
 from mlog.errors import Busy, InvalidInput, ProtocolViolation
+from mlog.log.carrying import carry_over
 from mlog.log.crypto import Entropy
 from mlog.log.ids import DeviceId, EntryId
+from mlog.log.parting import told
 from mlog.log.peers import PeerRow
 from mlog.log.person import Member
 from mlog.log.replica import Replica
@@ -118,6 +120,7 @@ class Node:
             case Closed(session=number) if self._pairs(number):
                 self._meet(lambda meeting: meeting.closed())
             case Closed(session=number, reason=reason):
+                self._guarded(number, lambda session: session.hear_out())
                 self._forget(number, reason)
             case Unreachable():
                 self._failed(event.device, event.reason)
@@ -339,13 +342,15 @@ class Node:
 
     def _tell_rest(self, session: Session) -> None:
         """Say once that nothing is left to do with a peer."""
-        rested = session.idle
-        if rested and not session.rested and session.peer is not None:
+        rested, is_news = session.idle, not session.rested
+        session.rested = rested
+        if rested and is_news and session.peer is not None:
             self._emit(Notice(what="rested", device=session.peer.device))
             if session.leads:
                 # Not when it greets: one that then breaks the rules would be dialled every few seconds.
                 self._dialling.compared(session.peer.device)
-        session.rested = rested
+            if session.peer.own and carry_over(self._replica, self._now_ms):
+                self._committed()
 
     def _committed(self) -> None:
         # First, so that they are told nothing of it: this may have come from another device.
@@ -372,6 +377,7 @@ class Node:
         for number, session in list(self._sessions.items()):
             peer = session.peer
             if peer is not None and peers.get(peer.device) != (peer.noise, peer.own):
+                self._part(session)
                 self._effects.append(Close(number, _UNKNOWN))
                 self._forget(number, _UNKNOWN)
 
@@ -383,9 +389,16 @@ class Node:
                 continue
             granted = people.granted_to(session.peer.device)
             if not session.granted <= granted:
+                self._part(session)
+                told(self._replica, session.peer.device)
                 self._effects.append(Close(number, _NARROWED))
                 self._forget(number, _NARROWED)
             session.granted = frozenset(granted)
+
+    def _part(self, session: Session) -> None:
+        """The last that a device hears that may not have what it had: why."""
+        if session.greeted and session.exchange is not None:
+            session.exchange.part()
 
     def _sync_now(self) -> None:
         for session in self._established():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from mlog import limits
 from mlog.errors import ProtocolViolation
@@ -25,6 +26,9 @@ from mlog.protocol.feed import Feed
 from mlog.protocol.link import Job, Link
 
 __all__ = ["Session"]
+
+_LAST_WORDS: Final = 2
+"""Of very many that wait when a connection ends so many are taken, since it is done at once."""
 
 
 class Session:
@@ -78,6 +82,7 @@ class Session:
         self._inbox: deque[bytes] = deque()
         self._inbox_size = 0
         self._job: Job | None = None
+        self._is_last_word = False
         self._has_turn = False
         self._now_ms = now_ms
         self._deadline_ms: int | None = now_ms + limits.HANDSHAKE_TIMEOUT_MS
@@ -178,12 +183,30 @@ class Session:
             message = wire.decode(data)
             if message is not None:
                 self._job = exchange.handle(message)
+                self._is_last_word = isinstance(message, wire.Parting)
             if exchange.greeted:
                 self._deadline_ms = None
             self._has_turn = True
             return True
         self._has_turn = exchange.step()
         return self._has_turn
+
+    def hear_out(self) -> None:
+        """The connection has ended: of what came before that, take why.
+
+        Raises:
+            ProtocolViolation: The peer broke the rules.
+        """
+        jobs: list[Job | None] = [self._job if self._is_last_word else None]
+        messages = [wire.decode(data) for data in self._inbox] if self.greeted else []
+        self._job = None
+        self._inbox.clear()
+        last = [message for message in messages if isinstance(message, wire.Parting)][-_LAST_WORDS:]
+        if self.exchange is not None:
+            jobs += [self.exchange.handle(message) for message in last]
+        for job in jobs:
+            for _ in job or ():
+                pass
 
     def wake(self) -> None:
         """Something happened that may give work."""

@@ -320,6 +320,19 @@ class Page(_Array, frozen=True, tag=19):
     entries: Annotated[tuple[Packed, ...], msgspec.Meta(max_length=limits.BUNDLE_ENTRIES_MAX)]
 
 
+class Parting(_Array, frozen=True, tag=128):
+    """What shows that the recipient belongs to a log no more (mlog/log/parting.py)."""
+
+    tag: _Tag
+    entries: Annotated[tuple[Packed, ...], msgspec.Meta(max_length=limits.PARTING_ENTRIES_MAX)]
+
+
+class Parted(_Array, frozen=True, tag=129):
+    """That is durable here."""
+
+    tag: _Tag
+
+
 Message: TypeAlias = (
     Hello
     | Offer
@@ -340,10 +353,15 @@ Message: TypeAlias = (
     | Ids
     | Query
     | Page
+    | Parting
+    | Parted
 )
 
 _OPTIONAL_FROM: Final = 128
 """Kinds from here on may be ignored by who does not know them; lower ones close the session."""
+
+_OPTIONAL: Final = frozenset({128, 129})
+"""Of these, the kinds that are known here."""
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Message)
@@ -363,7 +381,8 @@ def decode(data: bytes) -> Message | None:
     if len(data) > limits.MESSAGE_SIZE_MAX_BYTES:
         raise ProtocolViolation(f"message of {len(data)} bytes")
     # An array of up to 15 fields whose first one is a number from 128 to 255: 0x9n 0xcc KIND.
-    if len(data) > 2 and data[0] & 0xF0 == 0x90 and data[1] == 0xCC and data[2] >= _OPTIONAL_FROM:
+    is_optional = len(data) > 2 and data[0] & 0xF0 == 0x90 and data[1] == 0xCC and data[2] >= _OPTIONAL_FROM
+    if is_optional and data[2] not in _OPTIONAL:
         return None
     try:
         return _DECODER.decode(data)

@@ -55,7 +55,20 @@ COLUMNS = {
         "reply_to",
         "position",
     ],
-    "conversations": ["n", "title", "topic", "messages", "entries", "latest_ms", "gaps"],
+    "conversations": ["n", "title", "topic", "messages", "entries", "latest_ms", "gaps", "ended"],
+    "members": [
+        "conversation",
+        "conversation_n",
+        "name",
+        "person",
+        "role",
+        "here",
+        "history",
+        "since_ms",
+        "ended",
+        "ended_ms",
+        "ended_by",
+    ],
     "attachments": [
         "n",
         "id",
@@ -113,6 +126,7 @@ VIEWS_HASH = {
     3: "b27febed6a29d719",
     4: "8f48fe82ea8200d7",
     5: "a01f29f574666187",
+    6: "b75a354dcdc686da",
 }
 """Of the text of the views, by VIEWS_VERSION. A released version's never changes: a view that
 changes gets a migration, a new version, and a line here and in docs/sql.md."""

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from mlog.api import identities
+from mlog.adapters.runtime import now_ms
+from mlog.api import identities, members
 from mlog.api.home import Home
 from mlog.api.identities import Chosen, Person, alias, likenesses, merge, people, split
 from mlog.errors import UserError
 from mlog.log.bodies import Kind
 from mlog.log.identities import Identity
 from mlog.log.store import LogKind
+from tests.api.acquainted import accept
+from tests.api.acquainted import sync as acquainted_sync
 from tests.api.conftest import read
 from tests.api.serving import join, sync
 
@@ -170,3 +173,41 @@ def test_a_number_that_two_programs_know_is_perhaps_one_person():
     assert alike.reason == "the same number or address"
     [alike] = likenesses([person("signal", "Ann"), person("whatsapp", "Ann")])
     assert alike.reason == "the same number or address"
+
+
+def test_two_people_of_one_name_who_write_in_mlog_are_two(tmp_path: Path):
+    ann, other = (tmp_path / name for name in ("one", "two"))
+    for at, path in enumerate((ann, other)):
+        with Home(path, person="Ann", clock_ms=lambda at=at: now_ms() + at):
+            pass
+    accept(ann, other)
+    acquainted_sync(ann, other)
+    with Home(ann) as home:
+        members.new_with(home, "trip", ["Ann"])
+        home.send(home.conversation("trip").n, "from here")
+    acquainted_sync(ann, other)
+    with Home(other) as home:
+        home.send(home.conversation("trip").n, "from there")
+    acquainted_sync(ann, other)
+    with Home(ann) as home:
+        found = people(home)
+        assert [one.messages for one in found] == [1, 1]
+        topics = {person.topic.hex()[:16] for person in home.replica.people.persons()}
+        assert {str(one.identities[0]) for one in found} == {f"mlog:{topic}" for topic in topics}
+        assert likenesses(found) == [], "one name says nothing"
+        with pytest.raises(UserError, match="2 people are called 'Ann'"):
+            alias(home, "Anna", "Ann")
+        here = home.replica.people.current()
+        assert here is not None
+        alias(home, "myself", f"mlog:{here.topic.hex()[:16]}")
+        chosen = Chosen(home, "myself")
+        said = [m.text for m in home.messages(home.conversation("trip").n) if chosen.said(m)]
+        assert said == ["from here"]
+        snapshot = home.snapshot()
+    with closing(sqlite3.connect(f"{snapshot.as_uri()}?mode=ro", uri=True)) as db:
+        rows = db.execute("SELECT person, uid, name, messages FROM people ORDER BY person").fetchall()
+    assert [(person, name, count) for person, _, name, count in rows] == [
+        (None, "Ann", 1),
+        ("myself", "Ann", 1),
+    ]
+    assert {uid for _, uid, _, _ in rows} == {f"mlog:{topic}" for topic in topics}

@@ -49,9 +49,8 @@ class Stream(io.TextIOWrapper):
 Run = Callable[..., Result]
 
 
-@pytest.fixture
-def run(home: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command line in this process, in a home of its own."""
+def runner(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command line in this process, in the home that MLOG_HOME names."""
 
     def run_(*args: str | Path, stdin: bytes = b"", tty: bool = False, encoding: str = "utf-8") -> Result:
         streams = Stream(stdin, tty=tty), Stream(tty=tty, encoding=encoding), Stream(tty=tty)
@@ -66,6 +65,12 @@ def run(home: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return Result(code, streams[1].text(), streams[2].text())
 
     return run_
+
+
+@pytest.fixture
+def run(home: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command line in this process, in a home of its own."""
+    return runner(monkeypatch)
 
 
 @pytest.fixture
@@ -92,7 +97,11 @@ def spawn(home: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 @pytest.fixture
 def chat(tmp_path: Path) -> Path:
     """An IRC log of four lines, one of them empty."""
-    path = tmp_path / "#boat.log"
+    return boat_log(tmp_path)
+
+
+def boat_log(folder: Path) -> Path:
+    path = folder / "#boat.log"
     path.write_text(
         "[2024-05-01 10:00:00] <ada> who sails on sunday?\n"
         "[2024-05-01 10:00:30] <bo> me\n"

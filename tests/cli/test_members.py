@@ -81,3 +81,27 @@ def test_leaving_is_asked_for_and_ends_writing(run: Run, bob: Path):
     assert run("leave", "trip", "--yes").code == 0
     assert "not in this conversation" in run("send", "trip", "hello").err
     assert run("members", "trip", "bob").code == 2
+
+
+def test_who_was_removed_reads_so_in_the_list_in_status_and_where_it_would_write(
+    home: Path, run: Run, bob: Path
+):
+    there = ("--home", str(bob))
+    run("add", "trip", "bob")
+    sync(home, bob)
+    (before,) = [r for r in run(*there, "--json").records if r["type"] == "conversation"]
+    assert (before["ended"], before["ended_by"], before["ended_at"]) == (None, None, None)
+    run("remove", "trip", "bob", "--yes")
+    sync(home, bob)
+    me = run("--json", "members", "trip").records[0]["name"]
+    (after,) = [r for r in run(*there, "--json").records if r["type"] == "conversation"]
+    assert (after["ended"], after["ended_by"]) == ("removed", me)
+    assert after["ended_at"].endswith("Z")
+    assert f"{me} removed you" in run(*there).out
+    (status,) = run(*there, "--json", "status", "trip").records[:1]
+    assert status["ended"] == "removed"
+    assert f"{me} removed you from this conversation on " in run(*there, "status").out
+    refused = run(*there, "send", "trip", "hello?")
+    assert refused.code == 1
+    assert f"{me} removed you from this conversation on " in refused.err
+    assert "mlog new" in refused.err

@@ -42,6 +42,12 @@ def test_status_counts_what_is_here(run, chat):
     assert "your devices" in out
 
 
+def test_status_counts_one_as_one(run):
+    run("new", "Tea")
+    run("send", "Tea", "Hello")
+    assert "  1 message, 3 entries, 3 with their text, 1 chain, 1 head\n" in run("status").out
+
+
 def test_status_without_another_device_says_that_all_is_in_one_place(run, tea):
     result = run("status")
     assert result.code == 0
@@ -227,6 +233,12 @@ def test_diff_lists_what_is_only_here_with_its_text_and_what_is_only_there_by_id
         ("here", here, "only here"),
         ("there", there, None),
     ]
+
+
+def test_diff_without_another_device_says_how_to_connect_one(run, tea):
+    result = run("diff", "phone")
+    assert result.code == 1
+    assert "no other device is known here yet. 'mlog pair'" in result.err
 
 
 def test_diff_of_a_device_that_cannot_be_reached_exits_3(run, tea, desk):

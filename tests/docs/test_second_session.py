@@ -160,6 +160,8 @@ KINDS: dict[int, tuple[str, list[tuple[str, Any]], int]] = {
         ],
         6,
     ),
+    128: ("Parting", [("tag", 6), ("entries", (PACKED, 64))], 2),
+    129: ("Parted", [("tag", 6)], 1),
 }
 DEFAULTS = {"scopes": [], "partial": False, "differs": [], "chains": b"", "ids": b"", "shorts": b""}
 DEFAULTS |= {"first_week": 0, "bodies": True, "refused": 0, "lacking": 0}
@@ -199,7 +201,8 @@ def read(data: bytes) -> tuple[str, dict[str, Any]] | None:
     """13.1: name and fields of a message, or None where it is ignored."""
     if len(data) > 2_097_152:
         raise Refused("too long")
-    if len(data) > 2 and 0x90 <= data[0] <= 0x9F and data[1] == 0xCC and data[2] >= 128:
+    may_ignore = len(data) > 2 and 0x90 <= data[0] <= 0x9F and data[1] == 0xCC and data[2] >= 128
+    if may_ignore and data[2] not in KINDS:
         return None
     unpacker = Unpacker(data)
     array = unpacker.value()

@@ -25,7 +25,7 @@ HTML = "<!DOCTYPE html>\n<html><head>{}</head><body>{}</body></html>"
     [
         (b"SQLite format 3\0\x10", "chat.db", "database"),
         (b"!BDN\0\0", "mails.pst", "readpst"),
-        (gzip.compress(b"From a b\n"), "mail.mbox.gz", "zcat FILE"),
+        (gzip.compress(b"From a b\n", mtime=0), "mail.mbox.gz", "zcat FILE"),
         (HTML.format("<title>Exported Data</title>", ""), "messages.html", "result.json"),
         (HTML.format("", '<div class="chatlog__message-group">'), "c.html", "JSON"),
         ("AuthorID,Author,Date,Content,Attachments,Reactions\n", "c.csv", "JSON"),

@@ -15,7 +15,7 @@ from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.entry import VERSION
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic
 from mlog.log.memory import MemoryStore
-from mlog.log.peers import HeardRow, PeerRow, PrunedRow, ReceiptRow, SyncRow, SyncState
+from mlog.log.peers import HeardRow, MemberRow, PeerRow, PrunedRow, ReceiptRow, SyncRow, SyncState
 from mlog.log.store import (
     AuthorRow,
     BodyState,
@@ -197,10 +197,10 @@ def test_epochs_belong_to_their_log(store: Store):
 def test_a_device_is_replaced(store: Store):
     write(store, lambda: store.put_device(DeviceRow(DeviceId(b"2" * 32), "laptop", "Ann")))
     write(store, lambda: store.put_device(DeviceRow(DeviceId(b"1" * 32), "phone", "Ann")))
-    write(store, lambda: store.put_device(DeviceRow(DeviceId(b"2" * 32), "desktop", "Anna")))
+    write(store, lambda: store.put_device(DeviceRow(DeviceId(b"2" * 32), "desktop", "Anna", b"topic")))
     assert store.devices() == [
         DeviceRow(DeviceId(b"1" * 32), "phone", "Ann"),
-        DeviceRow(DeviceId(b"2" * 32), "desktop", "Anna"),
+        DeviceRow(DeviceId(b"2" * 32), "desktop", "Anna", b"topic"),
     ]
 
 
@@ -840,6 +840,13 @@ def test_scan_walks_a_chain(store: Store):
     assert store.scan(1, 9, 10) == []
 
 
+def test_places_of_kinds_gives_what_is_read_of_a_log(store: Store):
+    put(store, row(1, kind=Kind.KEY), row(2), row(3, kind=Kind.ADMIT), row(4, log=2, kind=Kind.KEY))
+    put(store, row(5, chain=0, kind=Kind.KEY))
+    found = store.places_of_kinds(1, frozenset({Kind.KEY, Kind.ADMIT}))
+    assert sorted(found, key=lambda place: place.n) == [place_of(store.rows([n])[n]) for n in (1, 3)]
+
+
 @pytest.mark.parametrize("kind", [Kind.IMPORT, Kind.EDIT])
 def test_chain_kind_gives_the_last_ones_of_a_kind(store: Store, kind: Kind):
     put(store, row(2, kind=kind), row(1, kind=kind), row(3), row(4, log=2, kind=kind))
@@ -1363,3 +1370,35 @@ def test_bodies_that_are_bytes_come_back_as_bytes(store: Store):
         row(2, kind=Kind.PRIVATE, body=b"\x85\xff"),
     )
     assert [store.rows([n])[n].body for n in (1, 2)] == [b"text as it happens", b"\x85\xff"]
+
+
+def test_members_of_a_log_are_replaced_together(store: Store):
+    ann = MemberRow(
+        log=1,
+        subject=b"a" * 32,
+        topic=b"t" * 16,
+        name="Ann",
+        role="admin",
+        here=True,
+        history=True,
+        since_ms=1,
+    )
+    bob = MemberRow(
+        log=1,
+        subject=b"b" * 32,
+        topic=b"",
+        name="Böb",
+        role="",
+        here=False,
+        history=False,
+        since_ms=2,
+        ended="removed",
+        ended_ms=3,
+        ended_by="Ann",
+    )
+    with store.transaction():
+        store.put_members(1, [bob, ann])
+    assert store.members(1) == [bob, ann]
+    write(store, lambda: store.put_members(1, [ann]))
+    assert store.members(1) == [ann]
+    assert store.members(2) == []

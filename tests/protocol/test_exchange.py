@@ -73,6 +73,10 @@ def plain(kind: type[Any], tag: bytes = bytes(6)) -> Any:
             return wire.Ids(tag, 0, bytes(32), b"", more=False)
         case "Query":
             return wire.Query(1, tag, 0, bytes(32), 8191, 10)
+        case "Parting":
+            return wire.Parting(tag, ())
+        case "Parted":
+            return wire.Parted(tag)
         case _:
             assert kind is wire.Page
             return wire.Page(1, 0, bytes(32), True, b"", ())

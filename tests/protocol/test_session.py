@@ -106,7 +106,7 @@ def test_bytes_that_are_no_message_close_the_session():
 
 def test_messages_of_an_unknown_kind_that_may_be_ignored_are():
     puppet = Puppet(replica(0), leads=True)
-    assert puppet.say_bytes(b"\x92\xcc\x80\x05") == []
+    assert puppet.say_bytes(b"\x92\xcc\x90\x05") == []
     puppet.greet()
     assert puppet.say_bytes(b"\x92\xcc\xff\x05") == []
     assert not puppet.closed

@@ -49,6 +49,8 @@ MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     wire.Ids: st.builds(wire.Ids, _tags, _weeks, _ids, _bytes, st.booleans()),
     wire.Query: st.builds(wire.Query, _counts, _tags, _weeks, _ids, _weeks, _counts, st.booleans()),
     wire.Page: st.builds(wire.Page, _counts, _weeks, _ids, st.booleans(), _bytes, _packs),
+    wire.Parting: st.builds(wire.Parting, _tags, _packs),
+    wire.Parted: st.builds(wire.Parted, _tags),
 }
 
 any_message = st.one_of(*MESSAGES.values())
@@ -58,8 +60,12 @@ def test_every_kind_of_message_is_tried_here():
     assert set(MESSAGES) == set(KINDS)
 
 
-def test_kinds_are_numbered_from_one_without_gaps():
-    assert [kind.__struct_config__.tag for kind in KINDS] == list(range(1, len(KINDS) + 1))
+def test_kinds_are_numbered_without_gaps_from_one_and_those_that_may_be_ignored_from_128():
+    tags = [kind.__struct_config__.tag for kind in KINDS]
+    optional = len(wire._OPTIONAL)
+    needed = len(KINDS) - optional
+    assert tags == [*range(1, needed + 1), *range(128, 128 + optional)]
+    assert set(tags[needed:]) == wire._OPTIONAL
 
 
 @given(any_message)
@@ -122,7 +128,7 @@ def test_one_changed_byte_gives_a_message_or_is_refused(message: Any, data: st.D
     assert found is None or wire.decode(wire.encode(found)) == found
 
 
-@pytest.mark.parametrize("kind", [0, len(KINDS) + 1, 100, 127])
+@pytest.mark.parametrize("kind", [0, len(KINDS) - len(wire._OPTIONAL) + 1, 100, 127])
 def test_unknown_kinds_below_128_are_refused(kind: int):
     with pytest.raises(ProtocolViolation):
         wire.decode(bytes([0x91, kind]))
@@ -130,7 +136,7 @@ def test_unknown_kinds_below_128_are_refused(kind: int):
         wire.decode(bytes([0x91, 0xCC, kind]))
 
 
-@pytest.mark.parametrize("kind", [128, 200, 255])
+@pytest.mark.parametrize("kind", [128 + len(wire._OPTIONAL), 200, 255])
 @pytest.mark.parametrize("fields", [b"", b"\x00", b"\xc1\xc1", bytes(1000)])
 def test_unknown_kinds_from_128_on_are_ignored_whatever_they_hold(kind: int, fields: bytes):
     assert wire.decode(bytes([0x91, 0xCC, kind]) + fields) is None
@@ -145,7 +151,7 @@ def test_only_the_shortest_form_of_an_unknown_kind_is_ignored(data: bytes):
 
 
 def test_a_message_that_is_too_long_is_refused_before_it_is_parsed():
-    longest = b"\x91\xcc\x80" + bytes(limits.MESSAGE_SIZE_MAX_BYTES - 3)
+    longest = b"\x91\xcc\xff" + bytes(limits.MESSAGE_SIZE_MAX_BYTES - 3)
     assert wire.decode(longest) is None
     with pytest.raises(ProtocolViolation, match="message of"):
         wire.decode(longest + b"\0")
@@ -169,6 +175,7 @@ def test_a_message_that_is_too_long_is_refused_before_it_is_parsed():
         wire.AskCells(bytes(6), 0, bytes(2 * limits.WEEK_MAX + 3), 0, 1),
         wire.AskIds(bytes(6), 0, bytes(31)),
         wire.Page(1, 0, bytes(33), True, b"", ()),
+        wire.Parting(bytes(6), (wire.Packed(b"", None, None),) * (limits.PARTING_ENTRIES_MAX + 1)),
     ],
     ids=lambda message: type(message).__name__,
 )

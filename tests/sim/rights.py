@@ -16,7 +16,7 @@ from mlog.log import bodies
 from mlog.log.authority import Role
 from mlog.log.bodies import Kind
 from mlog.log.crypto import LogKeys, Vault
-from mlog.log.entry import parse_outer
+from mlog.log.entry import from_tail, parse_outer
 from mlog.log.epochs import stated_epochs
 from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
 from mlog.log.memory import MemoryStore
@@ -159,9 +159,13 @@ class Rights(Observer):
 
     def sending(self, machine: Machine, session: Session, message: wire.Message) -> None:
         link = session._link
-        if link is None or not isinstance(message, wire.Entries | wire.Grant):
+        if link is None or not isinstance(message, wire.Entries | wire.Grant | wire.Parting):
             return
         other = self._by_device[link.device]
+        if isinstance(message, wire.Parting):
+            if machine.honest:
+                self._parted(machine, session, message)
+            return
         if isinstance(message, wire.Grant):
             self._granted(machine, other)
         elif machine.honest:
@@ -173,6 +177,32 @@ class Rights(Observer):
                 self.may_have(machine, row, other),
                 f"{machine} sends {other} entries of a log ({row.kind}) to which it does not belong",
             )
+
+    def _parted(self, giver: Machine, session: Session, message: wire.Parting) -> None:
+        """Who is told that it was removed gets that ruling, and nothing from behind it."""
+        link, replica = session._link, giver.replica
+        assert link is not None
+        assert replica is not None
+        other = self._by_device[link.device]
+        row = next(row for row in link.store.logs() if link.tag_of(row.topic) == message.tag)
+        ids = [from_tail(row.topic, p.head, p.body, p.signature).id for p in message.entries]
+        rows = link.store.find(row.n, ids)
+        _require(rows.keys() == set(ids), f"{giver} tells {other} of entries that are not here")
+        if row.kind == LogKind.PERSON:
+            bodies_ = [readable_body(found.kind, found.body) for found in rows.values()]
+            about = all(isinstance(b, bodies.Revoke) and b.device == other.device for b in bodies_)
+            _require(about, f"{giver} tells {other} more than that it was revoked")
+            return
+        removals: list[EntryRow] = []
+        for found in rows.values():
+            body = readable_body(found.kind, found.body)
+            if isinstance(body, bodies.Member) and body.person == self._society.topic_of(other):
+                removals += [found] if body.role == "none" else []
+        _require(removals, f"{giver} tells {other} of a conversation, and not that it was removed")
+        last = max(found.position for found in removals)
+        late = [found for found in rows.values() if found.position > last]
+        _require(not late, f"{giver} tells {other} what came after its removal")
+        _require({found.kind for found in rows.values()} <= _RULES, f"{giver} tells {other} what was said")
 
     def _granted(self, giver: Machine, other: Machine) -> None:
         """Somebody is given secrets, as it should be by what the giver knows."""
@@ -245,6 +275,8 @@ class Rights(Observer):
         if about.topic in (own.topic, theirs.topic):
             return is_contact or bool(common)
         subjects = set().union(*(membership.subjects() for membership in common))
+        if people.subject_of_topic(about.topic) not in people.known():
+            return is_contact
         return people.subject_of_topic(about.topic) in subjects | {subject} and (is_contact or bool(common))
 
     # -- in the end, and before a disk is set back -----------------------------------------------
@@ -311,7 +343,7 @@ class Belonging:
         self.inside: dict[Topic, list[Machine]] = {}
         self.lost: dict[Topic, list[Machine]] = {}
         for topic in topics:
-            here = [machine for machine in self.active if machine.log_n(topic) is not None]
+            here = [machine for machine in self.active if _has_begun(machine, topic)]
             if not here:
                 continue
             first = self._are_members(self._union(here, (topic,)), topic, self.active)
@@ -404,6 +436,12 @@ class Belonging:
             while union.settle(row.n, 0):
                 pass
         return union
+
+
+def _has_begun(machine: Machine, topic: Topic) -> bool:
+    """Whether a machine has the beginning of a log: who has it of liars alone may have nothing of it."""
+    n = machine.log_n(topic)
+    return n is not None and machine.replica is not None and machine.replica.people.has_begun(n)
 
 
 # -- once all is healed ------------------------------------------------------------------------
