@@ -31,6 +31,7 @@ from mlog.log.store import (
     Place,
     Reference,
     TimelineQuery,
+    crowds_among,
 )
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "SqliteStore"]
@@ -279,6 +280,45 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
                 if log in (None, in_log):
                     found.append(Reference(n, in_log, MessageId(target)))
         return found
+
+    def crowded(self, mids: Collection[MessageId], most: int) -> set[MessageId]:
+        found: set[MessageId] = set()
+        for table, column in (("entries", "mid"), ("links", "target")):
+            counted = f"SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {column} IS NOT NULL AND"
+            one = f"{counted} substr({column}, 1, 8) = ? AND {column} = ? LIMIT ?)"
+            for part in parts(set(mids)):
+                all_ = f"{counted} substr({column}, 1, 8) IN ({','.join('?' * len(part))}) LIMIT ?)"
+                if self._one(all_, (*(mid[:8] for mid in part), most)) >= most:
+                    found |= crowds_among({mid: self._one(one, (mid[:8], mid, most)) for mid in part}, most)
+        return found
+
+    def said_behind(
+        self, log: int, mid: MessageId, after_n: int, limit: int, *, room: int | None = None
+    ) -> list[EntryRow]:
+        where = (
+            "WHERE substr({0}, 1, 8) = ? AND {1} = ? AND {2} AND e.n > ? AND +e.log = ? ORDER BY e.n LIMIT ?"
+        )
+        retold = where.format("e.mid", "e.mid", "e.mid IS NOT NULL")
+        native = where.format("e.id", "substr(e.id, 1, 16)", "e.mid IS NULL")
+        parameters = mid[:8], mid, after_n, log, limit
+        rows = self._rows(retold, parameters, room=room)
+        # Mostly one or none; behind the last of the others it comes with the next page.
+        written = self._rows(native, parameters, room=room)
+        before = [row for row in written if not rows or row.n < rows[-1].n]
+        return sorted([*rows, *before], key=lambda row: row.n)
+
+    def changes_behind(
+        self, log: int, mid: MessageId, kinds: frozenset[int], after_n: int, limit: int
+    ) -> list[EntryRow]:
+        chosen = ",".join(str(int(kind)) for kind in kinds)
+        rows = self._all(
+            f"SELECT {_BODILESS} FROM links AS l CROSS JOIN entries AS e ON e.n = l.n "
+            f"WHERE substr(l.target, 1, 8) = ? AND l.n > ? AND l.target = ? AND l.log = ? "
+            f"AND e.kind IN ({chosen}) ORDER BY l.n LIMIT ?",
+            (mid[:8], after_n, mid, log, limit),
+            _SHAPE,
+        )
+        return [self._row(row) for row in rows]
 
     def retold(self, log: int, mids: Collection[MessageId]) -> set[MessageId]:
         found: set[MessageId] = set()

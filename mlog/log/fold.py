@@ -19,8 +19,10 @@ docs/protocol.md, 6.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from functools import partial
 from heapq import heapify, heappop, heappush
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -29,6 +31,7 @@ from mlog import limits
 from mlog.errors import InvalidInput
 from mlog.log import bodies
 from mlog.log.bodies import SPOKEN, Body, Kind
+from mlog.log.crowd import Judged, Page, fold_crowd
 from mlog.log.crypto import LogKeys
 from mlog.log.cuts import Cuts
 from mlog.log.entry import NO_ENTRY, Header, stated_size
@@ -69,6 +72,9 @@ __all__ = [
     "words_in",
 ]
 
+CROWDED_FROM: Final = 2000
+"""Entries that say or name messages which are folded at once, 20 ms; of more some are folded in slices."""
+_NO_PAGE: Final = object()
 CHILDREN_AT_ONCE: Final = 200
 """Entries that name one which comes after them, and are put behind it together: 2 ms."""
 _ERASED_AT_ONCE: Final = 32
@@ -121,6 +127,22 @@ class Opened(msgspec.Struct, gc=False):
     text: str | None
 
 
+class _Crowd(msgspec.Struct):
+    """Messages that very many entries say or change, being folded.
+
+    Attributes:
+        n: Of the task.
+        pages: What is left of it.
+        version: Of the store, as it was when that began.
+    """
+
+    log: int
+    n: int
+    mids: Sequence[MessageId]
+    pages: Iterator[Page | None] | None = None
+    version: int = 0
+
+
 class Fold:
     """What is worked out of a store's entries.
 
@@ -153,6 +175,7 @@ class Fold:
         self._cuts = cuts
         self._erasers = erasers
         self._setters = setters
+        self._crowd: _Crowd | None = None
         self.met: set[int] = set()
 
     def fold(
@@ -195,6 +218,9 @@ class Fold:
                 mids.update(references_of(o.body))
         for n, targets in self._store.references([p.n for p in raised if p.kind == Kind.EDIT]).items():
             edits[n] = targets[0]
+        crowded = self._leave_crowds(state, mids | set(edits.values()), budget)
+        mids -= crowded
+        edits = {n: mid for n, mid in edits.items() if mid not in crowded}
         if not first and mids:
             native = {o.row.message for o in opened if o.row.kind in SPOKEN and o.row.mid is None}
             first = native - self._store.retold(state.n, native)
@@ -202,7 +228,7 @@ class Fold:
                 first |= self._store.said_once(state.n, mids - native)
         self._fold_chunks(state, opened, budget)
         mids |= self._fold_edits(state, {n: mid for n, mid in edits.items() if mid not in mids})
-        self._fold_messages(state, mids, first, budget)
+        self._fold_messages(state, mids, first, budget, checked=True)
         kinds = {o.row.kind for o in opened} | {place.kind for place in raised}
         if Kind.TITLE in kinds:
             self._store.set_title(state.n, latest_title(self._store, state.n))
@@ -259,7 +285,9 @@ class Fold:
                 return
             after = rows[-1].position
             named = self._store.references([row.n for row in rows])
-            self._fold_messages(state, {mid for mids in named.values() for mid in mids}, frozenset())
+            named_mids = {mid for mids in named.values() for mid in mids}
+            named_mids -= self._leave_crowds(state, named_mids, 0)
+            self._fold_messages(state, named_mids, frozenset(), checked=True)
             self._erase_chunks(
                 state, {mid for r in rows if r.kind == Kind.ERASURE for mid in named.get(r.n, ())}
             )
@@ -327,18 +355,82 @@ class Fold:
     def settle_messages(self, state: LogState, budget: int) -> None:
         """Work out messages that were left for later, and erase what is left of others."""
         store = self._store
+        if self._crowd is not None and self._crowd.log == state.n:
+            self._crowd_step(state)
+            return
         tasks = [n for n, _ in store.unsettled(state.n, Task.FOLD, budget)]
         if tasks:
-            store.change_unsettled(state.n, Task.FOLD, (), tasks)
             found = store.hits(tasks)
-            mids = {hit.message for hit in found if hit.kind in SPOKEN}
-            named = store.references([hit.n for hit in found if hit.kind in CHANGING])
-            mids.update(mid for targets in named.values() for mid in targets)
-            budget -= self._fold_messages(state, mids, frozenset(), budget, any_way=True)
+            mids = {hit.n: {hit.message} for hit in found if hit.kind in SPOKEN}
+            for n, targets in store.references([hit.n for hit in found if hit.kind in CHANGING]).items():
+                mids.setdefault(n, set()).update(targets)
+            every = set[MessageId]().union(*mids.values())
+            crowded = store.crowded(every, CROWDED_FROM)
+            left = [n for n in tasks if mids.get(n, set()) & crowded]
+            store.change_unsettled(state.n, Task.FOLD, (), set(tasks).difference(left))
+            light = every - crowded
+            budget -= self._fold_messages(state, light, frozenset(), budget, any_way=True, checked=True)
+            if left and budget > 0:
+                self._crowd = _Crowd(state.n, left[0], sorted(mids[left[0]] & crowded))
+                self._crowd_step(state)
+                return
         tasks = [n for n, _ in store.unsettled(state.n, Task.ERASE, budget)] if budget > 0 else []
         if tasks:
             store.change_unsettled(state.n, Task.ERASE, (), tasks)
             self._erase(state, tasks, budget)
+
+    def forget(self) -> None:
+        """What was begun and not committed has to be begun again."""
+        self._crowd = None
+
+    def _leave_crowds(self, state: LogState, mids: Set[MessageId], budget: int | None) -> set[MessageId]:
+        """Leave messages for later that very many entries say or change; gives these.
+
+        Args:
+            budget: None where nothing is left for later: then they are worked out now.
+        """
+        store = self._store
+        crowded = store.crowded(mids, CROWDED_FROM) if mids else set[MessageId]()
+        if crowded and self._crowd is not None and crowded.intersection(self._crowd.mids):
+            self._crowd = None
+        tasks: list[tuple[int, int]] = []
+        for mid in crowded:
+            if budget is None:
+                for page in fold_crowd(store, state.n, mid, partial(self._judge, state.n)):
+                    self._take_page(state, page, None)
+                continue
+            said = store.said_behind(state.n, mid, 0, 1, room=0)
+            n = found_by(said, store.changes_behind(state.n, mid, CHANGING, 0, 1))
+            tasks += [(n, 0)] if n is not None else []
+        if tasks:
+            store.change_unsettled(state.n, Task.FOLD, tasks, ())
+        return crowded
+
+    def _crowd_step(self, state: LogState) -> None:
+        """Go on with a message that very many entries say or change; anew, if another process wrote."""
+        crowd, store = self._crowd, self._store
+        assert crowd is not None
+        version = store.data_version()
+        if crowd.pages is None or crowd.version != version:
+            crowd.version = version
+            judge = partial(self._judge, state.n)
+            crowd.pages = chain.from_iterable(fold_crowd(store, state.n, mid, judge) for mid in crowd.mids)
+        page = next(crowd.pages, _NO_PAGE)
+        if page is _NO_PAGE:
+            self._crowd = None
+            store.change_unsettled(state.n, Task.FOLD, (), [crowd.n])
+        elif isinstance(page, Page):
+            self._take_page(state, page, 0)
+
+    def _judge(self, log: int, rows: Sequence[EntryRow]) -> Judged:
+        """What of these entries counts, and for whom."""
+        erasures = [row for row in rows if row.kind == Kind.ERASURE]
+        authors = self._authors(log, {row.chain for row in rows})
+        return Judged(authors, self._cuts(log).quarantined(rows), self._erasers(log, erasures))
+
+    def _take_page(self, state: LogState, page: Page | None, budget: int | None) -> None:
+        if page is not None:
+            self._erase(state, self._apply(state, [page]), budget)
 
     def _fold_edits(self, state: LogState, edits: Mapping[int, MessageId]) -> set[MessageId]:
         """Take edits that came, or whose place rose, without looking at all others of the same messages.
@@ -433,13 +525,17 @@ class Fold:
         budget: int | None = None,
         *,
         any_way: bool = False,
+        checked: bool = False,
     ) -> int:
         """Work out messages; gives what it cost. Arguments as of `fold`.
 
         Args:
             any_way: At least one, whatever it costs.
+            checked: None of these is said or named by very many.
         """
         store = self._store
+        if not checked:
+            mids = mids - self._leave_crowds(state, mids, budget)
         changes = changes_of(store, state.n, mids, bodies=False)
         # What one entry says and none changes reads as it is: most of an import.
         mids = (mids - first) | changes.keys()
@@ -475,12 +571,20 @@ class Fold:
             store.change_unsettled(state.n, Task.FOLD, later, ())
         read = store.bodies(texts)
         authors = self._authors(state.n, {row.chain for of in chosen.values() for rows in of for row in rows})
-        pending = bool(store.unsettled(state.n, Task.ERASE, 1))
-        erased, kept, doubted = list[int](), list[int](), dict[int, EntryRow]()
+        pages: list[Page] = []
         for rows, changing in chosen.values():
             for row in rows:
                 row.body = read.get(row.n)
-            folded = fold_message(rows, changing, authors, out, anyones)
+            pages.append(Page(rows, changing, fold_message(rows, changing, authors, out, anyones)))
+        erased = self._apply(state, pages)
+        return cost + self._erase(state, erased, None if budget is None else budget - cost)
+
+    def _apply(self, state: LogState, pages: Iterable[Page]) -> list[int]:
+        """Note what becomes of entries; gives those whose bodies are to be erased."""
+        store = self._store
+        pending = bool(store.unsettled(state.n, Task.ERASE, 1))
+        erased, kept, doubted = list[int](), list[int](), dict[int, EntryRow]()
+        for rows, changing, folded in pages:
             present = [row for row in (*rows, *changing) if row.state not in FORGOTTEN]
             erased += [row.n for row in present if row.n in folded.erased]
             kept += [row.n for row in present if row.n not in folded.erased] if pending else []
@@ -499,7 +603,7 @@ class Fold:
         if kept:
             # An erasure that counts no more takes nothing away later.
             store.change_unsettled(state.n, Task.ERASE, (), kept)
-        return cost + self._erase(state, erased, None if budget is None else budget - cost)
+        return erased
 
     def _erased_otherwise(self, state: LogState, rows: Mapping[int, EntryRow]) -> set[int]:
         """Those of these that are files, and erased with their message or with their group."""

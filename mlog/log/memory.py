@@ -35,6 +35,7 @@ from mlog.log.store import (
     RunRow,
     Task,
     TimelineQuery,
+    crowds_among,
 )
 from mlog.log.stored import readable_body
 
@@ -314,6 +315,26 @@ class MemoryStore(PeerMemory):
             and log in (None, reference.log)
             and (not kinds or self._t.entries[n].kind in kinds)
         ]
+
+    def crowded(self, mids: Collection[MessageId], most: int) -> set[MessageId]:
+        found: set[MessageId] = set()
+        for table in (self._t.by_mid, self._t.by_target):
+            counts = {mid: len(table.get(mid, ())) for mid in sorted(set(mids))}
+            if sum(counts.values()) >= most:
+                found |= crowds_among(counts, most)
+        return found
+
+    def said_behind(
+        self, log: int, mid: MessageId, after_n: int, limit: int, *, room: int | None = None
+    ) -> list[EntryRow]:
+        rows = self.by_mid(log, [mid]).get(mid, [])
+        return _within([row for row in rows if row.n > after_n][:limit], room)
+
+    def changes_behind(
+        self, log: int, mid: MessageId, kinds: frozenset[int], after_n: int, limit: int
+    ) -> list[EntryRow]:
+        ns = sorted({r.n for r in self.references_to(log, [mid], kinds) if r.n > after_n})
+        return [self._row(n, bodies=False) for n in ns[:limit]]
 
     def retold(self, log: int, mids: Collection[MessageId]) -> set[MessageId]:
         return {mid for mid, rows in self.by_mid(log, mids).items() if any(row.mid for row in rows)}

@@ -24,6 +24,8 @@ __all__ = [
     "fold_message",
     "found_by",
     "references_of",
+    "said_by",
+    "was_erased",
 ]
 
 CHANGING: Final = frozenset({Kind.EDIT, Kind.ERASURE, Kind.MANIFEST})
@@ -82,7 +84,7 @@ def fold_message(
     # Of those that say the same one stands for all; different claims stay apart.
     groups: dict[object, list[EntryRow]] = {}
     for row in said:
-        groups.setdefault(None if row.n in erased else _said(row), []).append(row)
+        groups.setdefault(None if row.n in erased else said_by(row), []).append(row)
     # A text that is not here says nothing of what it was: it hides behind any other.
     silent = groups.pop(None, [])
     if silent and not groups:
@@ -113,7 +115,7 @@ def _erased_of(
         row.n
         for row in (*said, *(row for row in changes if row.kind in ERASED_WITH))
         if (by_admin or authors.get(row.chain) in (by_all if row.n in quarantined else erasers))
-        and not _was_erased(row)
+        and not was_erased(row)
     }
 
 
@@ -149,7 +151,7 @@ def chat_target(key: str) -> MessageId:
     return MessageId(crypto.hash_with_context("chat key", key.encode())[:16])
 
 
-def _said(row: EntryRow) -> object:
+def said_by(row: EntryRow) -> object:
     """What tells two claims of one message apart; None if the text is not here, or was erased before."""
     body = readable_body(row.kind, row.body)
     return (body.by, body.text) if isinstance(body, bodies.Text) and not body.erased else None
@@ -162,7 +164,7 @@ def found_by(rows: Sequence[EntryRow], changing: Sequence[EntryRow]) -> int | No
     return spoken or erasure or (changing[0].n if changing else None)
 
 
-def _was_erased(row: EntryRow) -> bool:
+def was_erased(row: EntryRow) -> bool:
     """Whether it was erased before it was imported: then there is nothing more to forget."""
     body = readable_body(row.kind, row.body)
     return isinstance(body, bodies.Text) and body.erased

@@ -276,6 +276,7 @@ class Replica:
             self._logs.clear()
             self._tried.clear()
             self.people.forget()
+            self._fold.forget()
             raise
 
     def create_log(self, kind: LogKind, drafts: Sequence[Draft], now_ms: int) -> int:

@@ -8,7 +8,7 @@ STORE_ROWS_MAX rows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum, StrEnum
 from typing import Final, Literal, Protocol, TypeAlias
@@ -43,6 +43,7 @@ __all__ = [
     "Store",
     "Task",
     "TimelineQuery",
+    "crowds_among",
     "place_of",
 ]
 
@@ -250,6 +251,18 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     rank: int
     kind: int
     retold: bool
+
+
+def crowds_among(counts: Mapping[MessageId, int], most: int) -> set[MessageId]:
+    """As `Store.crowded`, of messages that so many entries say or name, which are too many together."""
+    found: set[MessageId] = set()
+    left = most
+    for mid, count in counts.items():
+        if count >= max(most // 8, 1) or count > left:
+            found.add(mid)
+        else:
+            left -= count
+    return found
 
 
 def place_of(row: EntryRow) -> Place:
@@ -530,6 +543,23 @@ class Store(PeerStore, Protocol):
         self, log: int | None, targets: Collection[MessageId], kinds: frozenset[int] = frozenset()
     ) -> list[Reference]:
         """What names these messages, of these kinds; empty for all."""
+        ...
+
+    def crowded(self, mids: Collection[MessageId], most: int) -> set[MessageId]:
+        """None, where fewer than so many entries say these messages, and fewer name them. Else those that an
+        eighth of that do alone, and those at which it is more in all; costs little in either case."""
+        ...
+
+    def said_behind(
+        self, log: int, mid: MessageId, after_n: int, limit: int, *, room: int | None = None
+    ) -> list[EntryRow]:
+        """The entries that say a message, by number, behind one; `room` as for `rows`."""
+        ...
+
+    def changes_behind(
+        self, log: int, mid: MessageId, kinds: frozenset[int], after_n: int, limit: int
+    ) -> list[EntryRow]:
+        """The entries of these kinds that name a message, by number, behind one; without their bodies."""
         ...
 
     def retold(self, log: int, mids: Collection[MessageId]) -> set[MessageId]:

@@ -71,7 +71,7 @@ def named_by_many() -> list[Sealed]:
     return [*late, *children, *more]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
 def test_entries_stand_behind_what_they_name_in_whatever_order_they_come(random: Random, at_once: int):
     entries = named_by_many()

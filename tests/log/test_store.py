@@ -622,6 +622,54 @@ def test_children_are_those_that_name_a_parent(store: Store):
     assert store.children_behind(1, id_of(2), 0, 9) == []
 
 
+def test_what_says_and_changes_a_message_is_walked_by_number(store: Store):
+    mid = MessageId(id_of(3)[:16])
+    put(
+        store,
+        *(row(n, mid=mid, body=bytes(10 * n), state=BodyState.SEALED) for n in (1, 2, 5)),
+        row(3),
+        row(4, log=2, mid=mid),
+        *(row(n, kind=Kind.EDIT, body=b"{}") for n in (6, 7)),
+        row(8, kind=Kind.REACTION),
+        row(9, kind=Kind.EDIT, log=2),
+        references=[Reference(n, 1 + (n == 9), mid) for n in range(6, 10)],
+    )
+
+    def walk(page: Callable[[int], list[EntryRow]]) -> list[EntryRow]:
+        found: list[EntryRow] = []
+        while got := page(found[-1].n if found else 0):
+            found += got
+        return found
+
+    edits = frozenset({Kind.EDIT})
+    for limit in (1, 2, 9):
+        assert walk(lambda n, limit=limit: store.said_behind(1, mid, n, limit)) == store.by_mid(1, [mid])[mid]
+        changes = walk(lambda n, limit=limit: store.changes_behind(1, mid, edits, n, limit))
+        assert [(change.n, change.body) for change in changes] == [(6, None), (7, None)]
+    assert ns(walk(lambda n: store.said_behind(1, mid, n, 9, room=0))) == [1, 2, 3, 5]
+    assert store.said_behind(1, mid_of(77), 0, 9) == []
+
+
+def test_messages_that_many_say_or_name_are_a_crowd(store: Store):
+    put(store, *(row(n, mid=mid_of(n // 8)) for n in range(1, 40)))
+    put(
+        store,
+        *(row(n) for n in range(40, 60)),
+        references=[Reference(n, 1, mid_of(90)) for n in range(40, 60)],
+    )
+    mids = [mid_of(n) for n in (0, 1, 2, 90, 91)]
+    # Of these 23 say one, and 20 name one.
+    assert store.crowded(mids, 24) == set()
+    assert store.crowded(mids, 23) == {mid_of(0), mid_of(1), mid_of(2)}
+    assert store.crowded(mids[3:], 21) == set()
+    assert store.crowded(mids[3:], 20) == {mid_of(90)}
+    assert store.crowded([], 1) == set()
+    # One by one they are few; beyond so many in all each is a crowd.
+    each = [mid_of(n) for n in range(100, 130)]
+    put(store, *(row(n, mid=mid_of(100 + n % 30)) for n in range(100, 160)))
+    assert len(store.crowded(each, 40)) == 10
+
+
 def test_parents_and_references_are_found_by_number(store: Store):
     put(
         store,

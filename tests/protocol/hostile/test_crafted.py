@@ -762,6 +762,34 @@ def test_claims_of_the_longest_messages_are_compared_with_them_in_slices(victim:
     assert not [event for event in verify_log(victim.replica, 3) if isinstance(event, Finding)]
 
 
+@pytest.mark.parametrize("kind", [Kind.MESSAGE, Kind.EDIT])
+def test_one_more_of_thousands_that_say_or_change_one_message_is_folded_in_slices(kind: Kind, victim: Victim):
+    far, mint = attacker(victim), mint_of(victim, 3)
+    said = mint.entry(Kind.MESSAGE, b'{"text":"at first"}')
+    of = said.id[:16]
+
+    def further(count: int) -> list[Sealed]:
+        if kind == Kind.MESSAGE:
+            return mint.run(kind, [b'{"text":"%d"}' % n for n in range(count)], mids=[of] * count)
+        return mint.run(kind, [bodies.encode(bodies.Edit(of=of.hex(), text=str(n))) for n in range(count)])
+
+    far.send(3, [said, *further(3000)])
+    victim.worst = 0.0
+    for sent in (
+        further(1),
+        mint.run(Kind.MESSAGE, [b'{"text":"claimed"}'], mids=[of]),
+        [mint.entry(Kind.ERASURE, bodies.encode(bodies.Erasure(of=of.hex())))],
+    ):
+        ticks = victim.events["Tick"]
+        far.send(3, sent)
+        assert victim.events["Tick"] - ticks >= 2 * 3000 // 500
+    rows = victim.store.by_mid(3, [of])[of]
+    assert sum(not row.hidden for row in rows) == 1
+    assert {row.state for row in rows} == {BodyState.ERASED}
+    assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
+    assert not [event for event in verify_log(victim.replica, 3) if isinstance(event, Finding)]
+
+
 def test_hundreds_of_entries_at_one_place_of_a_chain_are_read_in_good_time(victim: Victim):
     far, mint = attacker(victim), mint_of(victim, 3)
     incarnation = mint.chain(1)
