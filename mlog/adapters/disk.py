@@ -11,7 +11,7 @@ from typing import Final
 
 from mlog.errors import Busy, StoreError
 
-__all__ = ["DAMAGED", "disk_errors"]
+__all__ = ["DAMAGED", "disk_advice", "disk_errors"]
 
 DAMAGED: Final = "the file is damaged. Restore a backup with 'mlog restore', into a new folder."
 _NO_ROOM: Final = "the disk is full. Make room, then try again: nothing that was confirmed is lost."
@@ -64,9 +64,13 @@ class disk_errors:  # noqa: N801 (used like contextlib's)
         if isinstance(error, UnicodeDecodeError):
             raise StoreError(f"{self._path}: {DAMAGED}") from None
         if isinstance(error, OSError):
-            advice = _SYSTEM.get(error.errno or 0)
-            advice = advice or f"{error.strerror or error}. Check the disk and the folder."
-            raise StoreError(f"{self._path}: {advice}") from None
+            raise StoreError(f"{self._path}: {disk_advice(error)}") from None
+
+
+def disk_advice(error: OSError) -> str:
+    """What the system refused, and what to do."""
+    advice = _SYSTEM.get(error.errno or 0)
+    return advice or f"{error.strerror or error}. Check the disk and the folder."
 
 
 def _told(path: Path, error: sqlite3.Error) -> Busy | StoreError:

@@ -398,6 +398,14 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
         )
         return sorted(rows, key=lambda row: row.seq)
 
+    def places_of_kinds(self, log: int, kinds: frozenset[int]) -> list[Place]:
+        chosen = ",".join(str(int(kind)) for kind in kinds)
+        return self._places(
+            f"FROM entries AS e WHERE e.log = ? AND e.kind IN ({chosen}) AND e.kind < {_CONTROL_MAX} "
+            "AND e.chain IS NOT NULL",
+            (log,),
+        )
+
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         return self._rows(
             "WHERE e.log = ? AND e.chain IS NULL AND e.n > ? ORDER BY e.n LIMIT ?", (log, after_n, limit)

@@ -21,6 +21,7 @@ import msgspec
 from blake3 import blake3
 
 from mlog import limits
+from mlog.adapters.disk import disk_advice
 from mlog.errors import InvalidInput, LimitExceeded, StoreError, UserError
 from mlog.log import bodies, crypto
 from mlog.log.bodies import Kind
@@ -427,12 +428,14 @@ def save(home: Home, attached: Attached, path: Path | None = None, *, force: boo
         force: Replace what is there.
 
     Raises:
-        UserError: Something is there already, or the file is not here.
+        UserError: Something is there already, or no folder; or the file is not here.
         StoreError: It is damaged, or the disk refuses.
     """
     target = path if path is not None else Path(safe_name(attached.name))
     if target.is_dir():
         target /= safe_name(attached.name)
+    if not target.parent.is_dir():
+        raise UserError(f"there is no folder {target.parent}. Make it, or choose another one.")
     if os.path.lexists(target) and (not force or target.is_dir()):
         raise UserError(f"{target} exists. Choose another name with -o, or replace it with --force.")
     partial = target.with_name(f".{secrets.token_hex(6)}.part")
@@ -451,7 +454,7 @@ def save(home: Home, attached: Attached, path: Path | None = None, *, force: boo
             f"{target} exists. Choose another name with -o, or replace it with --force."
         ) from None
     except OSError as error:
-        raise StoreError(f"{target}: {error.strerror or error}. Nothing was written.") from None
+        raise StoreError(f"{target} was not written: {disk_advice(error)}") from None
     finally:
         partial.unlink(missing_ok=True)
     return target

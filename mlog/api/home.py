@@ -35,7 +35,7 @@ from mlog.adapters.overwrite import forget_file
 from mlog.adapters.sqlite import SqliteStore
 from mlog.api.ended import require_writable
 from mlog.api.nodes import Entry, opened_entry
-from mlog.api.opening import load_or_make_keys, require_database, require_own_keys
+from mlog.api.opening import load_or_make_keys, make_folder, require_database, require_own_keys
 from mlog.errors import Busy, LimitExceeded, StoreError, UserError
 from mlog.log import bodies, view
 from mlog.log.authority import Role
@@ -136,8 +136,7 @@ class Home:
         self.path = path
         self.now_ms = clock_ms
         self.database = path / config.DATABASE_NAME
-        with disk_errors(path):
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(path)
         self._entropy = SystemEntropy()
         self._keys = keys = load_or_make_keys(path, self.database, busy_timeout_ms, passphrase)
         require_database(path, self.database)

@@ -10,10 +10,23 @@ from mlog.adapters.key_protection import Passphrase
 from mlog.adapters.keystore import Keys, SystemEntropy, load_keys, make_keys, save_keys
 from mlog.adapters.locking import ProcessLock
 from mlog.adapters.sqlite import SqliteStore
-from mlog.errors import InvalidInput, StoreError
+from mlog.errors import InvalidInput, StoreError, UserError
 from mlog.log.ids import DeviceId
 
-__all__ = ["load_or_make_keys", "require_database", "require_own_keys"]
+__all__ = ["load_or_make_keys", "make_folder", "require_database", "require_own_keys"]
+
+
+def make_folder(path: Path) -> None:
+    """The folder of a home, if it is not there yet.
+
+    Raises:
+        UserError: A file has its name.
+        StoreError: The disk refuses.
+    """
+    with disk_errors(path):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file, and your logs need a folder. Choose another one with --home.")
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def require_database(path: Path, database: Path) -> None:

@@ -16,7 +16,7 @@ import msgspec
 
 from mlog import config, limits
 from mlog.api.standing import Copy, Holding, Standing, left_logs, standings
-from mlog.errors import PeerUnavailable, UserError
+from mlog.errors import PeerUnavailable
 from mlog.log.ids import DeviceId, EntryId, week_of
 from mlog.log.merkle import segment_digest
 from mlog.log.missing import Missing
@@ -464,13 +464,12 @@ def compare(home: Home, name: str, log: int | None = None, *, timeout_s: float |
     """
     import asyncio
 
-    from mlog.api.service import find_device
+    from mlog.api.service import find_device, unknown_device
 
     peers = home.store.peers()
     peer = find_device(peers, name)
     if peer is None:
-        known = ", ".join(peer.name for peer in peers[:20]) or "none"
-        raise UserError(f"no device {name!r} is known here. Known are: {known}.")
+        raise unknown_device(peers, name)
     if not peer.addresses:
         raise PeerUnavailable(
             f"where {peer.name} is is not known: 'mlog sync HOST:PORT' with its address finds it once, and "

@@ -36,7 +36,7 @@ from mlog.protocol.pairing import Ended, Paired, Show
 if TYPE_CHECKING:
     from mlog.adapters.discovery import Discovery
 
-__all__ = ["Happening", "Ready", "Service", "find_device", "serve", "sync_once"]
+__all__ = ["Happening", "Ready", "Service", "find_device", "serve", "sync_once", "unknown_device"]
 
 _T = TypeVar("_T")
 
@@ -169,6 +169,16 @@ def find_device(peers: Sequence[PeerRow], name: str) -> PeerRow | None:
             listed = "".join(f"\n  {peer.device.hex()[:8]}  {peer.name}" for peer in chosen[:20])
             raise UserError(f"{len(chosen)} devices match {name!r}; say more, or the id before it:{listed}")
     return None
+
+
+def unknown_device(peers: Sequence[PeerRow], name: str) -> UserError:
+    """No device has this name."""
+    if not peers:
+        return UserError("no other device is known here yet. 'mlog pair' makes one known.")
+    known = ", ".join(peer.name for peer in peers[:20])
+    return UserError(
+        f"no device {name!r} is known here. Known are: {known}. 'mlog sync' takes HOST:PORT too."
+    )
 
 
 class Service:
@@ -472,13 +482,12 @@ class Service:
         named = find_device(peers, target)
         if named is not None:
             return [named], ""
-        known = ", ".join(peer.name for peer in peers[:20])
         if ":" not in target and "." not in target:
-            raise UserError(f"no device {target!r} is known. Known are: {known}. HOST:PORT works too.")
+            raise unknown_device(peers, target)
         try:
             address = join_address(*split_address(target, config.DEFAULT_PORT))
         except InvalidInput as error:
-            raise UserError(f"no device {target!r} is known (known are: {known}), and {error}.") from None
+            raise UserError(f"no device {target!r} is known here, and {error}.") from None
         first = [peer for peer in peers if address in peer.addresses]
         rest = [peer for peer in peers if address not in peer.addresses]
         return [*first, *sorted(rest, key=lambda peer: (not peer.own, -peer.seen_ms))], address

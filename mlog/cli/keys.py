@@ -93,7 +93,7 @@ def _show(console: Console, home: Path, file: Path) -> None:
 def protection_line(found: Protection) -> str:
     """One sentence on who can read what on this disk."""
     guards = {
-        "file": "Keys: in a file that only you can read, and whoever copies your disk; 'mlog keys protect'.",
+        "file": "Keys: in a file that only you can read; 'mlog keys protect' seals it against a copied disk.",
         "passphrase": "Keys: sealed with your passphrase.",
         "keyring": "Keys: sealed, and opened by your system's keyring.",
     }

@@ -202,6 +202,8 @@ def _opened(console: Console, file: Path) -> Generator[BinaryIO]:
         raise UserError(f"{file} is a folder; name a file.")
     try:
         stream = file.open("rb")
+    except FileNotFoundError:
+        raise UserError(f"{file}: there is no such file or folder.") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
     with stream:
@@ -397,11 +399,13 @@ def _file_writer(
 
 
 def check_free(file: Path, *, force: bool) -> None:
-    """Refuse to write over what is there.
+    """Refuse to write over what is there, or where there is no folder.
 
     Raises:
-        UserError: It exists, or is no file.
+        UserError: It exists, or is no file; its folder does not exist.
     """
+    if not file.parent.is_dir():
+        raise UserError(f"there is no folder {file.parent}. Make it, or choose another one.")
     if file.is_dir():
         raise UserError(f"{file} is a folder; name a file.")
     if file.exists() and not force:
@@ -423,13 +427,13 @@ def _to_file(console: Console, file: Path, pieces: Iterator[bytes]) -> int:
     # Through a link, and onto a device, there is nothing to rename.
     file = file.resolve()
     if file.exists() and not file.is_file():
-        return _write_all(console, file, "wb", pieces)
+        with _writing(file):
+            return _write_all(console, file, "wb", pieces)
     partial = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
     try:
-        size = _write_all(console, partial, "xb", pieces)
-        partial.replace(file)
-    except OSError as error:
-        raise StoreError(f"{file}: {error.strerror or error}. Nothing was written.") from None
+        with _writing(file):
+            size = _write_all(console, partial, "xb", pieces)
+            partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
     return size
@@ -437,17 +441,24 @@ def _to_file(console: Console, file: Path, pieces: Iterator[bytes]) -> int:
 
 def _write_all(console: Console, file: Path, mode: str, pieces: Iterator[bytes]) -> int:
     size = 0
-    try:
-        with file.open(mode) as stream, console.progress("exporting", unit="bytes") as progress:
-            for piece in pieces:
-                size += stream.write(piece)
-                progress.add(len(piece))
-            stream.flush()
-            if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                os.fsync(stream.fileno())
-    except OSError as error:
-        raise StoreError(f"{file}: {error.strerror or error}. Nothing was written.") from None
+    with file.open(mode) as stream, console.progress("exporting", unit="bytes") as progress:
+        for piece in pieces:
+            size += stream.write(piece)
+            progress.add(len(piece))
+        stream.flush()
+        if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            os.fsync(stream.fileno())
     return size
+
+
+@contextmanager
+def _writing(file: Path) -> Generator[None]:
+    from mlog.adapters.disk import disk_advice
+
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{file} was not written: {disk_advice(error)}") from None
 
 
 def _name_damaged(console: Console, damaged: list[EntryRow]) -> None:

@@ -239,8 +239,11 @@ def detect(head: bytes, name: str) -> Importer:
         return found
     if says := advice(head, name):
         raise UserError(f"{name} is not read: {says}.")
-    what = "is empty" if not head.strip() else "is in no format that mlog knows"
-    raise UserError(f"{name} {what}. Known are: {_names(IMPORTERS)}. Say which with --format.")
+    if not head.strip():
+        raise UserError(f"{name} is empty: there is nothing in it to import.")
+    raise UserError(
+        f"{name} is in no format that mlog knows. Known are: {_names(IMPORTERS)}. Say which with --format."
+    )
 
 
 def sniffed(head: bytes, name: str) -> Importer | None:

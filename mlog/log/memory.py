@@ -384,6 +384,10 @@ class MemoryStore(PeerMemory):
         newest = sorted(rows, key=lambda row: row.seq)[-limits.STORE_ROWS_MAX :]
         return [self._row(row.n) for row in newest]
 
+    def places_of_kinds(self, log: int, kinds: frozenset[int]) -> list[Place]:
+        ns = (n for kind in kinds for n in self._t.by_kind.get((log, kind), ()))
+        return [self._place(n) for n in ns if self._t.entries[n].chain]
+
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         ns = sorted(n for n in self._t.unopened.get(log, ()) if n > after_n)
         return [self._row(n) for n in ns[:limit]]

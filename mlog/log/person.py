@@ -10,23 +10,27 @@ person's contacts could, says nothing. docs/protocol.md, 4.6.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from mlog import limits
 from mlog.log import bodies, crypto
 from mlog.log.authority import Court, Role, Ruling
-from mlog.log.bodies import Kind
+from mlog.log.bodies import Body, Kind
 from mlog.log.crypto import LogKeys
 from mlog.log.ids import DeviceId, EntryId, Topic
-from mlog.log.store import EntryRow, LogKind, Position, Store, TimelineQuery
+from mlog.log.store import EntryRow, LogKind, Place, Position, Store, TimelineQuery
 from mlog.log.stored import readable_body
 
 __all__ = ["Member", "Person", "Revocation", "Root", "fold_person", "root_of"]
 
 _RULINGS: Final = frozenset({Kind.ADMIT, Kind.REVOKE})
 _LINKED: Final = _RULINGS | {Kind.KEY, Kind.DEVICE}
+_READ_AT_ONCE: Final = 64
+
+_Placed: TypeAlias = dict[tuple[int, int], list[Place]]
+"""By chain row and kind."""
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,11 +144,12 @@ def fold_person(store: Store, log: int, topic: Topic) -> Person | None:
     chains: dict[DeviceId, list[int]] = {}
     for chain in store.chains(log):
         chains.setdefault(chain.device, []).append(chain.n)
-    record = _record(store, chains[founder])
+    placed = _placed(store, log)
+    record = _record(store, placed, chains[founder])
     if record is None:
         return None
-    rows = _entries_of_members(store, founder, chains)
-    said = _rulings(store, rows)
+    rows, read = _entries_of_members(store, placed, founder, chains)
+    said = _rulings(store, rows, read)
     court = Court(founder, [ruling for ruling, _ in said])
     standing = {ruling.id for ruling in court.decide().standing}
     admitted: dict[DeviceId, tuple[bodies.Admit, DeviceId]] = {}
@@ -161,7 +166,7 @@ def fold_person(store: Store, log: int, topic: Topic) -> Person | None:
     members: list[Member] = []
     # A device that was revoked stays so: keys that somebody else may have are never trusted again.
     for subject in (founder, *admitted):
-        own, admission = _record(store, chains.get(subject, ())), admitted.get(subject)
+        own, admission = _record(store, placed, chains.get(subject, ())), admitted.get(subject)
         if own is not None:
             position, name = named.get(subject, (None, ""))
             latest = own[0] if position is None or position < own[0] else None
@@ -217,30 +222,55 @@ def _beginning(row: EntryRow, kind: LogKind) -> bodies.Key | None:
     return body if isinstance(body, bodies.Key) and body.log == kind else None
 
 
+def _placed(store: Store, log: int) -> _Placed:
+    """Of each chain and kind that a person log is made of the last STORE_ROWS_MAX entries, by number."""
+    found: _Placed = {}
+    for place in store.places_of_kinds(log, _LINKED):
+        found.setdefault((place.chain, place.kind), []).append(place)
+    for key, places in found.items():
+        found[key] = sorted(places, key=lambda place: place.seq)[-limits.STORE_ROWS_MAX :]
+    return found
+
+
 def _entries_of_members(
-    store: Store, founder: DeviceId, chains: Mapping[DeviceId, Sequence[int]]
-) -> list[tuple[EntryRow, DeviceId]]:
+    store: Store, placed: _Placed, founder: DeviceId, chains: Mapping[DeviceId, Sequence[int]]
+) -> tuple[list[tuple[Place, DeviceId]], dict[int, Body]]:
     """What a person log is made of, with the authors: of the founder and of all that one of these admitted.
 
-    Of each chain and kind the last STORE_ROWS_MAX. In the order of the view.
+    In the order of the view. And what those say that rule, by number.
     """
-    found: list[tuple[EntryRow, DeviceId]] = []
+    found: list[tuple[Place, DeviceId]] = []
+    read: dict[int, Body] = {}
     known, due = {founder}, [founder]
     while due:
         device = due.pop()
         for chain in chains.get(device, ()):
             for kind in _LINKED:
-                for row in store.chain_kind(chain, kind):
-                    found.append((row, device))
-                    body = readable_body(kind, row.body) if kind == Kind.ADMIT else None
-                    if isinstance(body, bodies.Admit) and body.device not in known:
-                        known.add(DeviceId(body.device))
-                        due.append(DeviceId(body.device))
-    return sorted(found, key=lambda entry: entry[0].position)
+                places = placed.get((chain, kind), [])
+                found += [(place, device) for place in places]
+                if kind in _RULINGS and places:
+                    read |= _read(store, kind, places)
+                    said = [read[place.n] for place in places if place.n in read]
+                    new = {DeviceId(body.device) for body in said if isinstance(body, bodies.Admit)} - known
+                    known |= new
+                    due += sorted(new)
+    return sorted(found, key=lambda entry: (entry[0].rank, entry[0].id)), read
+
+
+def _read(store: Store, kind: int, places: Sequence[Place]) -> dict[int, Body]:
+    """What these entries of one kind say that can be read; few at once, since they may be long."""
+    found: dict[int, Body] = {}
+    for at in range(0, len(places), _READ_AT_ONCE):
+        encoded = store.bodies([place.n for place in places[at : at + _READ_AT_ONCE]])
+        for n, each in encoded.items():
+            body = readable_body(kind, each)
+            if body is not None:
+                found[n] = body
+    return found
 
 
 def _rulings(
-    store: Store, rows: Sequence[tuple[EntryRow, DeviceId]]
+    store: Store, rows: Sequence[tuple[Place, DeviceId]], read: Mapping[int, Body]
 ) -> list[tuple[Ruling, bodies.Admit | bodies.Revoke]]:
     """What the entries of a person log rule, each with the rulings before it that its author knew.
 
@@ -257,7 +287,7 @@ def _rulings(
         named = [*parents.get(row.n, ()), *((before[row.chain],) if row.chain in before else ())]
         past = frozenset(id_ for parent in named for id_ in reached.get(parent, ()))
         before[row.chain] = row.id
-        body = readable_body(row.kind, row.body) if row.kind in _RULINGS else None
+        body = read.get(row.n)
         if isinstance(body, bodies.Admit | bodies.Revoke):
             ruling = Ruling(
                 id=row.id,
@@ -300,14 +330,11 @@ def _admitted(body: bodies.Admit, by: DeviceId, name: str) -> Member:
     )
 
 
-def _record(store: Store, chains: Iterable[int]) -> tuple[Position, bodies.Device] | None:
+def _record(store: Store, placed: _Placed, chains: Iterable[int]) -> tuple[Position, bodies.Device] | None:
     """The latest readable record in the chains of one device, and where it stands."""
-    latest: tuple[Position, bodies.Device] | None = None
-    for chain in chains:
-        for row in reversed(store.chain_kind(chain, Kind.DEVICE)):
-            # Thousands may stand before it, which are not read for that.
-            if latest is None or latest[0] < row.position:
-                body = readable_body(row.kind, row.body)
-                if isinstance(body, bodies.Device):
-                    latest = row.position, body
-    return latest
+    found = [(place.rank, place.id, place.n) for n in chains for place in placed.get((n, Kind.DEVICE), ())]
+    for rank, id_, n in sorted(found, reverse=True):
+        body = readable_body(Kind.DEVICE, store.bodies([n]).get(n))
+        if isinstance(body, bodies.Device):
+            return Position(rank, id_), body
+    return None

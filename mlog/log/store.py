@@ -577,6 +577,10 @@ class Store(PeerStore, Protocol):
         """The entries of a kind in a chain, by `seq`; of more than STORE_ROWS_MAX the last ones."""
         ...
 
+    def places_of_kinds(self, log: int, kinds: frozenset[int]) -> list[Place]:
+        """Where all entries of these kinds, each below 16, stand that are read; in any order."""
+        ...
+
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         """Entries that are kept and not read, in the order in which they came."""
         ...

@@ -206,6 +206,12 @@ def test_missing_keys_are_never_replaced_by_new_ones(tmp_path: Path) -> None:
     assert not (tmp_path / "home" / "keys.json").exists()
 
 
+def test_a_home_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "plan.pdf").write_bytes(b"pdf")
+    with pytest.raises(UserError, match=r"plan.pdf is a file, and your logs need a folder"):
+        mlog.open(tmp_path / "plan.pdf")
+
+
 @pytest.mark.parametrize("emptied", [False, True])
 def test_a_lost_database_is_never_replaced_by_an_empty_one(tmp_path: Path, emptied: bool) -> None:
     with mlog.open(tmp_path / "home") as home:

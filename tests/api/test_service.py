@@ -282,7 +282,7 @@ def test_a_device_that_is_not_found_is_looked_for_only_for_a_while(
 
 def test_targets_that_mean_nothing_are_refused_in_plain_words(two: Two, tmp_path: Path) -> None:
     async def test() -> None:
-        with pytest.raises(UserError, match=r"no device 'phone' is known. Known are: desk"):
+        with pytest.raises(UserError, match=r"no device 'phone' is known here. Known are: desk"):
             await two.sync("phone")
         with pytest.raises(UserError, match="no address"):
             await two.sync("desk:0")

@@ -51,6 +51,12 @@ def test_save_replaces_nothing_without_force(run, sent, tmp_path):
     assert target.read_bytes() == b"meow"
 
 
+def test_save_into_a_folder_that_is_not_there_says_so(run, sent, tmp_path):
+    result = run("save", sent, "-o", tmp_path / "no" / "x")
+    assert result.code == 1
+    assert f"no folder {tmp_path / 'no'}" in result.err
+
+
 def test_a_message_needs_a_text_or_a_file(run):
     run("new", "trip")
     assert run("send", "trip").code == 2

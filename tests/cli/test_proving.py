@@ -235,6 +235,12 @@ def test_diff_lists_what_is_only_here_with_its_text_and_what_is_only_there_by_id
     ]
 
 
+def test_diff_without_another_device_says_how_to_connect_one(run, tea):
+    result = run("diff", "phone")
+    assert result.code == 1
+    assert "no other device is known here yet. 'mlog pair'" in result.err
+
+
 def test_diff_of_a_device_that_cannot_be_reached_exits_3(run, tea, desk):
     result = run("diff", "laptop")
     assert result.code == 3

@@ -67,6 +67,12 @@ def test_a_wrong_passphrase_and_a_damaged_file_restore_nothing(run, backup, secr
     assert not other.exists()
 
 
+def test_a_backup_into_a_folder_that_is_not_there_says_so(run, secret, tmp_path):
+    result = run("backup", tmp_path / "no" / "x", "--passphrase-file", secret)
+    assert result.code == 1
+    assert f"no folder {tmp_path / 'no'}" in result.err
+
+
 def test_a_backup_is_not_overwritten_unless_forced(run, backup, secret):
     before = backup.read_bytes()
     assert run("backup", backup, "--passphrase-file", secret).code == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlog import limits
+from mlog.cli.app import COMMANDS
 from mlog.log import entry
 from mlog.log.bodies import Kind
 
@@ -123,3 +124,9 @@ def test_the_test_that_shows_it_exists(name: str) -> None:
     path, _, function = name.partition("::")
     tree = ast.parse((_REPO / path).read_text(encoding="utf-8"))
     assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_readme_lists_every_command() -> None:
+    readme = (_REPO / "README.md").read_text(encoding="utf-8")
+    table = readme.split("## Commands")[1].split("\n## ")[0]
+    assert [name for name in COMMANDS if f"`{name}`" not in table] == []

@@ -161,7 +161,7 @@ def test_a_file_that_does_not_fit_on_the_disk_is_not_saved_in_part(ram: Path) ->
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Path, "open", onto_full)
-            with pytest.raises(StoreError, match=r"No space left.*Nothing was written"):
+            with pytest.raises(StoreError, match=r"film.bin was not written: the disk is full"):
                 home.save(attached, out / "film.bin")
         assert list(out.iterdir()) == []
 

@@ -69,9 +69,13 @@ def test_formats_are_told_by_content_whatever_the_name(name: str):
     assert any(isinstance(item, Record) for item in found.parse(Source(io.BytesIO(SAMPLES[name]), "x")))
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"\n\n", b"nothing of the kind\n", b"\x89PNG\r\n\x1a\n\0\0", b"{}", b"[1]"]
-)
+@pytest.mark.parametrize("data", [b"", b"\n\n"])
+def test_content_that_is_empty_is_called_so(data: bytes):
+    with pytest.raises(UserError, match=r"^a.txt is empty"):
+        detect(data, "a.txt")
+
+
+@pytest.mark.parametrize("data", [b"nothing of the kind\n", b"\x89PNG\r\n\x1a\n\0\0", b"{}", b"[1]"])
 def test_unknown_content_names_the_formats_and_the_option(data: bytes):
     with pytest.raises(UserError, match=r"mlog, telegram, .*mbox, eml, irc.*--format"):
         detect(data, "a.txt")

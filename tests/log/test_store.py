@@ -792,6 +792,13 @@ def test_scan_walks_a_chain(store: Store):
     assert store.scan(1, 9, 10) == []
 
 
+def test_places_of_kinds_gives_what_is_read_of_a_log(store: Store):
+    put(store, row(1, kind=Kind.KEY), row(2), row(3, kind=Kind.ADMIT), row(4, log=2, kind=Kind.KEY))
+    put(store, row(5, chain=0, kind=Kind.KEY))
+    found = store.places_of_kinds(1, frozenset({Kind.KEY, Kind.ADMIT}))
+    assert sorted(found, key=lambda place: place.n) == [place_of(store.rows([n])[n]) for n in (1, 3)]
+
+
 @pytest.mark.parametrize("kind", [Kind.IMPORT, Kind.EDIT])
 def test_chain_kind_gives_the_last_ones_of_a_kind(store: Store, kind: Kind):
     put(store, row(2, kind=kind), row(1, kind=kind), row(3), row(4, log=2, kind=kind))
