@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlog.log.fold import LogState
     from mlog.log.replica import Replica
 
-__all__ = ["EpochName", "counting_keys", "fairly", "learn_counting", "names_stated", "unclaimed"]
+__all__ = ["EpochName", "counting_keys", "fairly", "learn_counting", "names_stated", "stated_in", "unclaimed"]
 
 _KEYS: Final = frozenset({Kind.KEY})
 
@@ -61,6 +61,16 @@ def names_stated(store: Store, ns: Sequence[int]) -> Iterator[tuple[EpochName, i
     """The epochs that key entries state, each with the number of the entry."""
     for n, body in _bodies(store, ns):
         yield (body.epoch, bytes.fromhex(body.commitment)), n
+
+
+def stated_in(store: Store, log: int) -> set[bytes]:
+    """The commitments of all epochs that key entries here state, also such as count for nothing."""
+    found: set[bytes] = set()
+    query = TimelineQuery(log=log, limit=limits.STORE_ROWS_MAX, kinds=_KEYS, hidden=True, bodies=False)
+    while rows := store.timeline(query):
+        found.update(commitment for (_, commitment), _ in names_stated(store, [row.n for row in rows]))
+        query = msgspec.structs.replace(query, after=rows[-1].position)
+    return found
 
 
 def _bodies(store: Store, ns: Sequence[int]) -> Iterator[tuple[int, bodies.Key]]:

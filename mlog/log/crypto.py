@@ -169,9 +169,15 @@ class EpochKeys:
 
 
 class LogKeys:
-    """What a log's secret gives its members: topic, MAC, and the epochs they know."""
+    """What a log's secret gives its members: topic, MAC, and the epochs they know.
 
-    __slots__ = ("_known", "_mac", "epochs", "secret", "topic")
+    Attributes:
+        epochs: What opens entries, in the order of their numbers.
+        granted: Epochs that another device gave and that no key entry here states yet, by commitment.
+            Nothing is opened with them: who began one may have given it to some members only.
+    """
+
+    __slots__ = ("_known", "_mac", "epochs", "granted", "secret", "topic")
 
     def __init__(self, secret: bytes):
         self.secret = secret
@@ -179,6 +185,7 @@ class LogKeys:
         self._mac = derive("mac", secret)
         self.epochs = [EpochKeys(0, derive("first epoch", secret))]
         self._known = {self.epochs[0].outline: self.epochs[0]}
+        self.granted: dict[bytes, EpochKeys] = {}
 
     def mac(self, outer: bytes) -> bytes:
         """16 bytes that only members can make."""
@@ -215,7 +222,17 @@ class LogKeys:
         if (outline := self.outline_of(epoch)) is not None:
             self.epochs.remove(outline)
         self._known[epoch.outline] = epoch
+        if self.granted and epoch.secret:
+            self.granted.pop(commitment(epoch.secret), None)
         insort(self.epochs, epoch, key=lambda known: (known.number, known.outline))
+
+    def add_granted(self, epoch: EpochKeys) -> bool:
+        """Keep an epoch until a key entry states it; whether it is new."""
+        stated = commitment(epoch.secret)
+        if not self.lacks(epoch) or stated in self.granted:
+            return False
+        self.granted[stated] = epoch
+        return True
 
     def epoch_of(self, salt: bytes, tag: bytes) -> EpochKeys | None:
         """The epoch that sealed an entry, newest first, or None if we do not have it."""

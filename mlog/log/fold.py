@@ -565,11 +565,23 @@ class Fold:
         for after, _ in store.unsettled(log, Task.EXPIRED, 1):
             settings = settings_of(store, log, self._setters)
             rows = store.scan_expired(log, after, limits.STORE_ROWS_MAX)
-            for row in rows:
-                if not may_expire(settings, row):
-                    self._want_again(row)
+            again = [row for row in rows if not may_expire(settings, row)]
+            for row in again:
+                self._want_again(row)
+            self._refold_wanted(state, again)
             more = [(rows[-1].n, 0)] if len(rows) == limits.STORE_ROWS_MAX else []
             store.change_unsettled(log, Task.EXPIRED, more, [after])
+
+    def _refold_wanted(self, state: LogState, rows: Sequence[EntryRow]) -> None:
+        """An edit that is wanted again counts again; what was erased after it had expired is not wanted."""
+        named = self._store.references([row.n for row in rows if row.kind in ERASED_WITH])
+        mids = {row.message for row in rows if row.kind in SPOKEN}
+        mids.update(mid for targets in named.values() for mid in targets)
+        self._fold_messages(state, mids, frozenset(), limits.STORE_ROWS_MAX)
+        groups = self._store.references([row.n for row in rows if row.kind == Kind.CHUNK])
+        self._erase_chunks(
+            state, {mid for targets in groups.values() for mid in targets}, limits.STORE_ROWS_MAX
+        )
 
     def _erase_body(self, row: EntryRow, state: Forgotten = BodyState.ERASED) -> None:
         text = text_of(readable_body(row.kind, row.body))

@@ -166,13 +166,15 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
 def _is_all_withheld(replica: Replica, state: LogState, device: DeviceId) -> bool:
     """Whether a log has epochs, and a device is given none of them yet: then it is not given the log either,
     since afterwards it would not be known to lack them."""
-    return len(state.keys.epochs) > 1 and not _epochs_for(replica, state, device)
+    keys = state.keys
+    return len(keys.epochs) + len(keys.granted) > 1 and not _epochs_for(replica, state, device)
 
 
 def withheld(replica: Replica, log: int, device: DeviceId) -> int:
     """How many epochs of a log a device is not granted now, and may be later."""
     state = replica.log(log)
-    return len(state.keys.epochs) - 1 - len(_epochs_for(replica, state, device))
+    keys = state.keys
+    return len(keys.epochs) - 1 + len(keys.granted) - len(_epochs_for(replica, state, device))
 
 
 def _has_twins(replica: Replica, state: LogState) -> bool:
@@ -227,13 +229,14 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
 
 
 def _may_be_stated(replica: Replica, log: int) -> bool:
-    """Whether key entries of a log that are not here, or not looked at, may still be."""
+    """Whether key entries of a log that are not here may still come.
+
+    An epoch that none states is not used, but where a window is kept. What lies before that never comes,
+    once all is here that somebody else has of it.
+    """
     store = replica.store
-    if len(stated_epochs(store, log)) >= limits.KEY_ENTRIES_READ_MAX:
-        return False
-    # What lies before a window never comes, once all is here that somebody else has of it.
     windowed = any(row.n == log and row.window_days for row in store.logs())
-    return not (windowed and any(row.equal_ms for row in store.syncs(log)))
+    return windowed and not any(row.equal_ms for row in store.syncs(log))
 
 
 def _stated(replica: Replica, log: int) -> dict[tuple[int, bytes], StatedEpoch]:
@@ -312,16 +315,20 @@ def accept_grant(
         own = person.log if person is not None else 0
         known = {row.topic: row for row in store.logs()}
         new: dict[Topic, tuple[LogKind, LogKeys]] = {}
+        given: dict[Topic, list[EpochKeys]] = {}
         learned = False
         for log, keys in granted:
             row, kind = known.get(keys.topic), LogKind(log.kind)
             if row is None:
                 if is_own or kind == LogKind.PERSON or (kind == LogKind.CONVERSATION and is_contact):
-                    new.setdefault(keys.topic, (kind, keys))
+                    new.setdefault(keys.topic, (kind, LogKeys(keys.secret)))
+                    given.setdefault(keys.topic, keys.epochs[1:])
             elif row.kind == kind and (is_own or (row.n in shared and row.n != own)):
                 # Which epochs our own person log has, our own devices say.
                 learned |= replica.learn_epochs(row.n, keys.epochs[1:])
         added = replica.add_logs(list(new.values()))
+        for n in added:
+            replica.learn_epochs(n, given[replica.log(n).keys.topic])
         # Much is granted again in each session, and then nothing follows.
         if added or learned:
             follow(replica, before, now_ms)

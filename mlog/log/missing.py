@@ -182,7 +182,9 @@ def _all_missing(store: Store, row: LogRow, keys: LogKeys | None, limit: int) ->
 
 def _unstated(store: Store, log: int, keys: LogKeys) -> list[EpochKeys]:
     """The epochs whose secrets were granted, and that no key entry here states."""
-    unstated = {crypto.commitment(epoch.secret).hex(): epoch for epoch in keys.whole}
+    unstated = {
+        crypto.commitment(epoch.secret).hex(): epoch for epoch in (*keys.whole, *keys.granted.values())
+    }
     after = None
     while unstated:
         rows = store.timeline(

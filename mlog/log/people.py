@@ -421,7 +421,7 @@ class People:
     def present_epoch(self, state: LogState) -> EpochKeys:
         """The epoch that those know who read so far: what changes who reads on is sealed under it.
 
-        Only what key entries state counts for that, but for person logs: no other epoch is granted to all.
+        Only what key entries state counts for that.
         """
         if self._trusts_granted(state):
             return self._unclaimed(state)
@@ -436,11 +436,10 @@ class People:
         return found or state.keys.current
 
     def _trusts_granted(self, state: LogState) -> bool:
-        """Whether an epoch is written under that was granted, and that no key entry here states."""
+        """Whether an epoch is written under that no key entry here states: those from before a window do
+        not come."""
         row = next((row for row in self._store.logs() if row.n == state.n), None)
-        # Key entries from before a window do not come.
-        windowed = row is not None and row.window_days > 0
-        return state.kind == LogKind.PERSON or (windowed and self.membership(state.n) is None)
+        return row is not None and row.window_days > 0 and self.membership(state.n) is None
 
     # -- who may have what -------------------------------------------------------------------
 

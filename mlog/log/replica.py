@@ -19,7 +19,7 @@ from mlog.log import bodies, crypto, entry
 from mlog.log import missing as absence
 from mlog.log.belonging import befriend, follow
 from mlog.log.bodies import Kind
-from mlog.log.counting import EpochName, counting_keys, learn_counting, names_stated
+from mlog.log.counting import EpochName, counting_keys, learn_counting, names_stated, stated_in
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
 from mlog.log.cuts import Counts, differs_from
 from mlog.log.entry import NO_ENTRY, Header, Sealed
@@ -152,8 +152,7 @@ class Replica:
     def _load(self, row: LogRow) -> LogState:
         try:
             keys = LogKeys(self._vault.open("log", row.secret))
-            for epoch in self.store.epochs(row.n):
-                keys.add_epoch(self._open_epoch(epoch))
+            self._add_rows(keys, self.store.epochs(row.n), windowed=row.window_days > 0)
         except InvalidInput:
             raise StoreError(
                 "the keys of a log cannot be read: the database belongs to another key file, or is "
@@ -166,28 +165,53 @@ class Replica:
     def refresh(self, state: LogState) -> bool:
         """Read the epochs of a log again, since another process may have learned more; whether there are."""
         keys, rows = state.keys, self.store.epochs(state.n)
-        if len(rows) < len(keys.epochs) and not keys.outlines:
+        if len(rows) < len(keys.epochs) and not keys.outlines and not keys.granted:
             # All of them, and the one that is derived. Opening a thousand takes 20 ms, and this is asked
             # for each bundle with an entry that nobody here can open.
             return False
-        new = [epoch for epoch in map(self._open_epoch, rows) if keys.lacks(epoch)]
-        for epoch in new:
-            keys.add_epoch(epoch)
-        return bool(new)
+        return self._add_rows(keys, rows, windowed=self._is_windowed(state.n))
 
-    def _open_epoch(self, row: EpochRow) -> EpochKeys:
+    def _is_windowed(self, log: int) -> bool:
+        """Whether key entries of a log may never come, since they lie before its window."""
+        return any(row.n == log and row.window_days for row in self.store.logs())
+
+    def _add_rows(self, keys: LogKeys, rows: Sequence[EpochRow], *, windowed: bool) -> bool:
+        """Take what the store has of epochs; whether that opens more than before."""
+        opens = False
+        granted: list[EpochKeys] = []
+        for row in rows:
+            epoch, stated = self._open_epoch(row)
+            if not stated and not windowed:
+                granted.append(epoch)
+            elif keys.lacks(epoch):
+                keys.add_epoch(epoch)
+                opens = True
+        for epoch in granted:
+            keys.add_granted(epoch)
+        return opens
+
+    def _open_epoch(self, row: EpochRow) -> tuple[EpochKeys, bool]:
+        """An epoch, and whether a key entry states it, as far as one can."""
         try:
-            return EpochKeys(row.number, self._vault.open("epoch", row.secret))
+            return EpochKeys(row.number, self._vault.open("epoch", row.secret)), True
         except InvalidInput:
-            return EpochKeys(row.number, b"", self._vault.open("outline", row.secret))
+            pass
+        try:
+            return EpochKeys(row.number, b"", self._vault.open("outline", row.secret)), True
+        except InvalidInput:
+            return EpochKeys(row.number, self._vault.open("granted", row.secret)), False
 
-    def _row_of(self, log: int, epoch: EpochKeys) -> EpochRow:
+    def _row_of(self, log: int, epoch: EpochKeys, label: str = "epoch") -> EpochRow:
         if epoch.secret:
-            return EpochRow(log, epoch.number, self._vault.seal("epoch", epoch.secret))
+            return EpochRow(log, epoch.number, self._vault.seal(label, epoch.secret))
         return EpochRow(log, epoch.number, self._vault.seal("outline", epoch.outline))
 
     def _learn(self, state: LogState, author: DeviceId, body: bodies.Key) -> tuple[bool, str]:
-        """Take the epoch that a key entry wraps for this device, if it does."""
+        """Take the epoch that a key entry wraps for this device, or that was granted and that it states."""
+        granted = state.keys.granted.get(bytes.fromhex(body.commitment))
+        if granted is not None and body.epoch:
+            self._add_epoch(state, EpochKeys(body.epoch, granted.secret))
+            return True, ""
         try:
             epoch = self.epoch_in(state, author, body)
         except InvalidInput as error:
@@ -361,11 +385,18 @@ class Replica:
         if outline is not None:
             self.store.remove_epoch(self._row_of(state.n, outline))
             self.store.change_unsettled(state.n, Task.UNSEAL, [(0, 0)], ())
+        granted = state.keys.granted.get(crypto.commitment(epoch.secret)) if epoch.secret else None
+        if granted is not None:
+            self.store.remove_epoch(self._row_of(state.n, granted, "granted"))
         self.store.add_epoch(self._row_of(state.n, epoch))
         state.keys.add_epoch(epoch)
 
     def learn_epochs(self, log: int, epochs: Sequence[EpochKeys], *, counts: bool = False) -> bool:
-        """Take epochs that were granted; whether any was new. What waits for them is read later.
+        """Take epochs that were granted; whether any was new that opens something. What waits for them is
+        read later.
+
+        What no key entry here states is only kept until one does: whoever began it may have given it to
+        some members and not to others, and then what is written under it counts for nobody.
 
         Args:
             counts: Key entries state them that count; else that is looked up, where there is no room.
@@ -374,14 +405,23 @@ class Replica:
             state = self.log(log)
             self.refresh(state)
             keys, new = state.keys, list[EpochKeys]()
+            lacking = [e for e in epochs if keys.lacks(e)]
+            stated = None
+            if lacking and not counts and not self._is_windowed(log):
+                stated = stated_in(self.store, log)
             counting = frozenset[EpochName]()
-            if not counts and len(keys.epochs) + len(epochs) > limits.EPOCHS_MAX:
+            if not counts and len(keys.epochs) + len(keys.granted) + len(lacking) > limits.EPOCHS_MAX:
                 rows = counting_keys(self.store, log, self.people.cuts(log))
                 counting = frozenset(name for name, _ in names_stated(self.store, [r.n for r, _ in rows]))
-            for epoch in epochs:
+            for epoch in lacking:
                 known = counts or keys.outline_of(epoch) is not None
                 known = known or (epoch.number, crypto.commitment(epoch.secret)) in counting
-                if keys.lacks(epoch) and (known or len(keys.epochs) < limits.EPOCHS_MAX):
+                if not known and len(keys.epochs) + len(keys.granted) >= limits.EPOCHS_MAX:
+                    continue
+                if epoch.secret and stated is not None and crypto.commitment(epoch.secret) not in stated:
+                    if keys.add_granted(epoch):
+                        self.store.add_epoch(self._row_of(log, epoch, "granted"))
+                elif keys.lacks(epoch):
                     self._add_epoch(state, epoch)
                     new.append(epoch)
             if new:

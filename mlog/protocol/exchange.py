@@ -80,7 +80,7 @@ class Exchange:
         self._peer_compares_only = False
         self._settled_topics: set[Topic] | None = None
         self._owed: set[Topic] | None = None
-        self._epochs: dict[int, tuple[tuple[int, int, bool], int]] = {}
+        self._epochs: dict[int, tuple[tuple[int, int, int, bool], int]] = {}
         self._relisted = False
         self._scopes = _scopes_of(link)
         self._asked: set[EntryId] = set()
@@ -357,11 +357,13 @@ class Exchange:
         for log in logs:
             self._epochs[log] = self._grantable(log), grants.withheld(link.replica, log, link.device)
 
-    def _grantable(self, log: int) -> tuple[int, int, bool]:
-        """How many epochs of a log are known, how many by their outline, and whether the peer reads all."""
+    def _grantable(self, log: int) -> tuple[int, int, int, bool]:
+        """How many epochs of a log are known, how many by their outline, how many that nobody states, and
+        whether the peer reads all."""
         link, replica = self._link, self._link.replica
-        outlines = len(replica.log(log).keys.outlines)
-        return len(link.store.epochs(log)), outlines, replica.people.reads_all(log, link.device)
+        keys = replica.log(log).keys
+        reads_all = replica.people.reads_all(log, link.device)
+        return len(link.store.epochs(log)), len(keys.outlines), len(keys.granted), reads_all
 
     def _grant_but(self, topics: Collection[bytes]) -> bool:
         link = self._link

@@ -190,6 +190,15 @@ def test_an_erased_text_expires_too_and_an_expired_one_is_not_erased_any_more(
     assert not findings_in(desk)
 
 
+def _void(replica: Replica, log: int) -> None:
+    """The first setting of a log counts no more."""
+    with replica.transaction():
+        [setting] = [r for r in replica.store.arrivals(log, 0, 100) if r.kind == Kind.EXPIRE][:1]
+        replica.store.set_hidden(setting.n, True)
+        replica._fold.doubt_expired(log)
+    settle(replica)
+
+
 def test_what_expired_by_a_setting_that_counts_no_more_is_wanted_again(desk: Replica, log: int) -> None:
     _expire(desk, log, _DAY_MS)
     row = _say(desk, log, "tent", _NOW + 1)
@@ -197,13 +206,33 @@ def test_what_expired_by_a_setting_that_counts_no_more_is_wanted_again(desk: Rep
     # It came late, and stands before what was said.
     write(desk, log, Kind.EXPIRE, bodies.Expire(after_ms=0), _NOW + 2)
     assert _state(desk, row) == BodyState.EXPIRED
-    fold = desk._fold
-    with desk.transaction():
-        [setting] = [r for r in desk.store.arrivals(log, 0, 100) if r.kind == Kind.EXPIRE][:1]
-        desk.store.set_hidden(setting.n, True)
-        fold.doubt_expired(log)
-    settle(desk)
+    _void(desk, log)
     assert _state(desk, row) == BodyState.NOT_FETCHED
+
+
+def test_what_was_erased_after_it_had_expired_is_not_wanted_again(desk: Replica, log: int) -> None:
+    _expire(desk, log, _DAY_MS)
+    row = _say(desk, log, "tent", _NOW + 1)
+    edit = write(desk, log, Kind.EDIT, bodies.Edit(of=row.message.hex(), text="tents"), _NOW + 2)
+    body = bodies.Chunk(group=row.message, index=0, data=b"film")
+    chunk = write(desk, log, Kind.CHUNK, body, _NOW + 3)
+    assert desk.expire(log, _NOW + 9 * _DAY_MS) == 3
+    write(desk, log, Kind.ERASURE, bodies.Erasure(of=row.message.hex()), _NOW + 4)
+    _void(desk, log)
+    assert {_state(desk, one) for one in (row, edit, chunk)} == {BodyState.ERASED}
+    # Its own setting was made void without a reason.
+    assert {f.part for f in findings_in(desk)} <= {"index"}
+
+
+def test_an_edit_that_is_wanted_again_counts_again(desk: Replica, log: int) -> None:
+    row = _say(desk, log, "tent", _NOW)
+    _expire(desk, log, _DAY_MS, _NOW + 1)
+    edit = write(desk, log, Kind.EDIT, bodies.Edit(of=row.message.hex(), text="tents"), _NOW + 2)
+    assert desk.expire(log, _NOW + 9 * _DAY_MS) == 1
+    assert desk.store.rows([row.n])[row.n].edit == 0
+    _void(desk, log)
+    assert _state(desk, edit) == BodyState.NOT_FETCHED
+    assert desk.store.rows([row.n])[row.n].edit == edit.n
 
 
 def test_a_text_that_is_gone_without_a_setting_is_damage(desk: Replica, log: int) -> None:

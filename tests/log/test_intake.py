@@ -360,7 +360,7 @@ def test_a_signature_that_lay_here_and_turns_out_bad_is_not_refused_from_who_vou
     for sealed in chain[:3]:
         # Its signature cannot be opened before the epoch is known.
         assert not take(replica, Sealed(NO_ID, sealed.outer, sealed.body, bytes(80))).refused
-    replica.learn_epochs(LOG, [epoch])
+    replica.learn_epochs(LOG, [epoch], counts=True)
     # By then the first of them comes again, or none.
     taken = take(replica, *([part(chain[0], again)] if again else []), chain[3])
     assert not taken.refused
@@ -376,7 +376,7 @@ def test_a_bad_signature_that_comes_once_more_is_refused():
     bad = [Sealed(NO_ID, s.outer, s.body, bytes(80)) for s in writer.many(2, epoch=epoch)]
     replica = receiver(writer)
     take(replica, *bad)
-    replica.learn_epochs(LOG, [epoch])
+    replica.learn_epochs(LOG, [epoch], counts=True)
     assert len(take(replica, bad[0]).refused) == 1
 
 

@@ -520,6 +520,30 @@ def test_an_epoch_that_a_device_was_left_out_of_comes_with_a_grant() -> None:
     assert said.id in third.store.find(there, [said.id])
 
 
+def test_what_is_written_under_an_epoch_is_read_once_a_key_entry_here_states_it() -> None:
+    """Else it would be read by those alone to whom its author gave the epoch."""
+    older, younger = home(0), home(1)
+    trust(older, 0, younger, 1)
+    meet(older, younger)
+    log, there = (conversation_of(replica, "of desktop") for replica in (older, younger))
+    state = older.log(log)
+    older._begin_epoch(state, [m for m in person_of(older).members if m.device == older.device_id], START_MS)
+    said = write(older, log, Kind.MESSAGE, text("under it"))
+    rows = older.store.arrivals(log, 0, 100)
+    keys = [row for row in rows if row.kind == Kind.KEY][-2:]
+    younger.learn_epochs(there, state.keys.epochs[1:])
+    younger.receive(there, [sealed_of(state, row) for row in rows if row not in keys], START_MS + 400)
+    for replica in (younger, replica_of(1, younger.store)):
+        assert len(replica.log(there).keys.granted) == 2
+        assert replica.store.find(there, [said.id])[said.id].chain == 0
+    assert [m.first for m in younger.missing(there, 10) if m.part == "key"] == [3, 4]
+    younger.receive(there, [sealed_of(state, row) for row in keys], START_MS + 401)
+    while younger.settle(there, START_MS + 401):
+        pass
+    assert texts_of(younger, there) == ["under it"]
+    assert replica_of(1, younger.store).log(there).keys.granted == {}
+
+
 def _of_three() -> tuple[Replica, Replica, Replica, int]:
     """Three devices of one person, two of them with a conversation that the third has not."""
     older, younger, third = home(0), home(1), home(2)
@@ -541,8 +565,8 @@ def test_a_device_passes_on_no_epoch_that_no_key_entry_here_states() -> None:
     topic = older.log(log).keys.topic
     # Younger was given the secrets of it, and nothing else: nor has it heard of the revocation.
     [given] = grant(older, younger, START_MS + 401)
-    assert len(younger.log(given).keys.epochs) == 3
-    assert grants.withheld(younger, given, third.device_id) == 2
+    keys = younger.log(given).keys
+    assert (len(keys.epochs), len(keys.granted)) == (1, 2)
     grant(younger, third, START_MS + 402)
     assert topic not in {row.topic for row in third.store.logs()}
 

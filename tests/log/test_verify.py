@@ -368,7 +368,7 @@ def test_a_granted_epoch_waits_for_its_key_entry_and_is_no_damage():
     replica.learn_epochs(LOG, [EpochKeys(keys.current.number + 1, b"granted".ljust(32))])
     assert {finding.reason for finding in findings(replica)} == {Reason.FORKED}
     waiting = [m for m in replica.missing(LOG, 1000) if m.part == "key"]
-    assert [(m.reason, m.first) for m in waiting] == [(Reason.WAITING, keys.current.number)]
+    assert [(m.reason, m.first) for m in waiting] == [(Reason.WAITING, keys.current.number + 1)]
     assert not [m for m in replica.missing(LOG + 1, 1000) if m.part == "key"]
 
 
