@@ -314,6 +314,7 @@ class Mint:
         signed: bool = False,
     ) -> Sealed:
         rng = self._rng
+        chain.seq = min(chain.seq, limits.SEQ_MAX)
         at_ms = START_MS + rng.randrange(30 * 24 * 3600_000) if time_ms is None else time_ms
         epoch = epoch or self._log.current
         header = Header(
@@ -335,7 +336,8 @@ class Mint:
         return entry.sign_entry(chain.keys or self._own[0], epoch, sealed)
 
     def _chain(self, *, own: bool = False) -> _Chain:
-        known = [chain for chain in self._chains if chain.keys is not None or not own]
+        # One that was begun near the last place has none left.
+        known = [c for c in self._chains if (c.keys is not None or not own) and c.seq <= limits.SEQ_MAX]
         if known and self._rng.random() < 0.8:
             return self._rng.choice(known)
         return self._new_chain(own=own)

@@ -18,6 +18,8 @@ from tests.protocol.hostile.assault import Assault
 
 FRAMES = 20_000
 FRAMES_SLOW = 1_000_000
+PARTS_SLOW = 4
+"""So that several processes can run them side by side."""
 FRAMES_OF_ONE = 10_000
 """Then a new victim: what attackers made of a log must not be what the time of a run goes into."""
 
@@ -51,7 +53,9 @@ def test_generated_frames_do_no_harm(folder: Path, number: int):
 
 
 @pytest.mark.slow
-def test_a_million_generated_frames_do_no_harm(folder: Path):
-    with recorded("hostile", seed=1000, count=FRAMES_SLOW):
-        for seed in range(1000, 1000 + FRAMES_SLOW // FRAMES_OF_ONE):
+@pytest.mark.parametrize("part", range(PARTS_SLOW))
+def test_a_million_generated_frames_do_no_harm(folder: Path, part: int):
+    seeds = range(1000, 1000 + FRAMES_SLOW // FRAMES_OF_ONE)[part::PARTS_SLOW]
+    with recorded(f"hostile, part {part}", seed=1000, count=FRAMES_SLOW // PARTS_SLOW):
+        for seed in seeds:
             assault(folder, seed, FRAMES_OF_ONE)
