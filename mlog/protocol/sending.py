@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
@@ -333,7 +333,7 @@ def _by_week(
         return row.n <= until_n and row.chain in wanted and wanted[row.chain].holds(row.seq)
 
     sent: set[int] = set()
-    for rows in _of_beginning(store, log):
+    for rows in _of_beginning(store, log, frozenset(weeks)):
         first = [row for row in rows if is_wanted(row)]
         sent.update(row.n for row in first)
         yield first
@@ -345,15 +345,15 @@ def _by_week(
             yield [row for row in rows if is_wanted(row) and row.n not in sent]
 
 
-def _of_beginning(store: Store, log: int) -> Pages:
-    """What is wanted first, and may stand at the beginning of a log: key entries, without which nothing is
-    read, and what the log is called."""
+def _of_beginning(store: Store, log: int, weeks: Set[int]) -> Pages:
+    """What is wanted first, and may stand at the beginning of a log: of these weeks the key entries, without
+    which nothing is read, and what the log is called."""
     query = TimelineQuery(log=log, limit=limits.KEY_ENTRIES_READ_MAX, kinds=frozenset({Kind.KEY}))
     for _ in range(limits.EPOCHS_MAX // limits.KEY_ENTRIES_READ_MAX):
         rows = store.timeline(query)
         if not rows:
             break
-        yield rows
+        yield [row for row in rows if row.week in weeks]
         query = msgspec.structs.replace(query, after=rows[-1].position)
     titles = TimelineQuery(log=log, limit=_TITLES, kinds=frozenset({Kind.TITLE}), newest_first=True)
     yield store.timeline(titles)

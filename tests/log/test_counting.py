@@ -82,7 +82,8 @@ def talk() -> tuple[Replica, Replica, Replica, bytes]:
 
 
 def known(replica: Replica, topic: bytes) -> int:
-    return len(replica.log(log_of(replica, topic)).keys.epochs)
+    keys = replica.log(log_of(replica, topic)).keys
+    return len(keys.epochs) + len(keys.granted)
 
 
 def removed_and_goes_on(ann: Replica, bob: Replica, carol: Replica, topic: bytes) -> None:

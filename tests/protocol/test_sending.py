@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mlog import limits
 from mlog.errors import ProtocolViolation
+from mlog.log.bodies import Kind
 from mlog.log.entry import from_tail
 from mlog.log.ids import EntryId
 from mlog.log.replica import Replica
@@ -487,6 +488,18 @@ def test_a_window_comes_newest_week_first_and_in_the_order_of_arrival_within():
     assert set(weeks) == set(range(first, first + 3))
     for one, other in pairwise(got):
         assert one.week > other.week or one.n < other.n
+
+
+def test_the_key_entries_of_a_whole_log_come_first_since_nothing_is_read_without_them():
+    made = home(0)
+    for week in range(4):
+        at_ms = START_MS + week * WEEK_MS
+        made.write(LOG, drafts("a", "b", time_ms=at_ms), at_ms)
+        made.begin_epoch(LOG, at_ms, fresh=True)
+    got = pages_of(made, {all_rows(made)[0].chain: ((0, 100),)})
+    keys = [row for row in got if row.kind == Kind.KEY]
+    assert len(got) == len(all_rows(made)) == len({row.n for row in got})
+    assert got[: len(keys)] == sorted(keys, key=lambda row: row.n)
 
 
 def test_a_window_holds_weeks_whose_digests_are_stale():

@@ -15,7 +15,7 @@ from mlog.log import bodies, crypto, entry, epochs, grants, receipts
 from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys, LogKeys, Vault
 from mlog.log.entry import NO_ENTRY, Sealed
-from mlog.log.ids import EntryId, Incarnation
+from mlog.log.ids import EntryId, Incarnation, MessageId
 from mlog.log.memory import MemoryStore
 from mlog.log.peers import SyncState
 from mlog.log.replica import Replica
@@ -783,7 +783,7 @@ def test_one_more_of_thousands_that_say_or_change_one_message_is_folded_in_slice
         ticks = victim.events["Tick"]
         far.send(3, sent)
         assert victim.events["Tick"] - ticks >= 2 * 3000 // 500
-    rows = victim.store.by_mid(3, [of])[of]
+    rows = victim.store.by_mid(3, [MessageId(of)])[MessageId(of)]
     assert sum(not row.hidden for row in rows) == 1
     assert {row.state for row in rows} == {BodyState.ERASED}
     assert victim.worst < BUSY_FACTOR * EVENT_CPU_MAX_S
