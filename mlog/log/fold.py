@@ -391,7 +391,8 @@ class Fold:
         """
         store = self._store
         crowded = store.crowded(mids, CROWDED_FROM) if mids else set[MessageId]()
-        if crowded and self._crowd is not None and crowded.intersection(self._crowd.mids):
+        if self._crowd is not None and not mids.isdisjoint(self._crowd.mids):
+            # What was found out of it is no more so, also if it is no crowd by itself.
             self._crowd = None
         tasks: list[tuple[int, int]] = []
         for mid in crowded:
