@@ -19,7 +19,7 @@ from mlog.log.ids import Incarnation
 from mlog.log.memory import MemoryStore
 from mlog.log.merkle import refresh_digests
 from mlog.log.replica import Draft, Replica
-from mlog.log.store import BodyState, EntryRow, EpochRow, LogKind, Reason, Store
+from mlog.log.store import FORGOTTEN, BodyState, EntryRow, EpochRow, LogKind, Reason, Store
 from mlog.log.verify import Finding, Progress
 
 from .support import (
@@ -204,13 +204,16 @@ def test_every_changed_bit_is_found(database: SqliteStore, request: pytest.Fixtu
     assert database.scan_unopened(LOG, 0, 9)
     step = 1 if request.config.getoption("--slow") else 5
     number, unseen = 0, list[tuple[str, str, object, object]]()
+    states = ",".join(str(int(state)) for state in FORGOTTEN)
+    gone = {n for (n,) in database._db.execute(f"SELECT n FROM entries WHERE state IN ({states})")}
     for table, key, columns in tables(database._db):
         where = " AND ".join(f"{name} = ?" for name in key)
         for column in columns:
             select = f"SELECT typeof({column}), {column}, {','.join(key)} FROM {table}"
             for kind, value, *of_row in database._db.execute(select).fetchall():
                 number += 1
-                if value is None or value == b"" or number % step:
+                # Of what was forgotten nothing is left that would tell what it named.
+                if value is None or value == b"" or number % step or (table == "links" and of_row[0] in gone):
                     continue
                 changed = flipped(value, 11 * number)
                 mark = "CAST(? AS TEXT)" if kind == b"text" else "?"
