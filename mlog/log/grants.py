@@ -304,7 +304,9 @@ def accept_grant(
             session, or not a grant; nothing was taken.
     """
     store, people = replica.store, replica.people
+    # A recovery phrase is one of this person's, and no peer.
     is_own = any(peer.own and peer.device == from_device for peer in store.peers())
+    is_own = is_own or _is_ours(replica, from_device)
     if not is_own and not people.shared_with(from_device):
         raise InvalidInput("secrets from a device that is not one of yours")
     granted = _open_grant(replica, from_device, sealed, binding)

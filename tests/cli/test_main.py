@@ -84,10 +84,10 @@ def test_a_home_that_another_process_holds_exits_5(run, home, monkeypatch):
     assert "another" in result.err
 
 
-def test_a_home_that_is_a_file_exits_6(run, home):
+def test_a_home_that_is_a_file_exits_1(run, home):
     home.write_text("")
     result = run("status")
-    assert result.code == 6
+    assert result.code == 1
     assert str(home) in result.err
 
 

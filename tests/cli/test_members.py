@@ -79,7 +79,7 @@ def test_leaving_is_asked_for_and_ends_writing(run: Run, bob: Path):
     run("members", "trip", "bob", "admin")
     assert run("leave", "trip").code == 1
     assert run("leave", "trip", "--yes").code == 0
-    assert "not in this conversation" in run("send", "trip", "hello").err
+    assert "you left this conversation" in run("send", "trip", "hello").err
     assert run("members", "trip", "bob").code == 2
 
 
