@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def test_no_line_of_status_is_wider_than_the_terminal(run, tea, columns, monkeyp
         n = home.conversation("a very").n
         Peer(home, "a device with a very long name indeed, 你好", 1).prove(n)
         home.send(n, "more")
-    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *_, **__: os.terminal_size((columns, 24)))
     for line in run("status", "a very", "--calendar").out.splitlines():
         assert width(line) <= columns, line
 
@@ -294,7 +295,7 @@ def test_why_of_an_unknown_entry_exits_1(run, tea):
 
 @pytest.mark.parametrize("columns", [40, 80])
 def test_no_line_of_why_is_wider_than_the_terminal(run, tea, columns, monkeypatch):
-    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *_, **__: os.terminal_size((columns, 24)))
     id_ = run("--json", "log", "tea").records[0]["id"]
     for line in run("why", id_).out.splitlines():
         assert width(line) <= columns, line
