@@ -155,7 +155,7 @@ def test_a_flipped_bit_in_the_keys_is_noticed(home: Path) -> None:
 
 def test_a_folder_that_is_a_file_is_refused(ram: Path) -> None:
     (ram / "home").write_text("not a folder")
-    with pytest.raises(StoreError, match=str(ram / "home")):
+    with pytest.raises(UserError, match=str(ram / "home")):
         scenario.opened(ram / "home")
     assert (ram / "home").read_text() == "not a folder"
 
