@@ -38,15 +38,14 @@ class Parting(NamedTuple):
 
 
 def partings(replica: Replica, device: DeviceId) -> list[Parting]:
-    """What a device is told: of each conversation of ours from which its person was removed; and, if it is
-    one of our own that was revoked, of the person log."""
+    """What a device is told: of each conversation of ours from which its person was removed.
+
+    A device that was revoked is not told: it would meet nobody any more, and a contact that knows no other
+    device of the person would hear of none.
+    """
     people = replica.people
-    person = people.current()
-    if person is None:
+    if people.current() is None:
         return []
-    if device in person.revocations:
-        ids = [revocation.id for revocation in person.revocations[device]]
-        return _parting(replica, person.log, ids[: limits.PARTING_ENTRIES_MAX])
     found: list[Parting] = []
     for log in people.removed_from(device):
         membership, subject = people.membership(log), people.subject_of(device)
@@ -96,15 +95,12 @@ def told(replica: Replica, device: DeviceId) -> None:
 
 
 def is_told_by(replica: Replica, log: int, device: DeviceId) -> bool:
-    """Whether a device may tell this one that it belongs to a log no more: one of somebody who belongs or
-    belonged to it, or another one of this person."""
+    """Whether a device may tell this one that it belongs to a conversation no more: one of somebody who
+    belongs or belonged to it."""
     people = replica.people
     row = next((row for row in replica.store.logs() if row.n == log), None)
-    if row is None or not row.secret:
+    if row is None or not row.secret or row.kind != LogKind.CONVERSATION:
         return False
-    if row.kind == LogKind.PERSON:
-        person = people.current()
-        return person is not None and person.log == log and people.is_own(device)
     membership, subject = people.membership(log), people.subject_of(device)
     return membership is not None and subject in membership.subjects()
 
@@ -123,11 +119,7 @@ def take_parting(replica: Replica, log: int, entries: Sequence[Sealed], now_ms: 
         # What is sealed under an epoch that one of these gives is opened in the next round.
         replica.receive(log, ready, now_ms)
         left = [sealed for sealed in left if sealed not in ready]
-    people = replica.people
-    person = people.current()
-    if (person is not None and person.log == log) or people.is_revoked(replica.device_id):
-        return people.is_revoked(replica.device_id)
-    return people.role(log) == Role.NONE
+    return replica.people.role(log) == Role.NONE
 
 
 def _kind_of(keys: crypto.LogKeys, sealed: Sealed) -> int | None:

@@ -301,7 +301,7 @@ class Exchange:
         self.part()
 
     def part(self) -> None:
-        """Tell a device of another person where that was removed, and one that was revoked of that."""
+        """Tell a device of another person where that was removed."""
         link = self._link
         if self._compare_only or self._peer_compares_only:
             return
@@ -319,7 +319,7 @@ class Exchange:
         is_over = take_parting(link.replica, row.n, sealed, link.now_ms)
         link.send(wire.Parted(message.tag))
         # What was said after it counts no more.
-        yield from self._settle(link.store.logs() if row.kind == LogKind.PERSON else [row])
+        yield from self._settle([row])
         if is_over:
             link.tell("parted", row.n)
         self._stored()
