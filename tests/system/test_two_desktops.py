@@ -105,7 +105,6 @@ def test_a_message_of_a_command_reaches_the_other_service_at_once(services: Serv
     where = whereabouts(services.home("desk"))
     assert where is not None
     waited_ms: list[float] = []
-    took_ms: list[float] = []
     with socket.socket(socket.AF_UNIX) as follower, follower.makefile("rw") as lines:
         follower.settimeout(30)
         follower.connect(where.socket)
@@ -113,15 +112,12 @@ def test_a_message_of_a_command_reaches_the_other_service_at_once(services: Serv
         lines.flush()
         assert json.loads(lines.readline())["following"]
         for n in range(SENDS):
-            began_ms = time.time() * 1000
             services.run("laptop", "send", "Of desk", f"now {n}")
-            took_ms.append(time.time() * 1000 - began_ms)
             told = json.loads(lines.readline())["message"]
             assert told["text"] == f"now {n}"
             waited_ms.append(time.time() * 1000 - told["time_ms"])
     say(f"written to told: median {statistics.median(waited_ms):.0f} ms, most {max(waited_ms):.0f} ms")
-    # Where many programs share the machine, all takes longer, the command that wrote it too.
-    assert statistics.median(waited_ms) < max(200, statistics.median(took_ms))
+    assert statistics.median(waited_ms) < 200
 
 
 def test_a_disk_that_fills_up_amid_a_sync_loses_nothing_and_goes_on(
