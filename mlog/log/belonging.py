@@ -145,7 +145,7 @@ def follow(replica: Replica, before: Standing, now_ms: int) -> None:
             store.remove_peer(device)
     befriend(replica, now_ms)
     for log, ends in after.ends.items():
-        replica.recount(log, before.ends.get(log, {}), ends)
+        replica.recount(log, {n: {was} for n, was in before.ends.get(log, {}).items()}, ends)
 
 
 def befriend(replica: Replica, now_ms: int) -> None:

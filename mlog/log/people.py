@@ -75,6 +75,7 @@ class People:
         self._roots: dict[int, Root] = {}
         self._epochs: dict[int, EpochKeys] = {}
         self._cuts: dict[int, Cuts] = {}
+        self._judged: dict[int, dict[int, set[Counts | None]]] = {}
         self._memberships: dict[int, Membership | None] = {}
         self._shared: dict[DeviceId, Mapping[int, bool]] = {}
         self._stated: dict[tuple[int, bytes], dict[tuple[int, bytes], bool]] = {}
@@ -366,7 +367,9 @@ class People:
                 membership.ends_of if membership is not None else None,
                 _ends_of_others(person) if person is not None and person.proven else None,
             ]
-            found = self._cuts[log] = Cuts(self._store, log, [rule for rule in rules if rule is not None])
+            kept = [rule for rule in rules if rule is not None]
+            # What entries were folded by is known also where it is worked out again meanwhile.
+            found = self._cuts[log] = Cuts(self._store, log, kept, self._judged.setdefault(log, {}))
         return found
 
     def ends(self, log: int) -> dict[int, Counts]:

@@ -1,0 +1,46 @@
+"""What counts is found out piece by piece: what was folded by less than is known now is folded anew."""
+
+from __future__ import annotations
+
+from mlog.log import ruling
+from mlog.log.authority import Role
+from mlog.log.bodies import Kind
+from mlog.log.ids import EntryId
+from mlog.log.replica import Replica
+from tests.log.conversing import (
+    LATER,
+    acquainted,
+    all_meet,
+    conversation,
+    log_of,
+    person,
+    say,
+    session,
+    settle,
+)
+from tests.log.persons import findings_in, sealed_of, texts_of
+
+
+def give(giver: Replica, taker: Replica, topic: bytes, *ids: EntryId) -> None:
+    """Give these entries at once."""
+    state = giver.log(log_of(giver, topic))
+    rows = giver.store.find(state.n, ids)
+    taker.receive(log_of(taker, topic), [sealed_of(state, rows[id_]) for id_ in ids], LATER)
+    settle(taker)
+
+
+def test_a_chain_counts_whose_beginning_comes_together_with_the_ruling_that_it_names():
+    ann, bob, carol = acquainted(3)
+    topic = conversation(ann, bob, carol)
+    all_meet([ann, bob, carol])
+    ruling.set_role(ann, log_of(ann, topic), person(ann, bob), Role.ADMIN, LATER)
+    session(ann, bob)
+    first, second = say(bob, topic, "first", LATER), say(bob, topic, "second", LATER)
+    rows = bob.store.arrivals(log_of(bob, topic), 0, 1000)
+    named = max((row for row in rows if row.kind == Kind.MEMBER), key=lambda row: row.seq)
+    # Bob is a member, so this counts; by the ruling, which is not yet taken into account when the other
+    # two are folded, all of it counts in the end.
+    give(bob, carol, topic, second.id)
+    give(bob, carol, topic, named.id, first.id)
+    assert texts_of(carol, log_of(carol, topic)) == ["first", "second"]
+    assert findings_in(carol) == []
