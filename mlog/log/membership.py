@@ -186,6 +186,10 @@ class Membership:
         """Whether who knew these rulings knew of everybody who was removed."""
         return all(self._court.knew(known, (r for of in self._removals.values() for r in of)))
 
+    def knew_a_removal(self, known: Collection[EntryId]) -> bool:
+        """Whether who knew these rulings knew of anybody who was removed."""
+        return any(self._court.knew(known, (r for of in self._removals.values() for r in of)))
+
     def has_history(self, subject: bytes) -> bool:
         """Whether a person may read also what was written before it came."""
         return self._has_history(subject, self._granting(), self._removals.get(subject, ()))
