@@ -137,6 +137,8 @@ class Cuts:
             branches: Chain rows of those that are forked.
         """
         if not self._rules:
+            for row in rows:
+                self.judged.setdefault(row.chain, set()).add(None)
             return False
         again = {row.chain for row in rows if not row.seq} | branches
         for row in rows:

@@ -7,6 +7,7 @@ from mlog.log.authority import Role
 from mlog.log.bodies import Kind
 from mlog.log.ids import EntryId
 from mlog.log.replica import Replica
+from mlog.log.store import LogKind
 from tests.log.conversing import (
     LATER,
     acquainted,
@@ -18,7 +19,7 @@ from tests.log.conversing import (
     session,
     settle,
 )
-from tests.log.persons import findings_in, sealed_of, texts_of
+from tests.log.persons import copy, findings_in, home, person_of, sealed_of, texts_of
 
 
 def give(giver: Replica, taker: Replica, topic: bytes, *ids: EntryId) -> None:
@@ -44,3 +45,26 @@ def test_a_chain_counts_whose_beginning_comes_together_with_the_ruling_that_it_n
     give(bob, carol, topic, named.id, first.id)
     assert texts_of(carol, log_of(carol, topic)) == ["first", "second"]
     assert findings_in(carol) == []
+
+
+def test_what_a_stranger_wrote_says_nothing_where_all_comes_at_once():
+    ann, bob, carol = acquainted(3)
+    topic = conversation(ann, bob)
+    all_meet([ann, bob, carol])
+    say(ann, topic, "of ann", LATER)
+    keys = ann.log(log_of(ann, topic)).keys
+    carol.add_logs([(LogKind.CONVERSATION, keys)])
+    carol.learn_epochs(log_of(carol, topic), keys.epochs[1:])
+    copy(ann, carol, LATER)
+    # Carol writes without a right to.
+    say(carol, topic, "of carol", LATER)
+    rows = carol.store.arrivals(log_of(carol, topic), 0, 1000)
+    late = home(3)
+    late.add_logs([(LogKind.PERSON, one.log(person_of(one).log).keys) for one in (ann, bob, carol)])
+    for one in (ann, bob, carol):
+        copy(one, late, LATER)
+    late.add_logs([(LogKind.CONVERSATION, keys)])
+    late.learn_epochs(log_of(late, topic), keys.epochs[1:], counts=True)
+    give(carol, late, topic, *(row.id for row in rows))
+    assert texts_of(late, log_of(late, topic)) == ["of ann"]
+    assert findings_in(late) == []
