@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlog.log import ruling
+from mlog.log import belonging, bodies, ruling
 from mlog.log.authority import Role
 from mlog.log.bodies import Kind
 from mlog.log.ids import EntryId
@@ -10,6 +10,7 @@ from mlog.log.replica import Replica
 from mlog.log.store import LogKind
 from tests.log.conversing import (
     LATER,
+    accept,
     acquainted,
     all_meet,
     conversation,
@@ -19,7 +20,8 @@ from tests.log.conversing import (
     session,
     settle,
 )
-from tests.log.persons import copy, findings_in, home, person_of, sealed_of, texts_of
+from tests.log.persons import copy, findings_in, home, meet, person_of, sealed_of, texts_of, trust, write
+from tests.log.support import START_MS
 
 
 def give(giver: Replica, taker: Replica, topic: bytes, *ids: EntryId) -> None:
@@ -68,3 +70,28 @@ def test_what_a_stranger_wrote_says_nothing_where_all_comes_at_once():
     give(carol, late, topic, *(row.id for row in rows))
     assert texts_of(late, log_of(late, topic)) == ["of ann"]
     assert findings_in(late) == []
+
+
+def test_a_message_that_comes_back_reads_as_its_edit():
+    ann, bob, phone, carol = home(0), home(1), home(2), home(3)
+    trust(bob, 1, phone, 2)
+    meet(bob, phone)
+    accept(ann, bob)
+    accept(ann, carol)
+    topic = conversation(ann, bob, carol)
+    ruling.set_role(ann, log_of(ann, topic), person(ann, bob), Role.ADMIN, START_MS + 350)
+    said = say(ann, topic, "frist")
+    edit = bodies.Edit(of=said.message.hex(), text="first")
+    edited = write(ann, log_of(ann, topic), Kind.EDIT, edit, START_MS + 401)
+    all_meet([ann, bob, phone, carol])
+    erasure = bodies.Erasure(of=said.message.hex())
+    write(phone, log_of(phone, topic), Kind.ERASURE, erasure, START_MS + 500)
+    copy(phone, carol, START_MS + 501)
+    assert texts_of(carol, log_of(carol, topic)) == [None]
+    # Of a phone that was revoked before it counts no more: both texts are wanted again, and fetched.
+    belonging.revoke(bob, phone.device_id, START_MS + 502)
+    session(bob, carol, LATER)
+    assert findings_in(carol) == []
+    give(ann, carol, topic, said.id, edited.id)
+    assert texts_of(carol, log_of(carol, topic)) == ["first"]
+    assert findings_in(carol) == []
