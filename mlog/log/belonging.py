@@ -133,6 +133,9 @@ def follow(replica: Replica, before: Standing, now_ms: int) -> None:
             writers = {chain.device for chain in store.chains(state.n)}
             if len(writers) > 1 and writers & changed:
                 replica.refold(state.n)
+    for log, roles in after.roles.items():
+        if roles != before.roles.get(log):
+            replica.refold(log, frozenset({Kind.ERASURE}))
     known = {row.id: row for row in store.devices()}
     for row in people.device_rows():
         if known.get(row.id) != row:

@@ -98,6 +98,8 @@ class Membership:
             self._about.setdefault(ruling.subject, []).append(ruling)
             if ruling.role == Role.NONE:
                 self._removals.setdefault(ruling.subject, []).append(ruling)
+        self.rulings: tuple[Ruling, ...] = self._court.rulings
+        """All that were looked at, in the order of the view: who has which role follows from them."""
         self.heads: tuple[EntryId, ...] = tuple(self._court.heads()[: limits.PARENTS_MAX // 4])
         """The standing rulings that no other one knows: what an entry that needs a right names."""
 

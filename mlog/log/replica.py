@@ -26,7 +26,6 @@ from mlog.log.entry import NO_ENTRY, Header, Sealed
 from mlog.log.epochs import key_body, stated_epochs
 from mlog.log.expiry import due, settings_of
 from mlog.log.fold import (
-    ENDED,
     FIRST,
     RULINGS,
     Draft,
@@ -669,6 +668,7 @@ class Replica:
             cuts = people.cuts(log)
             ends, judged, new_from = cuts.limited(), cuts.judged, self.store.next_chain()
             judged.clear()
+            roles = people.roles(log)
             self._fold.met.clear()
             is_cut = bool(self.store.unsettled(log, Task.CUT, 1))
             yield state
@@ -685,11 +685,10 @@ class Replica:
             elif state.kind == LogKind.PRIVATE and met & (RULINGS | {Kind.KEY, Kind.CONTACT}):
                 people.forget()
                 befriend(self, now_ms)
-            elif state.kind == LogKind.CONVERSATION and met & {Kind.MEMBER, ENDED}:
+            elif people.roles(log) != roles:
                 befriend(self, now_ms)
                 # Who was an admin, and so whose erasures count for everybody, may be others now.
                 self.refold(log, frozenset({Kind.ERASURE}))
-                self._fold.doubt_expired(log)
             if state.kind == LogKind.CONVERSATION and met & (RULINGS | {Kind.KEY, FIRST}):
                 refresh_roster(self, log)
             after = people.ends(log)
@@ -735,6 +734,7 @@ class Replica:
         """Work out again what entries of these kinds change, since who their authors are, or what these
         may, has changed."""
         self._fold.refold(self.log(log), kinds)
+        self._fold.doubt_expired(log)
 
     def remove(self, rows: Sequence[EntryRow]) -> None:
         """Drop entries with all that the store made from them; the caller mends what named them."""

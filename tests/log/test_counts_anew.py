@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mlog.log import belonging, bodies, ruling
 from mlog.log.authority import Role
 from mlog.log.bodies import Kind
@@ -95,3 +97,35 @@ def test_a_message_that_comes_back_reads_as_its_edit():
     give(ann, carol, topic, said.id, edited.id)
     assert texts_of(carol, log_of(carol, topic)) == ["first"]
     assert findings_in(carol) == []
+
+
+@pytest.mark.parametrize("person_log_first", [False, True])
+def test_an_erasure_counts_no_more_whose_author_a_revoked_device_made_an_admin(person_log_first: bool):
+    ann, phone, bob, carol = home(0), home(1), home(2), home(3)
+    trust(ann, 0, phone, 1)
+    meet(ann, phone)
+    accept(ann, bob)
+    accept(ann, carol)
+    topic = conversation(ann, bob, carol)
+    all_meet([ann, phone, bob, carol])
+    say(bob, topic, "of bob", START_MS + 400)
+    said = say(carol, topic, "stays", START_MS + 401)
+    all_meet([ann, phone, bob, carol])
+    ruling.set_role(phone, log_of(phone, topic), person(phone, bob), Role.ADMIN, START_MS + 402)
+    copy(phone, bob, START_MS + 403)
+    erasure = bodies.Erasure(of=said.message.hex())
+    write(bob, log_of(bob, topic), Kind.ERASURE, erasure, START_MS + 500)
+    copy(bob, carol, START_MS + 501)
+    assert texts_of(carol, log_of(carol, topic)) == ["of bob", None]
+    # Revoked by a device that had not heard of the ruling: who was let rule by it erased nothing.
+    belonging.revoke(ann, phone.device_id, START_MS + 502)
+    logs = [person_of(ann).topic, topic]
+    for each in logs if person_log_first else reversed(logs):
+        state, there = ann.log(log_of(ann, each)), log_of(carol, each)
+        for row in ann.store.arrivals(state.n, 0, 1000):
+            if not carol.store.find(there, [row.id]):
+                carol.receive(there, [sealed_of(state, row)], LATER)
+    settle(carol)
+    assert findings_in(carol) == []
+    give(ann, carol, topic, said.id)
+    assert texts_of(carol, log_of(carol, topic)) == ["of bob", "stays"]
