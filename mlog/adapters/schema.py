@@ -724,6 +724,16 @@ def members(db: Database) -> None:
     _execute(db, _MEMBERS)
 
 
+@MIGRATIONS()
+def carried(db: Database) -> None:
+    """What windows carry along is found without looking at all else."""
+    _execute(
+        db,
+        "CREATE INDEX entries_carried ON entries (log, n, week) "
+        "WHERE chain IS NOT NULL AND (seq = 0 OR kind IN (1, 2, 3, 6, 7, 8, 9, 34))",
+    )
+
+
 def _execute(db: Database, script: str) -> None:
     # Not executescript, which would commit the migration's transaction.
     for statement in script.split(";\n"):
