@@ -269,8 +269,8 @@ def _vouched_for(rows: Sequence[EntryRow]) -> set[EntryId]:
     """Entries whose signature may stay here: one that goes with a later entry of the run vouches for them.
 
     The first of a chain and the last of a week keep theirs, and so does what windows carry along: who holds
-    one needs them. What comes behind a key entry can also be sealed under the epoch that it begins, and is
-    opened only then.
+    one needs them, and a ruling alone tells who was removed by it (mlog/log/parting.py). What comes behind a
+    key entry can also be sealed under the epoch that it begins, and is opened only then.
     """
     after: dict[int, EntryRow] = {}
     found: set[EntryId] = set()
