@@ -90,7 +90,7 @@ class Court:
 
     def __init__(self, founder: bytes, rulings: Iterable[Ruling]):
         self._founder = founder
-        self._rulings: Sequence[Ruling] = sorted(rulings, key=lambda ruling: (ruling.rank, ruling.id))
+        self.rulings = tuple(sorted(rulings, key=lambda ruling: (ruling.rank, ruling.id)))
         self._index = index = dict[EntryId, int]()
         self._named: list[list[int]] = []
         self._past: list[int] = []
@@ -102,7 +102,7 @@ class Court:
         self._over: list[int] = []
         """Of each ruling what those in its past that stand have replaced."""
         self._stands = 0
-        for i, ruling in enumerate(self._rulings):
+        for i, ruling in enumerate(self.rulings):
             # What stands behind it in the view cannot be in its past.
             named = [index[id_] for id_ in ruling.past if id_ in index]
             past = _union(1 << known | self._past[known] for known in named)
@@ -122,7 +122,7 @@ class Court:
         roles = {subject: self._role(subject, standing & ~over) for subject in seniors}
         return Authority(
             roles={subject: role for subject, role in roles.items() if role != Role.NONE},
-            standing=tuple(ruling for i, ruling in enumerate(self._rulings) if standing >> i & 1),
+            standing=tuple(ruling for i, ruling in enumerate(self.rulings) if standing >> i & 1),
             ever=frozenset(seniors),
         )
 
@@ -149,7 +149,7 @@ class Court:
     def resting_on(self, rulings: Iterable[Ruling]) -> list[EntryId]:
         """These rulings and all in their past, in the order of the view."""
         reached = self._reached([self._index[ruling.id] for ruling in rulings])
-        return [self._rulings[i].id for i in _bits(reached)]
+        return [self.rulings[i].id for i in _bits(reached)]
 
     def heads(self) -> list[EntryId]:
         """The rulings that stand and are in the past of no other that does, the latest first."""
@@ -157,7 +157,7 @@ class Court:
         left = self._stands
         while left:
             latest = left.bit_length() - 1
-            found.append(self._rulings[latest].id)
+            found.append(self.rulings[latest].id)
             left &= ~(1 << latest | self._past[latest])
         return found
 
@@ -185,7 +185,7 @@ class Court:
             if left > limits.DISPUTES_MAX:
                 seniors = self._seniority(standing)
                 first = min(
-                    _bits(disputed), key=lambda i: (seniors.get(self._rulings[i].author, len(seniors)), i)
+                    _bits(disputed), key=lambda i: (seniors.get(self.rulings[i].author, len(seniors)), i)
                 )
                 disputed = 1 << first
             # Beyond the bound all that is left is decided at once: more does not happen without malice.
@@ -194,12 +194,10 @@ class Court:
 
     def _standing(self, decided: int, void: int) -> int:
         """The rulings that stand, where of those that take something only the decided ones undo others."""
-        undone = self._concurrent(
-            decided, [r.subject for r in self._rulings], self._about, lambda r: r.author
-        )
+        undone = self._concurrent(decided, [r.subject for r in self.rulings], self._about, lambda r: r.author)
         standing = 0
         self._over = []
-        for i, ruling in enumerate(self._rulings):
+        for i, ruling in enumerate(self.rulings):
             over = self._over_of(self._named[i], standing)
             self._over.append(over)
             if void >> i & 1 or not self._may(ruling, standing & self._past[i] & ~over):
@@ -222,16 +220,16 @@ class Court:
             return True
         lowered = latest & ~self._giving[Role.ADMIN]
         return any(
-            not self._about[self._rulings[i].subject] & lowered
+            not self._about[self.rulings[i].subject] & lowered
             for i in _bits(latest & self._giving[Role.ADMIN])
         )
 
     def _disputed(self, standing: int) -> int:
         """Rulings that stand, and take from a subject something that it used at the same time."""
-        used = self._concurrent(standing, [r.author for r in self._rulings], self._by, lambda r: r.subject)
+        used = self._concurrent(standing, [r.author for r in self.rulings], self._by, lambda r: r.subject)
         found = 0
         for i in _bits(standing & used & ~self._giving[Role.ADMIN]):
-            ruling = self._rulings[i]
+            ruling = self.rulings[i]
             if ruling.subject == ruling.author:
                 continue
             latest = standing & self._past[i] & ~self._over[i]
@@ -255,8 +253,8 @@ class Court:
         """
         found = 0
         known_to_all: dict[bytes, int] = {}
-        for i in range(len(self._rulings) - 1, -1, -1) if chosen else ():
-            own = name(self._rulings[i])
+        for i in range(len(self.rulings) - 1, -1, -1) if chosen else ():
+            own = name(self.rulings[i])
             before = named.get(own, 0) & chosen & ~self._past[i] & ((1 << i) - 1)
             # Those behind it know it or are concurrent; what all of them know is enough to tell.
             if before or not known_to_all.get(own, -1) >> i & 1:
@@ -276,7 +274,7 @@ class Court:
         """Each subject that ever had a role, with its place in the order of joining."""
         joined = {self._founder: 0}
         for i in _bits(standing):
-            ruling = self._rulings[i]
+            ruling = self.rulings[i]
             if ruling.role != Role.NONE:
                 joined.setdefault(ruling.subject, len(joined))
         return joined

@@ -133,6 +133,9 @@ def follow(replica: Replica, before: Standing, now_ms: int) -> None:
             writers = {chain.device for chain in store.chains(state.n)}
             if len(writers) > 1 and writers & changed:
                 replica.refold(state.n)
+    for log, roles in after.roles.items():
+        if roles != before.roles.get(log):
+            replica.refold(log, frozenset({Kind.ERASURE}))
     known = {row.id: row for row in store.devices()}
     for row in people.device_rows():
         if known.get(row.id) != row:
@@ -145,7 +148,7 @@ def follow(replica: Replica, before: Standing, now_ms: int) -> None:
             store.remove_peer(device)
     befriend(replica, now_ms)
     for log, ends in after.ends.items():
-        replica.recount(log, before.ends.get(log, {}), ends)
+        replica.recount(log, {n: {was} for n, was in before.ends.get(log, {}).items()}, ends)
 
 
 def befriend(replica: Replica, now_ms: int) -> None:

@@ -90,10 +90,17 @@ class Cuts:
         rules: What all of them let count counts.
 
     Attributes:
-        moved: What counted before of chain rows that are judged anew; the caller clears it.
+        judged: Of each chain row all that it was taken for since the caller cleared this: entries may
+            have been folded by any of it.
     """
 
-    def __init__(self, store: Store | None = None, log: int = 0, rules: Sequence[EndsOf] = ()):
+    def __init__(
+        self,
+        store: Store | None = None,
+        log: int = 0,
+        rules: Sequence[EndsOf] = (),
+        judged: dict[int, set[Counts | None]] | None = None,
+    ):
         self._store = store
         self._log = log
         self._rules = rules
@@ -104,7 +111,8 @@ class Cuts:
         self._waiting: dict[EntryId, list[_Run]] = {}
         self._ways: dict[EntryId, _Way] = {}
         self._awaited: set[EntryId] = set()
-        self.moved: dict[int, Counts | None] = {}
+        self._again: set[int] = set()
+        self.judged: dict[int, set[Counts | None]] = judged if judged is not None else {}
 
     def counts(self, chain: ChainRow) -> Counts | None:
         """The numbers in a chain row that count; None where all do."""
@@ -118,7 +126,8 @@ class Cuts:
             chains = self._store.chains(self._log)
             self._learn(self._store, chains, chains)
             self._knows_all = True
-        self._look_up(self.moved.keys())
+        self._look_up(self._again)
+        self._again.clear()
         return {n: counts for n, counts in self._counts.items() if counts is not None}
 
     def take(self, rows: Sequence[EntryRow], branches: Set[int]) -> bool:
@@ -128,6 +137,8 @@ class Cuts:
             branches: Chain rows of those that are forked.
         """
         if not self._rules:
+            for row in rows:
+                self.judged.setdefault(row.chain, set()).add(None)
             return False
         again = {row.chain for row in rows if not row.seq} | branches
         for row in rows:
@@ -136,8 +147,8 @@ class Cuts:
                 self._roots.pop(run, None)
                 again.add(run[0])
         for n in again & self._counts.keys():
-            counts = self._counts.pop(n)
-            self.moved.setdefault(n, counts)
+            del self._counts[n]
+            self._again.add(n)
         return any(row.id in self._awaited for row in rows)
 
     def quarantined(self, rows: Iterable[EntryRow | Place]) -> set[int]:
@@ -175,6 +186,7 @@ class Cuts:
             else:
                 part = Part(chain, partial(_first_in, store, chain.n))
                 self._counts[chain.n] = self._judged(store, part, is_forked=False)
+            self.judged.setdefault(chain.n, set()).add(self._counts[chain.n])
 
     def _counts_of_branches(self, store: Store, chain: ChainRow) -> Counts | None:
         """What counts of a row of a forked chain. Parts of several branches may stand in it where something

@@ -595,9 +595,11 @@ class Fold:
             for row in rows:
                 # What is not spoken is hidden only where it is left out, also if a message has its id.
                 if row.kind in SPOKEN and row.hidden != (row.n in folded.hidden):
-                    store.set_hidden(row.n, not row.hidden)
+                    row.hidden = not row.hidden
+                    store.set_hidden(row.n, row.hidden)
                 edit = folded.edits.get(row.n, 0)
                 if row.edit != edit:
+                    row.edit = edit
                     store.set_edit(row.n, edit)
         for n in doubted.keys() - self._erased_otherwise(state, doubted):
             self._want_again(doubted[n])

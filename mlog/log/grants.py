@@ -148,8 +148,9 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
 
     Epochs of one number were begun by devices that did not know of each other: one of them may not be for
     this device. Of the person logs of others it gets all epochs by grants; of other logs those that were
-    begun since it came in by somebody who had not heard of it; and where anybody joined without
-    the history, all that it may have: it may have been let in by one who lacks them, or be granted them now.
+    begun since it came in by somebody who had not heard of it, and those that leave somebody out, by whom
+    it may have been let in; and where anybody joined without the history, all that it may have: it may have
+    been let in by one who lacks them, or be granted them now.
     """
     if _has_twins(replica, state):
         return True
@@ -160,7 +161,15 @@ def _may_lack(replica: Replica, state: LogState, device: DeviceId) -> bool:
         return True
     stated = _stated(replica, state.n).values()
     first = min((epoch.number for epoch in stated if device in epoch.recipients), default=0)
-    return any(epoch.number >= first and device not in epoch.recipients for epoch in stated)
+    return any(
+        device not in epoch.recipients
+        and (
+            epoch.number >= first
+            or epoch.without
+            or (membership is not None and membership.knew_a_removal(epoch.parents))
+        )
+        for epoch in stated
+    )
 
 
 def _is_all_withheld(replica: Replica, state: LogState, device: DeviceId) -> bool:

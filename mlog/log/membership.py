@@ -98,6 +98,8 @@ class Membership:
             self._about.setdefault(ruling.subject, []).append(ruling)
             if ruling.role == Role.NONE:
                 self._removals.setdefault(ruling.subject, []).append(ruling)
+        self.rulings: tuple[Ruling, ...] = self._court.rulings
+        """All that were looked at, in the order of the view: who has which role follows from them."""
         self.heads: tuple[EntryId, ...] = tuple(self._court.heads()[: limits.PARENTS_MAX // 4])
         """The standing rulings that no other one knows: what an entry that needs a right names."""
 
@@ -185,6 +187,10 @@ class Membership:
     def knew_removals(self, known: Collection[EntryId]) -> bool:
         """Whether who knew these rulings knew of everybody who was removed."""
         return all(self._court.knew(known, (r for of in self._removals.values() for r in of)))
+
+    def knew_a_removal(self, known: Collection[EntryId]) -> bool:
+        """Whether who knew these rulings knew of anybody who was removed."""
+        return any(self._court.knew(known, (r for of in self._removals.values() for r in of)))
 
     def has_history(self, subject: bytes) -> bool:
         """Whether a person may read also what was written before it came."""

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from itertools import zip_longest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mlog import limits
-from mlog.log.authority import Role
+from mlog.log.authority import Role, Ruling
 from mlog.log.contacts import Contact, fold_contacts
 from mlog.log.counting import unclaimed
 from mlog.log.crypto import EpochKeys
@@ -37,6 +37,10 @@ __all__ = [
 ]
 
 
+Roles: TypeAlias = tuple[bytes, tuple[Ruling, ...]] | None
+"""What all roles in a conversation follow from: the founder, and the rulings; None where nobody ruled."""
+
+
 class Standing(NamedTuple):
     """Who is who at one moment, to find out what a change of a person log changes.
 
@@ -44,11 +48,13 @@ class Standing(NamedTuple):
         stand_ins: For each confirmed device, the one that stands for its person.
         devices: Of this device's own person.
         ends: By log, the chain rows that do not count wholly, with the numbers that do.
+        roles: By log, what says who has which role in it.
     """
 
     stand_ins: Mapping[DeviceId, DeviceId]
     devices: Set[DeviceId]
     ends: Mapping[int, Mapping[int, Counts]]
+    roles: Mapping[int, Roles]
 
 
 class People:
@@ -75,6 +81,7 @@ class People:
         self._roots: dict[int, Root] = {}
         self._epochs: dict[int, EpochKeys] = {}
         self._cuts: dict[int, Cuts] = {}
+        self._judged: dict[int, dict[int, set[Counts | None]]] = {}
         self._memberships: dict[int, Membership | None] = {}
         self._shared: dict[DeviceId, Mapping[int, bool]] = {}
         self._stated: dict[tuple[int, bytes], dict[tuple[int, bytes], bool]] = {}
@@ -217,8 +224,9 @@ class People:
         """As it is now."""
         person = self.current()
         devices = frozenset(m.device for m in person.members) if person is not None else frozenset[DeviceId]()
-        ends = {row.n: self.ends(row.n) for row in self._store.logs() if row.secret}
-        return Standing(dict(self.stand_ins()), devices, ends)
+        logs = [row.n for row in self._store.logs() if row.secret]
+        ends, roles = {n: self.ends(n) for n in logs}, {n: self.roles(n) for n in logs}
+        return Standing(dict(self.stand_ins()), devices, ends, roles)
 
     # -- contacts ----------------------------------------------------------------------------
 
@@ -298,6 +306,11 @@ class People:
         root = self._root(row) if row is not None else None
         return root is not None and root.proven
 
+    def roles(self, log: int) -> Roles:
+        """What all roles in a log follow from."""
+        membership = self.membership(log)
+        return (membership.founder, membership.rulings) if membership is not None else None
+
     def role(self, log: int) -> Role:
         """The role of this device's own person in a conversation."""
         membership = self.membership(log)
@@ -366,7 +379,9 @@ class People:
                 membership.ends_of if membership is not None else None,
                 _ends_of_others(person) if person is not None and person.proven else None,
             ]
-            found = self._cuts[log] = Cuts(self._store, log, [rule for rule in rules if rule is not None])
+            kept = [rule for rule in rules if rule is not None]
+            # What entries were folded by is known also where it is worked out again meanwhile.
+            found = self._cuts[log] = Cuts(self._store, log, kept, self._judged.setdefault(log, {}))
         return found
 
     def ends(self, log: int) -> dict[int, Counts]:

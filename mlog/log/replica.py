@@ -26,7 +26,6 @@ from mlog.log.entry import NO_ENTRY, Header, Sealed
 from mlog.log.epochs import key_body, stated_epochs
 from mlog.log.expiry import due, settings_of
 from mlog.log.fold import (
-    ENDED,
     FIRST,
     RULINGS,
     Draft,
@@ -46,6 +45,7 @@ from mlog.log.missing import Missing
 from mlog.log.people import People
 from mlog.log.person import Member
 from mlog.log.roster import refresh_roster
+from mlog.log.scope import is_carried
 from mlog.log.segments import Digester
 from mlog.log.store import (
     BodyState,
@@ -531,7 +531,7 @@ class Replica:
 
         Args:
             said: Messages among these that other entries say already.
-            sparse: Sign only the last entry and the last of each week.
+            sparse: Sign only the last entry, the last of each week, and what windows carry along.
         """
         chains = self.store.chains(state.n)
         own = [c for c in chains if (c.device, c.incarnation) == (self.device_id, incarnation)]
@@ -597,7 +597,7 @@ class Replica:
             )
             if opened and sparse and opened[-1].row.week != week:
                 self._sign(epoch, opened[-1].row)
-            if not sparse or seq == 0 or index + 1 == len(drafts):
+            if not sparse or index + 1 == len(drafts) or is_carried(row):
                 self._sign(epoch, row)
             opened.append(Opened(row, header, draft.body, text_of(draft.body)))
             n, seq, prev = n + 1, seq + 1, sealed.id
@@ -667,12 +667,13 @@ class Replica:
             state = self.log(log)
             before = people.standing() if state.kind == LogKind.PERSON else None
             cuts = people.cuts(log)
-            cuts.limited()
-            cuts.moved.clear()
+            ends, judged, new_from = cuts.limited(), cuts.judged, self.store.next_chain()
+            judged.clear()
+            roles = people.roles(log)
             self._fold.met.clear()
             is_cut = bool(self.store.unsettled(log, Task.CUT, 1))
             yield state
-            met, judged = frozenset(self._fold.met), {**cuts.limited(), **cuts.moved}
+            met = frozenset(self._fold.met)
             people.forget_epoch(log)
             if met & RULINGS:
                 people.forget_log(log)
@@ -685,25 +686,34 @@ class Replica:
             elif state.kind == LogKind.PRIVATE and met & (RULINGS | {Kind.KEY, Kind.CONTACT}):
                 people.forget()
                 befriend(self, now_ms)
-            elif state.kind == LogKind.CONVERSATION and met & {Kind.MEMBER, ENDED}:
+            elif people.roles(log) != roles:
                 befriend(self, now_ms)
                 # Who was an admin, and so whose erasures count for everybody, may be others now.
                 self.refold(log, frozenset({Kind.ERASURE}))
-                self._fold.doubt_expired(log)
             if state.kind == LogKind.CONVERSATION and met & (RULINGS | {Kind.KEY, FIRST}):
                 refresh_roster(self, log)
-            self.recount(log, judged, people.ends(log))
+            after = people.ends(log)
+            for n in ends.keys() | judged.keys():
+                if n < new_from:
+                    judged.setdefault(n, set()).add(ends.get(n))
+            self.recount(log, judged, after)
             if len(state.keys.epochs) >= limits.EPOCHS_MAX and (is_cut or met & (RULINGS | {Kind.KEY})):
                 learn_counting(self, state, self._tried.setdefault(log, set()))
 
-    def recount(self, log: int, before: Mapping[int, Counts | None], after: Mapping[int, Counts]) -> None:
+    def recount(
+        self, log: int, before: Mapping[int, Set[Counts | None]], after: Mapping[int, Counts]
+    ) -> None:
         """Leave for later to fold anew what counts now, or counts no more.
 
         Args:
-            before, after: The numbers that count of chain rows, of others all.
+            before: The numbers that counted of chain rows, each way by which entries were folded; of
+                others all did.
+            after: Those that count now; of others all do.
         """
-        firsts = {n: differs_from(before.get(n), after.get(n)) for n in before.keys() | after.keys()}
-        tasks = [(n, limits.SEQ_MAX - first) for n, first in firsts.items() if first is not None]
+        tasks: list[tuple[int, int]] = []
+        for n in before.keys() | after.keys():
+            firsts = [differs_from(counts, after.get(n)) for counts in before.get(n, {None})]
+            tasks += [(n, limits.SEQ_MAX - first) for first in firsts if first is not None]
         if tasks:
             self.store.change_unsettled(log, Task.CUT, tasks, ())
 
@@ -725,6 +735,7 @@ class Replica:
         """Work out again what entries of these kinds change, since who their authors are, or what these
         may, has changed."""
         self._fold.refold(self.log(log), kinds)
+        self._fold.doubt_expired(log)
 
     def remove(self, rows: Sequence[EntryRow]) -> None:
         """Drop entries with all that the store made from them; the caller mends what named them."""

@@ -434,6 +434,25 @@ def test_an_epoch_is_not_granted_to_whom_it_leaves_out_before_the_reason_is_here
     assert not grants.grant_for(bob, phone.device_id, (), BINDING)
 
 
+def test_who_was_let_in_by_a_removed_person_is_granted_what_that_one_had_not_heard_of():
+    (ann, bob), topic = talk(2)
+    dan = home(2)
+    accept(bob, dan)
+    accept(ann, dan)
+    ruling.set_role(ann, log_of(ann, topic), person(ann, bob), ADMIN, START_MS + 360)
+    session(ann, bob)
+    expel(ann, topic, bob)
+    ruling.add(bob, log_of(bob, topic), [person(bob, dan)], LATER)
+    assert grant(bob, dan, LATER)
+    assert shown(dan, topic) == []
+    ruling.add(ann, log_of(ann, topic), [person(ann, dan)], LATER)
+    session(ann, dan, LATER)
+    say(ann, topic, "for two", LATER)
+    session(ann, dan, LATER)
+    assert shown(dan, topic) == ["for two"]
+    assert not dan.store.scan_unopened(log_of(dan, topic), 0, 1)
+
+
 def test_an_epoch_is_granted_also_where_its_key_entry_counts_for_nothing():
     (ann, bob), topic = talk(2)
     here, there = log_of(ann, topic), log_of(bob, topic)

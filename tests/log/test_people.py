@@ -520,6 +520,23 @@ def test_an_epoch_that_a_device_was_left_out_of_comes_with_a_grant() -> None:
     assert said.id in third.store.find(there, [said.id])
 
 
+def test_a_device_that_a_revoked_one_let_in_is_granted_what_that_one_had_not_heard_of() -> None:
+    desktop, laptop, phone = home(0), home(1), home(2)
+    trust(desktop, 0, laptop, 1)
+    meet(desktop, laptop)
+    belonging.revoke(desktop, laptop.device_id, START_MS + 400)
+    trust(laptop, 1, phone, 2, START_MS + 401)
+    # It is given the secrets of all logs, and nothing else, before it is let in by another one.
+    assert grant(laptop, phone, START_MS + 402)
+    trust(desktop, 0, phone, 2, START_MS + 403)
+    meet(desktop, phone, START_MS + 404)
+    there = conversation_of(phone, "of desktop")
+    write(desktop, conversation_of(desktop, "of desktop"), Kind.MESSAGE, text("for two"), START_MS + 405)
+    meet(desktop, phone, START_MS + 406)
+    assert texts_of(phone, there) == ["for two"]
+    assert not any(phone.store.scan_unopened(state.n, 0, 1) for state in phone.logs())
+
+
 def test_what_is_written_under_an_epoch_is_read_once_a_key_entry_here_states_it() -> None:
     """Else it would be read by those alone to whom its author gave the epoch."""
     older, younger = home(0), home(1)

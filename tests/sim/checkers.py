@@ -20,7 +20,7 @@ from mlog.log.merkle import refresh_digests
 from mlog.log.peers import SyncState
 from mlog.log.replica import Replica
 from mlog.log.scope import bodies_root, entries_root, scope_of
-from mlog.log.store import BodyState, EntryRow, LogKind, LogRow, Reason, TimelineQuery
+from mlog.log.store import BodyState, EntryRow, LogKind, LogRow, Reason, Store, TimelineQuery
 from mlog.log.verify import Finding, verify_log
 from mlog.log.view import View
 from mlog.protocol import wire
@@ -65,7 +65,7 @@ class Ledger(Observer):
         self._network = network
         self._seen_n: dict[int, int] = {}
         self._places: dict[tuple[Topic, DeviceId, Incarnation, int], EntryId] = {}
-        self._bundles: dict[tuple[bytes, int, int], tuple[Topic, list[EntryId]]] = {}
+        self._bundles: dict[tuple[bytes, int, int], tuple[Topic, list[EntryId], set[EntryId]]] = {}
         self._refusals: dict[int, dict[EntryId, str]] = {}
         self._unopened: dict[int, set[EntryId]] = {}
         self._owed: list[tuple[Machine, Topic, list[EntryId], int]] = []
@@ -112,7 +112,8 @@ class Ledger(Observer):
             row = next((row for row in link.store.logs() if row.n == log), None)
             if row is not None:
                 key = link.binding, machine.index, message.serial
-                self._bundles[key] = row.topic, _ids_of(row.topic, message.entries)
+                ids = _ids_of(row.topic, message.entries)
+                self._bundles[key] = row.topic, ids, _unread(link.store, row.n, ids)
         if not machine.honest:
             return
         if isinstance(message, wire.Ack):
@@ -129,7 +130,7 @@ class Ledger(Observer):
         if bundle is None:
             _require(not sender.honest, f"{machine} acknowledges what {sender} never sent")
             return
-        topic, ids = bundle
+        topic, ids, unread = bundle
         assert machine.store is not None
         n = machine.log_n(topic)
         assert n is not None
@@ -143,19 +144,10 @@ class Ledger(Observer):
             # Who cannot open an entry cannot check its signature either, and passes on what came with it.
             whys = {id_: why for id_ in ids if (why := self._refusals[machine.index].get(id_)) is not None}
             signatures = [id_ for id_, why in whys.items() if why.startswith("signature: ")]
-            excused = self._unchecked(sender, topic, signatures)
+            excused = self._unopened[sender.index] & unread & set(signatures)
             if ack.refused > len(excused):
                 reasons = ", ".join(sorted({why for id_, why in whys.items() if id_ not in excused}))
                 self.refused.append(f"{machine} refused {ack.refused} entries of {sender}: {reasons}")
-
-    def _unchecked(self, machine: Machine, topic: Topic, ids: Sequence[EntryId]) -> set[EntryId]:
-        """Those that could not be opened when they came, and are not read with a signature now."""
-        log = _log_row(machine, topic)
-        assert log is not None
-        assert machine.store is not None
-        found = machine.store.find(log.n, ids).values()
-        kept = {row.id for row in found if row.signature is not None and row.chain}
-        return self._unopened[machine.index].intersection(ids) - kept
 
     # -- after every event -------------------------------------------------------------------
 
@@ -213,6 +205,12 @@ class Ledger(Observer):
             place = logs[row.log].topic, chain.device, chain.incarnation, row.seq
             known = self._places.setdefault(place, row.id)
             _require(known == row.id, f"the honest {author} wrote two entries at seq {row.seq} of one chain")
+
+
+def _unread(store: Store, log: int, ids: Sequence[EntryId]) -> set[EntryId]:
+    """Those that are not read with a signature: what came with them nobody could check yet."""
+    rows = store.find(log, ids).values()
+    return set(ids) - {row.id for row in rows if row.chain and row.signature is not None}
 
 
 def _opens(machine: Machine, log: LogRow, row: EntryRow) -> bool:

@@ -1,0 +1,131 @@
+"""What counts is found out piece by piece: what was folded by less than is known now is folded anew."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlog.log import belonging, bodies, ruling
+from mlog.log.authority import Role
+from mlog.log.bodies import Kind
+from mlog.log.ids import EntryId
+from mlog.log.replica import Replica
+from mlog.log.store import LogKind
+from tests.log.conversing import (
+    LATER,
+    accept,
+    acquainted,
+    all_meet,
+    conversation,
+    log_of,
+    person,
+    say,
+    session,
+    settle,
+)
+from tests.log.persons import copy, findings_in, home, meet, person_of, sealed_of, texts_of, trust, write
+from tests.log.support import START_MS
+
+
+def give(giver: Replica, taker: Replica, topic: bytes, *ids: EntryId) -> None:
+    """Give these entries at once."""
+    state = giver.log(log_of(giver, topic))
+    rows = giver.store.find(state.n, ids)
+    taker.receive(log_of(taker, topic), [sealed_of(state, rows[id_]) for id_ in ids], LATER)
+    settle(taker)
+
+
+def test_a_chain_counts_whose_beginning_comes_together_with_the_ruling_that_it_names():
+    ann, bob, carol = acquainted(3)
+    topic = conversation(ann, bob, carol)
+    all_meet([ann, bob, carol])
+    ruling.set_role(ann, log_of(ann, topic), person(ann, bob), Role.ADMIN, LATER)
+    session(ann, bob)
+    first, second = say(bob, topic, "first", LATER), say(bob, topic, "second", LATER)
+    rows = bob.store.arrivals(log_of(bob, topic), 0, 1000)
+    named = max((row for row in rows if row.kind == Kind.MEMBER), key=lambda row: row.seq)
+    # Bob is a member, so this counts; by the ruling, which is not yet taken into account when the other
+    # two are folded, all of it counts in the end.
+    give(bob, carol, topic, second.id)
+    give(bob, carol, topic, named.id, first.id)
+    assert texts_of(carol, log_of(carol, topic)) == ["first", "second"]
+    assert findings_in(carol) == []
+
+
+def test_what_a_stranger_wrote_says_nothing_where_all_comes_at_once():
+    ann, bob, carol = acquainted(3)
+    topic = conversation(ann, bob)
+    all_meet([ann, bob, carol])
+    say(ann, topic, "of ann", LATER)
+    keys = ann.log(log_of(ann, topic)).keys
+    carol.add_logs([(LogKind.CONVERSATION, keys)])
+    carol.learn_epochs(log_of(carol, topic), keys.epochs[1:])
+    copy(ann, carol, LATER)
+    # Carol writes without a right to.
+    say(carol, topic, "of carol", LATER)
+    rows = carol.store.arrivals(log_of(carol, topic), 0, 1000)
+    late = home(3)
+    late.add_logs([(LogKind.PERSON, one.log(person_of(one).log).keys) for one in (ann, bob, carol)])
+    for one in (ann, bob, carol):
+        copy(one, late, LATER)
+    late.add_logs([(LogKind.CONVERSATION, keys)])
+    late.learn_epochs(log_of(late, topic), keys.epochs[1:], counts=True)
+    give(carol, late, topic, *(row.id for row in rows))
+    assert texts_of(late, log_of(late, topic)) == ["of ann"]
+    assert findings_in(late) == []
+
+
+def test_a_message_that_comes_back_reads_as_its_edit():
+    ann, bob, phone, carol = home(0), home(1), home(2), home(3)
+    trust(bob, 1, phone, 2)
+    meet(bob, phone)
+    accept(ann, bob)
+    accept(ann, carol)
+    topic = conversation(ann, bob, carol)
+    ruling.set_role(ann, log_of(ann, topic), person(ann, bob), Role.ADMIN, START_MS + 350)
+    said = say(ann, topic, "frist")
+    edit = bodies.Edit(of=said.message.hex(), text="first")
+    edited = write(ann, log_of(ann, topic), Kind.EDIT, edit, START_MS + 401)
+    all_meet([ann, bob, phone, carol])
+    erasure = bodies.Erasure(of=said.message.hex())
+    write(phone, log_of(phone, topic), Kind.ERASURE, erasure, START_MS + 500)
+    copy(phone, carol, START_MS + 501)
+    assert texts_of(carol, log_of(carol, topic)) == [None]
+    # Of a phone that was revoked before it counts no more: both texts are wanted again, and fetched.
+    belonging.revoke(bob, phone.device_id, START_MS + 502)
+    session(bob, carol, LATER)
+    assert findings_in(carol) == []
+    give(ann, carol, topic, said.id, edited.id)
+    assert texts_of(carol, log_of(carol, topic)) == ["first"]
+    assert findings_in(carol) == []
+
+
+@pytest.mark.parametrize("person_log_first", [False, True])
+def test_an_erasure_counts_no_more_whose_author_a_revoked_device_made_an_admin(person_log_first: bool):
+    ann, phone, bob, carol = home(0), home(1), home(2), home(3)
+    trust(ann, 0, phone, 1)
+    meet(ann, phone)
+    accept(ann, bob)
+    accept(ann, carol)
+    topic = conversation(ann, bob, carol)
+    all_meet([ann, phone, bob, carol])
+    say(bob, topic, "of bob", START_MS + 400)
+    said = say(carol, topic, "stays", START_MS + 401)
+    all_meet([ann, phone, bob, carol])
+    ruling.set_role(phone, log_of(phone, topic), person(phone, bob), Role.ADMIN, START_MS + 402)
+    copy(phone, bob, START_MS + 403)
+    erasure = bodies.Erasure(of=said.message.hex())
+    write(bob, log_of(bob, topic), Kind.ERASURE, erasure, START_MS + 500)
+    copy(bob, carol, START_MS + 501)
+    assert texts_of(carol, log_of(carol, topic)) == ["of bob", None]
+    # Revoked by a device that had not heard of the ruling: who was let rule by it erased nothing.
+    belonging.revoke(ann, phone.device_id, START_MS + 502)
+    logs = [person_of(ann).topic, topic]
+    for each in logs if person_log_first else reversed(logs):
+        state, there = ann.log(log_of(ann, each)), log_of(carol, each)
+        for row in ann.store.arrivals(state.n, 0, 1000):
+            if not carol.store.find(there, [row.id]):
+                carol.receive(there, [sealed_of(state, row)], LATER)
+    settle(carol)
+    assert findings_in(carol) == []
+    give(ann, carol, topic, said.id)
+    assert texts_of(carol, log_of(carol, topic)) == ["of bob", "stays"]
