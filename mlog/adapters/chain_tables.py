@@ -15,12 +15,18 @@ from mlog.adapters.database import Database, member, parts, text
 from mlog.adapters.disk import disk_errors
 from mlog.log.bodies import SPOKEN
 from mlog.log.ids import DeviceId, EntryId, Incarnation
+from mlog.log.scope import CARRIED
 from mlog.log.segments import Stamps
 from mlog.log.store import HELD, AuthorRow, ChainRow, Digest, ForkRow, GapRow, Reason, RunRow, Task
 
 __all__ = ["ChainTables"]
 
 _HELD: Final = ", ".join(str(int(state)) for state in sorted(HELD))
+# As the index `entries_carried` has it, or SQLite would not take that.
+_CARRIED_BEFORE: Final = (
+    "SELECT n, id FROM entries WHERE log = ? AND week < ? AND chain IS NOT NULL "
+    f"AND (seq = 0 OR kind IN ({', '.join(str(int(kind)) for kind in sorted(CARRIED))}))"
+)
 _SEGMENT: Final = f"SELECT e.id, e.state IN ({_HELD}) FROM entries AS e WHERE e.log = ? AND e.week = ?"
 _SEGMENT_BUT_GAPS: Final = (
     f"SELECT e.id, e.state IN ({_HELD}) AND NOT EXISTS (SELECT 1 FROM missing AS m WHERE m.log = e.log "
@@ -223,6 +229,10 @@ class ChainTables(Database):
         rows = self._all(f"{select} AND e.n > ? ORDER BY e.n LIMIT ?", (log, week, after_n, limit), "ibi")
         # A flipped bit may have made another size or type of an id.
         return [(n, EntryId(id_[:32].ljust(32, b"\0")), bool(held)) for n, id_, held in rows]
+
+    def carried(self, log: int, week: int, after_n: int, limit: int) -> list[tuple[int, EntryId]]:
+        rows = self._all(f"{_CARRIED_BEFORE} AND n > ? ORDER BY n LIMIT ?", (log, week, after_n, limit), "ib")
+        return [(n, EntryId(id_[:32].ljust(32, b"\0"))) for n, id_ in rows]
 
     def segment_stamp(self, log: int, week: int) -> tuple[int, int]:
         return self.data_version(), self._stamps.of(log, week)

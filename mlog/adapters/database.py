@@ -28,7 +28,7 @@ __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "Database", "is_corrupt", "member
 APPLICATION_ID: Final = 0x6D6C6F67
 """'mlog', at offset 68 of the file, tells it from other programs' databases."""
 
-SCHEMA_VERSION: Final = 8
+SCHEMA_VERSION: Final = 9
 """Number of the newest migration set; a database with a higher one is of a newer mlog."""
 
 

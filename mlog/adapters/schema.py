@@ -149,6 +149,22 @@ _KIND_NAMES: Final = """CASE e.kind
         WHEN 16 THEN 'message' WHEN 17 THEN 'reply' WHEN 18 THEN 'action' WHEN 19 THEN 'notice'
         WHEN 20 THEN 'join' WHEN 21 THEN 'part' WHEN 22 THEN 'rename' WHEN 23 THEN 'event' END"""
 
+_CONVERSATIONS_VIEW: Final = """\
+CREATE VIEW conversations AS
+SELECT
+    l.n AS n,
+    l.title AS title,
+    lower(hex(l.topic)) AS topic,
+    (SELECT count(*) FROM entries AS e WHERE e.log = l.n AND e.kind BETWEEN 16 AND 23 AND NOT e.hidden)
+        AS messages,
+    (SELECT count(*) FROM entries AS e WHERE e.log = l.n) AS entries,
+    (SELECT max(e.time_ms) FROM entries AS e WHERE e.log = l.n AND e.kind BETWEEN 16 AND 23)
+        AS latest_ms,
+    (SELECT count(*) FROM missing AS m WHERE m.log = l.n) AS gaps
+FROM logs AS l
+WHERE l.kind = 'conversation';
+"""
+
 _VIEWS: Final = f"""
 CREATE VIEW messages AS
 SELECT
@@ -176,20 +192,7 @@ LEFT JOIN bodies AS b ON b.n = e.n
 LEFT JOIN bodies AS t ON t.n = coalesce(e.edit, e.n)
 WHERE e.kind BETWEEN 16 AND 23 AND NOT e.hidden;
 
-CREATE VIEW conversations AS
-SELECT
-    l.n AS n,
-    l.title AS title,
-    lower(hex(l.topic)) AS topic,
-    (SELECT count(*) FROM entries AS e WHERE e.log = l.n AND e.kind BETWEEN 16 AND 23 AND NOT e.hidden)
-        AS messages,
-    (SELECT count(*) FROM entries AS e WHERE e.log = l.n) AS entries,
-    (SELECT max(e.time_ms) FROM entries AS e WHERE e.log = l.n AND e.kind BETWEEN 16 AND 23)
-        AS latest_ms,
-    (SELECT count(*) FROM missing AS m WHERE m.log = l.n) AS gaps
-FROM logs AS l
-WHERE l.kind = 'conversation';
-
+{_CONVERSATIONS_VIEW}
 CREATE VIEW gaps AS
 SELECT
     l.title AS conversation,
@@ -578,6 +581,12 @@ _PEOPLE_APART: Final = _PEOPLE_VIEW.replace(
 )
 """As `mlog/api/identities.py`: where several persons have one name, each has a uid."""
 
+_CONVERSATIONS_ENDED: Final = _CONVERSATIONS_VIEW.replace(
+    " AS gaps",
+    """ AS gaps,
+    (SELECT nullif(m.ended, '') FROM roster AS m WHERE m.log = l.n AND m.here) AS ended""",
+)
+
 _MEMBERS: Final = f"""
 -- Whose log it is: two persons may have one name.
 ALTER TABLE devices ADD COLUMN topic BLOB NOT NULL DEFAULT x'';
@@ -599,21 +608,7 @@ CREATE TABLE roster (
     PRIMARY KEY (log, place)
 );
 {_PEOPLE_APART}
-CREATE VIEW conversations AS
-SELECT
-    l.n AS n,
-    l.title AS title,
-    lower(hex(l.topic)) AS topic,
-    (SELECT count(*) FROM entries AS e WHERE e.log = l.n AND e.kind BETWEEN 16 AND 23 AND NOT e.hidden)
-        AS messages,
-    (SELECT count(*) FROM entries AS e WHERE e.log = l.n) AS entries,
-    (SELECT max(e.time_ms) FROM entries AS e WHERE e.log = l.n AND e.kind BETWEEN 16 AND 23)
-        AS latest_ms,
-    (SELECT count(*) FROM missing AS m WHERE m.log = l.n) AS gaps,
-    (SELECT nullif(m.ended, '') FROM roster AS m WHERE m.log = l.n AND m.here) AS ended
-FROM logs AS l
-WHERE l.kind = 'conversation';
-
+{_CONVERSATIONS_ENDED}
 CREATE VIEW members AS
 SELECT
     l.title AS conversation,
@@ -727,6 +722,16 @@ def members(db: Database) -> None:
     db.conn.execute("DROP VIEW people")
     db.conn.execute("DROP VIEW conversations")
     _execute(db, _MEMBERS)
+
+
+@MIGRATIONS()
+def carried(db: Database) -> None:
+    """What windows carry along is found without looking at all else."""
+    _execute(
+        db,
+        "CREATE INDEX entries_carried ON entries (log, n, week) "
+        "WHERE chain IS NOT NULL AND (seq = 0 OR kind IN (1, 2, 3, 6, 7, 8, 9, 34))",
+    )
 
 
 def _execute(db: Database, script: str) -> None:

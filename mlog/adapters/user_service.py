@@ -213,14 +213,21 @@ def uninstall(plan: Plan) -> bool:
 
 
 def show(command: Sequence[str]) -> str:
-    """What a command of a plan prints.
+    """What a command of a plan prints; of a service that is stopped, too.
 
     Raises:
-        UserError: There is no such program.
+        UserError: There is no such program, or it has no answer: mlog is not installed with it, or there is
+            nothing that manages services in this session.
     """
     if shutil.which(command[0]) is None:
         raise UserError(f"this system has no '{command[0]}', so there is nothing to show.")
     ran = _run(command)
+    # systemctl fails for a service that is stopped, and still shows it.
+    if ran.returncode and not ran.stdout.strip():
+        raise UserError(
+            f"{_failure(command, ran)} If it was never installed: 'mlog service install'. Where that fails "
+            "too, start 'mlog serve' by hand."
+        )
     return ran.stdout + ran.stderr
 
 
@@ -235,11 +242,13 @@ def _require(plan: Plan) -> None:
 def _demand(command: Sequence[str]) -> None:
     ran = _run(command)
     if ran.returncode:
-        said = " ".join((ran.stderr or ran.stdout).split())[:300]
-        raise UserError(
-            f"'{' '.join(command)}' failed: {said or f'exit code {ran.returncode}'}. Until that works, start "
-            "'mlog serve' by hand."
-        )
+        raise UserError(f"{_failure(command, ran)} Until that works, start 'mlog serve' by hand.")
+
+
+def _failure(command: Sequence[str], ran: subprocess.CompletedProcess[str]) -> str:
+    """What became of a command, as a sentence."""
+    said = " ".join((ran.stderr or ran.stdout).split())[:300].removesuffix(".")
+    return f"'{' '.join(command)}' failed: {said or f'exit code {ran.returncode}'}."
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mlog.cli.options import common_options
+from mlog.cli.options import TEXT, common_options, verb
 from mlog.cli.output import Console
 from mlog.cli.terminal import safe
 
@@ -92,6 +92,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     "Get to know mlog": {
         "demo": "demo",
         "completion": "safekeeping",
+        "help": "app",
     },
 }
 """For each command the module in mlog.cli that has it, as a function of the same name."""
@@ -99,6 +100,10 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
 COMMANDS: Final[Mapping[str, str]] = {
     name: module for section in _SECTIONS.values() for name, module in section.items()
 }
+
+
+_TAKEN: Final = ("import", "help")
+"""Words that Python takes for something else: their functions have an underscore more."""
 
 
 class _App(click.Group):
@@ -120,8 +125,7 @@ class _App(click.Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return self._outside(cmd_name)
-        # `import` is no name for a function.
-        name = f"{cmd_name}_" if cmd_name == "import" else cmd_name
+        name = f"{cmd_name}_" if cmd_name in _TAKEN else cmd_name
         command = getattr(importlib.import_module(f"mlog.cli.{module}"), name)
         assert isinstance(command, click.Command)
         return command
@@ -202,3 +206,29 @@ app.params += [
         help="Print the version.",
     ),
 ]
+
+
+def _complete_word(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return app.shell_complete(ctx.parent or ctx, incomplete)
+
+
+@verb(
+    "help",
+    """mlog help
+    mlog help send""",
+)
+@click.argument("command", type=TEXT, required=False, shell_complete=_complete_word)
+@click.pass_context
+def help_(ctx: click.Context, _: Console, command: str | None) -> None:
+    """Show what mlog can do, or how one command is used.
+
+    The same as 'mlog --help' and 'mlog COMMAND --help'.
+    """
+    if command is None:
+        app.make_context("mlog", ["--help"])
+        return
+    found = app.resolve_command(ctx, [command])[1]
+    assert found is not None
+    with found.make_context(command, ["--help"], parent=ctx.parent) as asked:
+        # Only a program that is not mlog's own comes this far: it has help of its own.
+        found.invoke(asked)

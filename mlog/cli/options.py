@@ -38,6 +38,7 @@ __all__ = [
     "ask_passphrase",
     "common_options",
     "read_passphrase",
+    "span_ms",
     "span_text",
     "text_or_stdin",
     "verb",
@@ -224,7 +225,8 @@ class _Limit(click.ParamType[int]):
         return int(value)
 
 
-_UNITS_S: Final = {"m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
+_UNITS_S: Final = {"m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+"""A year has 365 days: whole ones, as a window has."""
 
 
 class _When(click.ParamType[int]):
@@ -267,24 +269,32 @@ class _When(click.ParamType[int]):
         )
 
 
+def span_ms(text: str) -> int:
+    """Milliseconds of a span of time such as 12h; 0 where it is none."""
+    match = re.fullmatch(r"([0-9]{1,6})\s*(m|min|h|d|w|y)", text.strip().lower())
+    return int(match[1]) * _UNITS_S[match[2]] * 1000 if match is not None else 0
+
+
 class _Duration(click.ParamType[int]):
     """A span of time, in milliseconds."""
 
     name = "duration"
+    _written = "write it as 90m, 12h, 14d or 2w"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"([0-9]{1,6})\s*(m|min|h|d|w|y)", str(value).strip().lower())
-        if match is None or not int(match[1]):
-            self.fail(f"{value!r} is no span of time: write it as 90m, 12h, 14d or 2w.", param, ctx)
-        return int(match[1]) * _UNITS_S[match[2]] * 1000
+        span = span_ms(str(value))
+        if not span:
+            self.fail(f"{value!r} is no span of time: {self._written}.", param, ctx)
+        return span
 
 
 class _SpanOrOff(_Duration):
     """A span of time in milliseconds, or `off` for 0."""
 
     name = "duration or off"
+    _written = "write it as 90m, 12h, 14d or 2w, or as 'off'"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         return 0 if str(value).strip().lower() == "off" else super().convert(value, param, ctx)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mlog.cli.options import CONVERSATION, DURATION, verb
+from mlog.cli.options import CONVERSATION, span_ms, verb
 from mlog.cli.terminal import safe
 from mlog.plurals import counted
 
@@ -31,7 +31,7 @@ class _Span(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int) or value == _ALL:
             return value if isinstance(value, int) else 0
-        days, rest = divmod(DURATION.convert(value, param, ctx), _DAY_MS)
+        days, rest = divmod(span_ms(str(value)), _DAY_MS)
         if rest or not days:
             self.fail(f"{value!r} is no number of days: write it as 30d, 8w or 1y, or as 'all'.", param, ctx)
         return days

@@ -120,6 +120,9 @@ def erase(console: Console, entry: str, yes: bool) -> None:
 
     with console.open_home() as home:
         message = home.message(entry)
+        if message.erased:
+            console.note("it is erased already; nothing was written.")
+            return
         if not yes:
             if sys.stdin is None or not sys.stdin.isatty():
                 raise UserError(

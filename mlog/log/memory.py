@@ -15,6 +15,7 @@ from mlog import limits
 from mlog.log.bodies import SPOKEN, Text
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
 from mlog.log.memory_tables import PeerMemory
+from mlog.log.scope import is_carried
 from mlog.log.segments import Stamps
 from mlog.log.store import (
     HELD,
@@ -408,6 +409,11 @@ class MemoryStore(PeerMemory):
     def places_of_kinds(self, log: int, kinds: frozenset[int]) -> list[Place]:
         ns = (n for kind in kinds for n in self._t.by_kind.get((log, kind), ()))
         return [self._place(n) for n in ns if self._t.entries[n].chain]
+
+    def carried(self, log: int, week: int, after_n: int, limit: int) -> list[tuple[int, EntryId]]:
+        rows = [self._t.entries[n] for n in sorted(self._t.by_log.get(log, ())) if n > after_n]
+        found = [(row.n, row.id) for row in rows if row.week < week and row.chain and is_carried(row)]
+        return found[:limit]
 
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         ns = sorted(n for n in self._t.unopened.get(log, ()) if n > after_n)

@@ -45,6 +45,7 @@ from mlog.log.missing import Missing
 from mlog.log.people import People
 from mlog.log.person import Member
 from mlog.log.roster import refresh_roster
+from mlog.log.scope import is_carried
 from mlog.log.segments import Digester
 from mlog.log.store import (
     BodyState,
@@ -530,7 +531,7 @@ class Replica:
 
         Args:
             said: Messages among these that other entries say already.
-            sparse: Sign only the last entry and the last of each week.
+            sparse: Sign only the last entry, the last of each week, and what windows carry along.
         """
         chains = self.store.chains(state.n)
         own = [c for c in chains if (c.device, c.incarnation) == (self.device_id, incarnation)]
@@ -596,7 +597,7 @@ class Replica:
             )
             if opened and sparse and opened[-1].row.week != week:
                 self._sign(epoch, opened[-1].row)
-            if not sparse or seq == 0 or index + 1 == len(drafts):
+            if not sparse or index + 1 == len(drafts) or is_carried(row):
                 self._sign(epoch, row)
             opened.append(Opened(row, header, draft.body, text_of(draft.body)))
             n, seq, prev = n + 1, seq + 1, sealed.id

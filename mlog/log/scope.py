@@ -12,10 +12,17 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from mlog.log import crypto
+from mlog.log.bodies import Kind
 from mlog.log.ids import week_of
-from mlog.log.store import Digest, LogRow
+from mlog.log.store import Digest, EntryRow, LogRow
 
-__all__ = ["Scope", "bodies_root", "entries_root", "scope_of"]
+__all__ = ["CARRIED", "Scope", "bodies_root", "entries_root", "is_carried", "scope_of"]
+
+CARRIED: Final = frozenset(
+    {Kind.KEY, Kind.DEVICE, Kind.TITLE, Kind.ADMIT, Kind.REVOKE, Kind.MEMBER, Kind.EXPIRE, Kind.ERASURE}
+)
+"""Kinds that every window carries along; and the first entry of each chain, which names the rulings that its
+device knew."""
 
 _SEGMENT: Final = Struct(">HQ32s")
 _DAY_MS: Final = 24 * 3600 * 1000
@@ -37,6 +44,15 @@ def scope_of(row: LogRow, now_ms: int) -> Scope:
     """What is wanted of a log here and now; its first week moves on with the clock."""
     first_week = week_of(now_ms - row.window_days * _DAY_MS) if row.window_days else 0
     return Scope(first_week, row.fetch_bodies)
+
+
+def is_carried(row: EntryRow) -> bool:
+    """Whether a replica that keeps a window also wants this from before it.
+
+    Without these it would read what it keeps otherwise than others do: who belongs to the log and since when,
+    what it is called, how long texts stay, and which are erased.
+    """
+    return row.seq == 0 or row.kind in CARRIED
 
 
 def entries_root(digests: Iterable[Digest], first_week: int) -> bytes:

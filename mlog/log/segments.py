@@ -1,5 +1,7 @@
 """Segments in slices: what is asked of all ids of a week, when a hostile member has filled it.
 
+What a window carries along from before it (mlog/log/scope.py) is read like a segment.
+
 A store reads entries of a week in the order of arrival, a page at a time, and nothing puts millions of ids
 in order at once. Here each page is sorted by itself, and pages are merged a slice at a time; a generator
 yields between two slices, so that others have their turn. What came meanwhile shows in the segment's
@@ -9,7 +11,7 @@ stamp (`Store.segment_stamp`).
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import Final
+from typing import Final, TypeAlias
 
 from mlog import limits
 from mlog.log import crypto
@@ -17,7 +19,16 @@ from mlog.log.ids import EntryId
 from mlog.log.merkle import segment_digest
 from mlog.log.store import Digest, Store
 
-__all__ = ["Digester", "Stamps", "least_ids", "pages_of", "sorted_slices"]
+__all__ = [
+    "Digester",
+    "Pages",
+    "Stamps",
+    "carried_hash",
+    "carried_pages",
+    "least_ids",
+    "pages_of",
+    "sorted_slices",
+]
 
 _WEEK_AS_IDS: Final = 40
 """What a week costs besides its ids: a log may have one entry in each of 8,192."""
@@ -25,6 +36,10 @@ _ID_SIZE: Final = 32
 _HELD: Final = b"\1"
 _STAMPS_MAX: Final = 10_000
 """Segments whose changes are told apart; of more all count as changed."""
+
+
+Pages: TypeAlias = Iterator[list[tuple[int, EntryId, bool]]]
+"""Ids in the order of arrival, with their numbers, and whether the body is held."""
 
 
 class Stamps:
@@ -104,7 +119,7 @@ class Digester:
         stamp = store.segment_stamp(log, week)
         entries, bodies = crypto.hasher("segment entries"), crypto.hasher("segment bodies")
         entry_count = body_count = 0
-        slices = sorted_slices(store, log, week)
+        slices = sorted_slices(pages_of(store, log, week))
         for part in slices:
             if store.segment_stamp(log, week) != stamp:
                 return
@@ -120,7 +135,7 @@ class Digester:
                 store.put_digest(log, digest)
 
 
-def pages_of(store: Store, log: int, week: int) -> Iterator[list[tuple[int, EntryId, bool]]]:
+def pages_of(store: Store, log: int, week: int) -> Pages:
     """All of a segment in the order of arrival, in pages; as `Store.segment_page`."""
     after = 0
     while page := store.segment_page(log, week, after, limits.SEGMENT_SLICE_IDS):
@@ -130,13 +145,32 @@ def pages_of(store: Store, log: int, week: int) -> Iterator[list[tuple[int, Entr
         after = page[-1][0]
 
 
-def sorted_slices(store: Store, log: int, week: int) -> Iterator[list[bytes]]:
+def carried_pages(store: Store, log: int, week: int) -> Pages:
+    """What a window that begins with a week carries along, as `pages_of`; all count as held."""
+    after = 0
+    while page := store.carried(log, week, after, limits.SEGMENT_SLICE_IDS):
+        yield [(n, id_, True) for n, id_ in page]
+        if len(page) < limits.SEGMENT_SLICE_IDS:
+            return
+        after = page[-1][0]
+
+
+def carried_hash(store: Store, log: int, week: int) -> Generator[None, None, bytes]:
+    """32 bytes over the ids of what a window carries along, in ascending order; in slices."""
+    hasher = crypto.hasher("carried entries")
+    for part in sorted_slices(carried_pages(store, log, week)):
+        hasher.update(b"".join([item[:_ID_SIZE] for item in part]))
+        yield
+    return hasher.digest()
+
+
+def sorted_slices(pages: Pages) -> Iterator[list[bytes]]:
     """A segment in the order of ids, in slices: each item an id, and a byte 1 where its body is held, else 0.
 
     Slices are empty while it is read.
     """
     runs: list[bytes] = []
-    for page in pages_of(store, log, week):
+    for page in pages:
         runs.append(b"".join(sorted(id_ + (_HELD if held else b"\0") for _, id_, held in page)))
         yield []
     yield from _merged(runs)
@@ -178,12 +212,10 @@ def _behind(run: bytes, start: int, bound: bytes, size: int) -> int:
     return low * size
 
 
-def least_ids(
-    store: Store, log: int, week: int, after: bytes, count: int
-) -> Generator[None, None, list[EntryId]]:
+def least_ids(pages: Pages, after: bytes, count: int) -> Generator[None, None, list[EntryId]]:
     """The lowest ids of a segment behind one, at most so many, in ascending order; in slices."""
     found: list[EntryId] = []
-    for page in pages_of(store, log, week):
+    for page in pages:
         found = sorted([*found, *(id_ for _, id_, _ in page if id_ > after)])[:count]
         if len(page) == limits.SEGMENT_SLICE_IDS:
             yield

@@ -611,6 +611,11 @@ class Store(PeerStore, Protocol):
         """Where all entries of these kinds, each below 16, stand that are read; in any order."""
         ...
 
+    def carried(self, log: int, week: int, after_n: int, limit: int) -> list[tuple[int, EntryId]]:
+        """What a window that begins with a week carries along from before it (mlog/log/scope.py), by number,
+        behind one; at most SEGMENT_SLICE_IDS."""
+        ...
+
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:
         """Entries that are kept and not read, in the order in which they came."""
         ...

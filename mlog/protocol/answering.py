@@ -8,7 +8,7 @@ from mlog import limits
 from mlog.errors import InvalidInput, ProtocolViolation
 from mlog.log.ids import EntryId, Topic
 from mlog.log.scope import Scope
-from mlog.log.segments import least_ids
+from mlog.log.segments import Pages, carried_hash, carried_pages, least_ids, pages_of
 from mlog.log.store import LogKind, LogRow
 from mlog.protocol import wire
 from mlog.protocol.keeping import Keeper
@@ -171,7 +171,24 @@ class Follower:
         link, log = self._link, self._link.log_of(question.tag)
         if log is None:
             raise ProtocolViolation("a question about a log that is not shared")
+        yield from self._list(question, pages_of(link.store, log, question.week))
+
+    def carried(self, question: wire.AskCarried) -> Job:
+        """Say the ids of what a window carries along, a page at a time, unless the leader has just these."""
+        link = self._link
+        row = link.shared().get(question.tag)
+        if row is None:
+            raise ProtocolViolation("a question about a log that is not shared")
+        same = row.kind == LogKind.BLIND
+        if question.known and not same:
+            same = question.known == (yield from carried_hash(link.store, row.n, question.week))
+        if same:
+            link.send(wire.Same(question.tag))
+        else:
+            yield from self._list(question, carried_pages(link.store, row.n, question.week))
+
+    def _list(self, question: wire.AskIds | wire.AskCarried, pages: Pages) -> Job:
         most = limits.WANTED_IDS_MAX
-        ids = yield from least_ids(link.store, log, question.week, question.after, most + 1)
+        ids = yield from least_ids(pages, question.after, most + 1)
         page = b"".join(ids[:most])
-        link.send(wire.Ids(question.tag, question.week, question.after, page, len(ids) > most))
+        self._link.send(wire.Ids(question.tag, question.week, question.after, page, len(ids) > most))

@@ -14,7 +14,7 @@ docs/protocol.md, 14.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from enum import Enum
 from itertools import pairwise
 from typing import Final, TypeAlias
@@ -26,7 +26,8 @@ from mlog.errors import ProtocolViolation
 from mlog.log.entry import NO_ENTRY
 from mlog.log.ids import EntryId
 from mlog.log.scope import Scope
-from mlog.log.segments import sorted_slices
+from mlog.log.segments import carried_hash, carried_pages, pages_of, sorted_slices
+from mlog.log.store import LogKind
 from mlog.protocol import wire
 from mlog.protocol.keeping import Keeper
 from mlog.protocol.link import Link
@@ -76,6 +77,7 @@ class _Compared(msgspec.Struct):
         passes: How many were begun since it was last equal, or last changed.
         narrowed: How often since then the follower kept less of it than it had said.
         waits: Requests and streams that are not finished; then roots are compared again.
+        carried: What its window carries along has been compared.
         talk: The exchange that goes on about it.
         turn: What the talk waits for.
     """
@@ -87,6 +89,7 @@ class _Compared(msgspec.Struct):
     passes: int = 0
     narrowed: int = 0
     waits: set[int] = msgspec.field(default_factory=set)
+    carried: bool = False
     talk: Talk | None = None
     turn: _Turn = _Turn.GIVES
 
@@ -201,6 +204,7 @@ class Leader:
         for compared in self._logs.values():
             compared.passes = compared.narrowed = 0
             compared.scope = Scope(0, bodies=True)
+            compared.carried = False
         self._all_due = True
 
     def step(self) -> bool:
@@ -224,7 +228,7 @@ class Leader:
 
     def _may_go_on(self, compared: _Compared) -> bool:
         if compared.turn == _Turn.QUEUES:
-            return len(self._deep) < limits.COMPARED_DEEPLY_MAX
+            return compared.log in self._deep or len(self._deep) < limits.COMPARED_DEEPLY_MAX
         return compared.turn == _Turn.GIVES
 
     def _is_quiet(self) -> bool:
@@ -287,6 +291,8 @@ class Leader:
         for compared in equal.values():
             compared.passes = compared.narrowed = 0
             self._sender.go_live(compared.log, compared.tag, compared.standing.last_n, equal=True)
+            if self._lacks_carried(compared):
+                compared.talk, compared.turn = self._by_carried(compared), _Turn.GIVES
         for index, differs in differing.items():
             compared = offered[index]
             compared.talk, compared.turn = self._differs(compared, differs), _Turn.GIVES
@@ -296,7 +302,7 @@ class Leader:
             [c.log for i, c in enumerate(offered) if i not in equal and i not in differing],
         )
 
-    def message(self, message: wire.Weeks | wire.Cells | wire.Ids) -> None:
+    def message(self, message: wire.Weeks | wire.Cells | wire.Ids | wire.Same) -> None:
         """Take what the follower says about one log.
 
         Raises:
@@ -353,6 +359,8 @@ class Leader:
             self._due.add(log)
             return
         compared.passes += 1
+        if self._lacks_carried(compared):
+            yield from self._by_carried(compared)
         entries_equal = standing.roots(scope.first_week)[0] == theirs[0]
         by_vector = self._inspect is None and not entries_equal and compared.passes == 1
         if by_vector and differs.vector is not None and self._by_vector(compared, differs, scope):
@@ -493,20 +501,67 @@ class Leader:
         return True
 
     def _by_ids(self, compared: _Compared, week: int, *, bodies: bool) -> Talk:
-        """Transfer what is only here, and only there, of a segment; or tell who inspects.
+        """Transfer what is only here, and only there, of a segment; or tell who inspects."""
+        mine = sorted_slices(pages_of(self._link.store, compared.log, week))
+        yield from self._by_lists(
+            compared, mine, week, lambda after: wire.AskIds(compared.tag, week, after), bodies=bodies
+        )
+
+    def _lacks_carried(self, compared: _Compared) -> bool:
+        if compared.carried or not compared.scope.first_week or self._inspect is not None:
+            return False
+        return any(row.n == compared.log and row.kind != LogKind.BLIND for row in self._link.store.logs())
+
+    def _by_carried(self, compared: _Compared) -> Talk:
+        """Transfer what windows carry along from before the first week that is compared."""
+        store, log, week = self._link.store, compared.log, compared.scope.first_week
+        compared.carried = True
+        yield _Turn.QUEUES
+        hashing = carried_hash(store, log, week)
+        while True:
+            try:
+                next(hashing)
+            except StopIteration as end:
+                known: bytes = end.value
+                break
+            yield _Turn.GIVES
+
+        def ask(after: EntryId) -> wire.AskCarried:
+            return wire.AskCarried(compared.tag, week, after, known if after == NO_ENTRY else b"")
+
+        mine = sorted_slices(carried_pages(store, log, week))
+        if (yield from self._by_lists(compared, mine, week, ask, bodies=True)):
+            self._due.add(log)
+
+    def _by_lists(
+        self,
+        compared: _Compared,
+        slices: Iterator[list[bytes]],
+        week: int,
+        ask: Callable[[EntryId], wire.AskIds | wire.AskCarried],
+        *,
+        bodies: bool,
+    ) -> Generator[_Turn, wire.Message | None, bool]:
+        """Compare lists of ids, and transfer what differs; False if the follower says that nothing does.
 
         Both lists are in the order of ids, so what a page of the follower's differs in is known at once, and
         no more of it is kept than can be asked for: a liar may list millions.
+
+        Args:
+            slices: Of what is here, as `sorted_slices` gives it.
+            ask: Makes the question for the ids behind one.
         """
-        link, log = self._link, compared.log
+        link = self._link
         here: list[EntryId] = []
         there: list[EntryId] = []
-        slices = sorted_slices(link.store, log, week)
         mine: Sequence[EntryId] = ()
         after, more, listed = NO_ENTRY, True, 0
         while more:
-            link.send(wire.AskIds(compared.tag, week, after))
+            question = ask(after)
+            link.send(question)
             reply = yield _Turn.LISTENS
+            if isinstance(reply, wire.Same) and isinstance(question, wire.AskCarried) and question.known:
+                return False
             ids, more = _listed(reply, week, after)
             listed += len(ids)
             if listed > limits.SEGMENT_IDS_MAX:
@@ -527,6 +582,7 @@ class Leader:
             there += theirs
             yield from self._transfer(compared, here, there, limits.LISTED_IDS_MAX, bodies=bodies)
         yield from self._transfer(compared, here, there, 1, bodies=bodies)
+        return True
 
     def _transfer(
         self, compared: _Compared, here: list[EntryId], there: list[EntryId], least: int, *, bodies: bool

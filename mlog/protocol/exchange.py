@@ -446,6 +446,10 @@ class Exchange:
         assert self._follower is not None
         return self._follower.ids(message)
 
+    def _ask_carried(self, message: wire.AskCarried) -> Job:
+        assert self._follower is not None
+        return self._follower.carried(message)
+
     def _told(self, message: Any) -> None:
         assert self._leader is not None
         self._leader.message(message)
@@ -606,6 +610,8 @@ class Exchange:
         wire.Cells: (_told, None),
         wire.AskIds: (None, _ask_ids),
         wire.Ids: (_told, None),
+        wire.AskCarried: (None, _ask_carried),
+        wire.Same: (_told, None),
         wire.Query: (_query, _query),
         wire.Page: (_page, _page),
         wire.Parting: (_parting, _parting),

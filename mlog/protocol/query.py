@@ -15,7 +15,7 @@ from mlog.errors import InvalidInput, ProtocolViolation
 from mlog.log.entry import NO_ENTRY, Sealed, from_tail, parse_any, to_tail
 from mlog.log.ids import EntryId, Topic
 from mlog.log.merkle import segment_digest
-from mlog.log.segments import least_ids
+from mlog.log.segments import least_ids, pages_of
 from mlog.log.store import Digest, EntryRow, LogRow, Store
 from mlog.protocol import wire
 from mlog.protocol.link import Link
@@ -70,7 +70,7 @@ def _read(
         if len(touched) % _WEEKS_AT_ONCE == 0:
             yield
         after = EntryId(query.after) if digest.week == query.week else NO_ENTRY
-        ids = yield from least_ids(store, row.n, digest.week, after, room - len(rows) + 1)
+        ids = yield from least_ids(pages_of(store, row.n, digest.week), after, room - len(rows) + 1)
         # A few at a time: a thousand of the largest would be 256 MiB.
         for at in range(0, len(ids), _ROWS_AT_ONCE):
             part = store.find(row.n, ids[at : at + _ROWS_AT_ONCE])

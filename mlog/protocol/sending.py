@@ -21,6 +21,7 @@ from mlog.errors import ProtocolViolation
 from mlog.log.bodies import Kind
 from mlog.log.entry import to_tail
 from mlog.log.ids import EntryId
+from mlog.log.scope import CARRIED
 from mlog.log.store import EntryRow, Store, TimelineQuery
 from mlog.protocol import wire
 from mlog.protocol.link import Link
@@ -267,15 +268,16 @@ class Sender:
 def _vouched_for(rows: Sequence[EntryRow]) -> set[EntryId]:
     """Entries whose signature may stay here: one that goes with a later entry of the run vouches for them.
 
-    The first of a chain and the last of a week keep theirs: who holds a window needs them. So does a key
-    entry: what comes behind it can be sealed under the epoch that it begins, and is opened only then.
+    The first of a chain and the last of a week keep theirs, and so does what windows carry along: who holds
+    one needs them, and a ruling alone tells who was removed by it (mlog/log/parting.py). What comes behind a
+    key entry can also be sealed under the epoch that it begins, and is opened only then.
     """
     after: dict[int, EntryRow] = {}
     found: set[EntryId] = set()
     for row in sorted((r for r in rows if r.chain), key=lambda r: (r.chain, r.seq), reverse=True):
         later = after.get(row.chain)
         linked = later is not None and later.seq == row.seq + 1
-        if linked and row.seq and row.kind != Kind.KEY and later is not None and later.week == row.week:
+        if linked and row.seq and row.kind not in CARRIED and later is not None and later.week == row.week:
             found.add(row.id)
         if linked or row.signature is not None:
             after[row.chain] = row

@@ -320,6 +320,25 @@ class Page(_Array, frozen=True, tag=19):
     entries: Annotated[tuple[Packed, ...], msgspec.Meta(max_length=limits.BUNDLE_ENTRIES_MAX)]
 
 
+class AskCarried(_Array, frozen=True, tag=20):
+    """Leader: the ids of what a window carries along from before a week, that come after one; as `Ids`.
+
+    Attributes:
+        known: Hash of all that are here, with the first question: `Same` if the follower has just these.
+    """
+
+    tag: _Tag
+    week: _Week
+    after: _Id
+    known: bytes = b""
+
+
+class Same(_Array, frozen=True, tag=21):
+    """What a window carries along is the same here; or nobody can say, since the log is kept blindly."""
+
+    tag: _Tag
+
+
 class Parting(_Array, frozen=True, tag=128):
     """What shows that the recipient belongs to a log no more (mlog/log/parting.py)."""
 
@@ -353,6 +372,8 @@ Message: TypeAlias = (
     | Ids
     | Query
     | Page
+    | AskCarried
+    | Same
     | Parting
     | Parted
 )

@@ -58,6 +58,19 @@ def test_help_does_not_make_a_home(run, home):
     assert not home.exists()
 
 
+def test_help_is_a_word_too(run, home):
+    assert run("help") == run("--help")
+    assert run("help", "send") == run("send", "--help")
+    assert run("help", "help").out.startswith("Usage: mlog help ")
+    assert not home.exists()
+
+
+def test_help_for_an_unknown_command_is_answered_with_near_ones(run):
+    result = run("help", "serach")
+    assert (result.code, result.out) == (2, "")
+    assert "search" in result.err.splitlines()[0]
+
+
 def test_an_unknown_command_is_answered_with_near_ones(run):
     result = run("serach", "x")
     assert result.code == 2
@@ -92,7 +105,9 @@ def test_the_only_format_version_is_accepted_and_another_is_wrong_usage(run):
     assert "version 1" in result.err
 
 
-@pytest.mark.parametrize("args", [["--help"], ["send", "--help"], ["import", "--help"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["send", "--help"], ["import", "--help"], ["help"], ["help", "send"]]
+)
 def test_help_imports_nothing_heavy(args):
     code = (
         "import sys; from mlog.cli.main import main; code = main(sys.argv[1:]);"
@@ -140,6 +155,7 @@ def test_the_shell_completes_commands_and_titles(run, monkeypatch):
     run("new", "Sailing")
     assert completed(run, monkeypatch, "mlog", "sea") == ["search"]
     assert completed(run, monkeypatch, "mlog log", "sai") == ["Sailing"]
+    assert completed(run, monkeypatch, "mlog help", "sea") == ["search"]
 
 
 def test_a_title_that_a_shell_would_run_is_not_completed(run, monkeypatch):

@@ -83,7 +83,9 @@ def test_text_is_unicode_and_a_path_is_anything_but_empty():
             PATH.convert(wrong, None, None)
 
 
-@pytest.mark.parametrize(("text", "hours"), [("90m", 1.5), ("12h", 12), ("14d", 336), ("2 W", 336)])
+@pytest.mark.parametrize(
+    ("text", "hours"), [("90m", 1.5), ("12h", 12), ("14d", 336), ("2 W", 336), ("1y", 8760)]
+)
 def test_a_span_of_time_has_a_number_and_a_unit(text, hours):
     assert DURATION.convert(text, None, None) == hours * 3_600_000
 

@@ -56,6 +56,7 @@ def test_arguments_are_passed_as_they_are_and_the_exit_code_is_kept(folder: Path
 def test_help_after_the_word_is_the_programs_own(folder: Path) -> None:
     program(folder, "foo")
     assert "argument=--help" in mlog("foo", "--help").stdout
+    assert "argument=--help" in mlog("help", "foo").stdout
 
 
 def test_the_home_that_was_named_is_in_the_environment(folder: Path, tmp_path: Path, home: Path) -> None:

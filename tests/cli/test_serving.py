@@ -246,6 +246,26 @@ def test_a_system_that_refuses_is_quoted(run, system, tmp_path):
 
 
 @posix
+@pytest.mark.parametrize("action", ["status", "logs"])
+def test_who_asks_where_nothing_answers_is_told_so(action, run, system, tmp_path):
+    for name in ("systemctl", "journalctl"):
+        (tmp_path / "bin" / name).write_text("#!/bin/sh\necho 'Failed to connect to bus' >&2\nexit 1\n")
+    result = run("service", action)
+    assert (result.code, result.out) == (1, "")
+    assert "Failed to connect to bus. " in result.err
+    assert "mlog service install" in result.err
+    assert "by hand" in result.err
+    assert run("--json", "service", action).out == ""
+
+
+@posix
+def test_a_service_that_is_stopped_is_shown(run, system, tmp_path):
+    (tmp_path / "bin" / "systemctl").write_text("#!/bin/sh\necho 'Active: inactive (dead)'\nexit 3\n")
+    result = run("service", "status")
+    assert (result.code, result.out) == (0, "Active: inactive (dead)\n")
+
+
+@posix
 def test_a_system_without_systemctl_is_told_what_to_do(run, system, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     result = run("service", "install")

@@ -68,8 +68,16 @@ def test_a_window_is_remembered_and_shown(run):
 @pytest.mark.parametrize("span", ["30", "12h", "0d", "never", "-3d", "999999y"])
 def test_a_span_that_is_none_is_refused(span: str, run):
     run("new", "garden")
-    assert run("window", "garden", span).code in (1, 2)
+    result = run("window", "garden", "--", span)
+    assert result.code in (1, 2)
+    assert "'all'" in result.err
     assert run("window", "garden").out == "garden: everything\n"
+
+
+def test_a_year_is_a_number_of_days(run):
+    run("new", "garden")
+    assert run("window", "garden", "1y").code == 0
+    assert run("window", "garden").out == "garden: 365 days\n"
 
 
 def test_bodies_of_nothing_in_particular_are_wrong_usage(run):

@@ -116,6 +116,16 @@ def test_erase_asks_on_a_terminal_and_shows_the_message(answer, erased, code, ru
     assert messages(run)[0]["erased"] is erased
 
 
+@pytest.mark.parametrize("confirmed", [(), ("--yes",)])
+def test_a_message_that_is_erased_is_not_erased_again(confirmed, run, sent):
+    run("erase", sent, "--yes")
+    entries = run("--json", "status").records
+    result = run("erase", sent, *confirmed, tty=True)
+    assert (result.code, result.out) == (0, "")
+    assert "erased already" in result.err
+    assert run("--json", "status").records == entries
+
+
 def test_whoever_imported_a_message_may_erase_it(run, chat):
     run("import", chat)
     id_ = run("--json", "search", "sails").records[0]["id"]
@@ -137,4 +147,10 @@ def test_messages_are_let_disappear_and_stay_again(run, sent):
     assert run("--json", "expire", "x").records[0]["after_s"] == 14 * 86_400
     assert run("expire", "x", "off").code == 0
     assert run("--json", "expire", "x").records[0]["after_s"] is None
-    assert run("expire", "x", "soon").code == 2
+
+
+@pytest.mark.parametrize("span", ["soon", "0d", "of"])
+def test_a_span_that_is_none_is_answered_with_what_may_stand_there(span, run, sent):
+    result = run("expire", "x", span)
+    assert result.code == 2
+    assert "as 90m, 12h, 14d or 2w, or as 'off'" in result.err

@@ -148,6 +148,8 @@ KINDS: dict[int, tuple[str, list[tuple[str, Any]], int]] = {
         ],
         6,
     ),
+    20: ("AskCarried", [("tag", 6), ("week", WEEK), ("after", 32), ("known", BYTES)], 3),
+    21: ("Same", [("tag", 6)], 1),
     19: (
         "Page",
         [
@@ -320,8 +322,12 @@ def mark(binding: bytes, attempt: int, week: int, entries: int, entries_hash: by
 # -- 4.5, 7, 16 ------------------------------------------------------------------------------
 
 
+CARRIED = {1, 2, 3, 6, 7, 8, 9, 34}
+
+
 class Entry(NamedTuple):
     week: int
+    kind: int
     chain: tuple[bytes, bytes] | None
     seq: int
     body: bool
@@ -345,17 +351,18 @@ class Log:
         assert outer[:17] == b"\1" + self.topic
         week, salt, tag = int.from_bytes(outer[17:19], "big"), outer[19:35], outer[35:51]
         id_ = derive("entry id", outer)
-        chain, seq = None, 0
+        chain, seq, kind = None, 0, 0
         if self.secret is not None:
             assert outer[-16:] == keyed(derive("mac", self.secret), outer[:-16], 16)
             (outline,) = (o for o in self.outlines if keyed(derive("epoch tag", o), salt, 16) == tag)
             key = keyed(derive("header", outline), salt)
             header = ChaCha20Poly1305(key).decrypt(bytes(12), outer[89:-16], outer[:89])
-            chain, seq = (header[2:34], header[34:42]), int.from_bytes(header[42:50], "big")
+            kind, seq = int.from_bytes(header[:2], "big"), int.from_bytes(header[42:50], "big")
+            chain = (header[2:34], header[34:42])
         if body is not None:
             assert outer[51:83] == derive("sealed body", body)
         had_body = id_ in self.entries and self.entries[id_].body
-        self.entries[id_] = Entry(week, chain, seq, had_body or body is not None)
+        self.entries[id_] = Entry(week, kind, chain, seq, had_body or body is not None)
         return id_
 
     def segments(self, first: int) -> dict[int, tuple[list[bytes], list[bytes]]]:
@@ -377,6 +384,14 @@ class Log:
                     hashed = derive(("segment entries", "segment bodies")[which], b"".join(ids))
                     joined[which] += week.to_bytes(2, "big") + len(ids).to_bytes(8, "big") + hashed
         return derive("scope entries", joined[0]), derive("scope bodies", joined[1])
+
+    def carried(self, first: int) -> list[bytes]:
+        """14.5"""
+        return [
+            id_
+            for id_, held in sorted(self.entries.items())
+            if held.week < first and held.chain and (held.seq == 0 or held.kind in CARRIED)
+        ]
 
     def chains(self, binding: bytes, first: int) -> dict[bytes, set[int]]:
         """What is held of each chain, from its first seq in a week that counts."""
@@ -431,6 +446,7 @@ class Follows:
         self.wanted: list[int] = []
         self.weeks_asked: tuple[bytes, int, int] | None = None
         self.ids_asked: dict[str, Any] | None = None
+        self.carried_asked: dict[str, Any] | None = None
         self.heard: list[str] = []
         self.proofs = 0
 
@@ -560,7 +576,27 @@ class Follows:
     def hear_askids(self, _: str, said: dict[str, Any]) -> None:
         self.ids_asked = said
 
+    def hear_askcarried(self, side: str, said: dict[str, Any]) -> None:
+        assert side == "leader"
+        known = derive("carried entries", b"".join(self.sides[side][said["tag"]].carried(said["week"])))
+        assert said["known"] == (b"" if any(said["after"]) else known)
+        self.carried_asked = said
+
+    def hear_same(self, side: str, said: dict[str, Any]) -> None:
+        asked, self.carried_asked = self.carried_asked, None
+        assert asked is not None
+        assert said["tag"] == asked["tag"]
+        log = self.sides[side][said["tag"]]
+        known = derive("carried entries", b"".join(log.carried(asked["week"])))
+        assert log.secret is None or asked["known"] == known
+
     def hear_ids(self, side: str, said: dict[str, Any]) -> None:
+        if self.carried_asked is not None:
+            asked, self.carried_asked = self.carried_asked, None
+            assert (said["tag"], said["week"]) == (asked["tag"], asked["week"])
+            assert said["ids"] == b"".join(self.sides[side][said["tag"]].carried(asked["week"]))
+            assert said["more"] is False
+            return
         assert self.ids_asked is not None
         assert (said["tag"], said["week"], said["after"]) == tuple(self.ids_asked.values())
         entries, _ = self.sides[side][said["tag"]].segments(0)[said["week"]]
@@ -596,7 +632,7 @@ def test_a_session_is_followed_from_both_sides() -> None:
     assert not follows.wanted
     assert follows.flying == {"leader": None, "follower": None}
     # The session was worth recording.
-    for name in ("Want", "Have", "Entries", "Done", "AskIds", "AskWeeks", "Receipt"):
+    for name in ("Want", "Have", "Entries", "Done", "AskIds", "AskWeeks", "AskCarried", "Receipt"):
         assert any(heard.endswith(f" {name}") for heard in follows.heard), name
 
 

@@ -14,7 +14,7 @@ from mlog import limits
 from mlog.log.ids import EntryId
 from mlog.log.memory import MemoryStore
 from mlog.log.merkle import segment_digest
-from mlog.log.segments import Digester, Stamps, least_ids, sorted_slices
+from mlog.log.segments import Digester, Stamps, least_ids, pages_of, sorted_slices
 from mlog.log.store import BodyState, EntryRow, Store
 
 from .support import ids
@@ -76,7 +76,7 @@ def test_slices_are_the_segment_in_order_and_none_is_longer_than_it_may_be(segme
     store = MemoryStore()
     put(store, 1, segment)
     with slices_of(count):
-        slices = list(sorted_slices(store, 1, WEEK))
+        slices = list(sorted_slices(pages_of(store, 1, WEEK)))
     found = [(item[:32], item[32:] == b"\1") for part in slices for item in part]
     assert found == list(store.segment(1, WEEK))
     pages = -(-len(segment) // count)
@@ -88,7 +88,7 @@ def test_the_least_ids_are_those_behind_one(segment, after: EntryId, count: int,
     store = MemoryStore()
     put(store, 1, segment)
     with slices_of(slice_ids):
-        found = result(least_ids(store, 1, WEEK, after, count))
+        found = result(least_ids(pages_of(store, 1, WEEK), after, count))
     assert found == [id_ for id_ in sorted(segment) if id_ > after][:count]
 
 
@@ -181,5 +181,5 @@ def test_stamps_of_more_segments_than_are_told_apart_all_change(monkeypatch: pyt
 
 
 def test_slices_end_although_nothing_is_in_them() -> None:
-    slices: Iterator[list[bytes]] = sorted_slices(MemoryStore(), 1, WEEK)
+    slices: Iterator[list[bytes]] = sorted_slices(pages_of(MemoryStore(), 1, WEEK))
     assert list(slices) == []

@@ -16,6 +16,7 @@ from mlog.log.entry import VERSION
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic
 from mlog.log.memory import MemoryStore
 from mlog.log.peers import HeardRow, MemberRow, PeerRow, PrunedRow, ReceiptRow, SyncRow, SyncState
+from mlog.log.scope import CARRIED
 from mlog.log.store import (
     AuthorRow,
     BodyState,
@@ -845,6 +846,18 @@ def test_places_of_kinds_gives_what_is_read_of_a_log(store: Store):
     put(store, row(5, chain=0, kind=Kind.KEY))
     found = store.places_of_kinds(1, frozenset({Kind.KEY, Kind.ADMIT}))
     assert sorted(found, key=lambda place: place.n) == [place_of(store.rows([n])[n]) for n in (1, 3)]
+
+
+def test_what_a_window_carries_along_is_found_a_page_at_a_time(store: Store):
+    kinds = dict(enumerate(sorted(Kind), 1))
+    put(store, *(row(n, kind=kind, week=5) for n, kind in kinds.items()))
+    put(store, row(40, seq=0, chain=2, week=5), row(41, kind=Kind.KEY, chain=0, week=5))
+    put(store, row(42, kind=Kind.KEY, week=6), row(43, kind=Kind.KEY, log=2, week=5))
+    expected = [n for n, kind in kinds.items() if kind in CARRIED] + [40]
+    assert [n for n, _ in store.carried(1, 6, 0, 100)] == expected
+    assert store.carried(1, 6, 0, 2) == [(n, store.rows([n])[n].id) for n in expected[:2]]
+    assert [n for n, _ in store.carried(1, 6, expected[1], 100)] == expected[2:]
+    assert store.carried(1, 5, 0, 100) == []
 
 
 @pytest.mark.parametrize("kind", [Kind.IMPORT, Kind.EDIT])

@@ -299,15 +299,16 @@ def test_what_a_later_signature_vouches_for_keeps_all_between_them() -> None:
     replica = _chat(MemoryStore())
     run = replica.begin_run(LOG)
     week = START_MS + _WEEK_MS
-    title = Draft(Kind.TITLE, bodies.Title(title="of old"), week, MessageId(b"t" * 16))
+    source = Draft(Kind.IMPORT, bodies.Import(format="test", chat="of old"), week, MessageId(b"t" * 16))
     lines = [Draft(Kind.MESSAGE, text(f"line {n}"), week, MessageId(bytes([n]) * 16)) for n in range(6)]
-    replica.write_run(run, [*lines[:2], title, *lines[2:]], _NOW)
+    replica.write_run(run, [*lines[:2], source, *lines[2:]], _NOW)
     replica.write_run(run, [chat_line(0)], _NOW)
     _say(replica, "the newest", 9)
     _prune(replica, force=True)
     left = _texts(replica)
-    # The title is not signed: the lines up to the next signature stay for its sake.
-    assert [line for line in left if line.startswith("line")] == [f"line {n}" for n in range(2, 6)]
+    # Where it came from is not signed: the lines up to the next signature stay for its sake. The first one
+    # stays as the first of its chain.
+    assert [line for line in left if line.startswith("line")] == [f"line {n}" for n in (0, 2, 3, 4, 5)]
     assert findings(replica) == []
 
 

@@ -405,7 +405,9 @@ def test_what_is_wanted_of_a_window_comes_newest_week_first():
     pair.b.store.set_window(LOG, 90, fetch_bodies=True)
     pair.connect(pair.b)
     pair.run()
-    bundle = pair.a.said(wire.Entries)[0]
+    # What the window carries along comes before all.
+    carried, bundle = pair.a.said(wire.Entries)[:2]
+    assert len(carried.entries) == 1
     weeks = [int.from_bytes(packed.head[:2], "big") for packed in bundle.entries]
     assert len(weeks) >= 12
     assert weeks == sorted(weeks, reverse=True)
@@ -745,6 +747,8 @@ def lying_replies(liar: Liar, **fields: Any) -> Callable[[wire.Message], wire.Me
                 return wire.Weeks(heard.tag, heard.attempt, 0, b"")
             case wire.AskIds():
                 return wire.Ids(heard.tag, heard.week, heard.after, b"", more=False)
+            case wire.AskCarried():
+                return wire.Same(heard.tag)
             case wire.AskCells():
                 cells = bytes(9 * (heard.stop - heard.start))
                 return wire.Cells(heard.tag, heard.attempt, 1000, heard.start, cells)

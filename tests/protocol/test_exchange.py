@@ -73,6 +73,10 @@ def plain(kind: type[Any], tag: bytes = bytes(6)) -> Any:
             return wire.Ids(tag, 0, bytes(32), b"", more=False)
         case "Query":
             return wire.Query(1, tag, 0, bytes(32), 8191, 10)
+        case "AskCarried":
+            return wire.AskCarried(tag, 0, bytes(32), bytes(32))
+        case "Same":
+            return wire.Same(tag)
         case "Parting":
             return wire.Parting(tag, ())
         case "Parted":
@@ -116,7 +120,7 @@ def test_a_message_that_is_not_for_this_side_closes_the_session(kind: type[Any],
 # What is for this side and closes the session all the same, since nothing of the kind is due.
 OUT_OF_TURN = {
     True: {"Hello", "Ack", "Done", "Receipt", "Grant", "Page"},
-    False: {"Hello", "Answer", "Ack", "Done", "Receipt", "Grant", "Weeks", "Cells", "Ids", "Page"},
+    False: {"Hello", "Answer", "Ack", "Done", "Receipt", "Grant", "Weeks", "Cells", "Ids", "Same", "Page"},
 }
 
 

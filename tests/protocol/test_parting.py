@@ -98,6 +98,22 @@ def test_who_was_away_is_told_by_any_member_and_then_connects_no_more(leads: int
     assert bob.device_id not in peers(carol)
 
 
+def test_a_removal_that_came_in_a_bundle_with_what_is_beside_it_proves_itself():
+    ann, bob, carol, topic = talk()
+    say(ann, topic, "the last that she misses", REMOVED_MS)
+    expel(ann, topic, carol, REMOVED_MS)
+    say(ann, topic, "of her", REMOVED_MS)
+    pair = Pair(ann, bob)
+    pair.connect()
+    rest(pair)
+    # Not by the entries around it, of which she is given none.
+    pair = Pair(bob, carol)
+    pair.connect()
+    rest(pair)
+    assert role(carol, topic) == Role.NONE
+    assert texts_of(carol, log_of(carol, topic)) == []
+
+
 def test_who_leaves_is_told_nothing():
     ann, bob, carol, topic = talk()
     ruling.leave(carol, log_of(carol, topic), REMOVED_MS)

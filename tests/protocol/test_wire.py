@@ -49,6 +49,8 @@ MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     wire.Ids: st.builds(wire.Ids, _tags, _weeks, _ids, _bytes, st.booleans()),
     wire.Query: st.builds(wire.Query, _counts, _tags, _weeks, _ids, _weeks, _counts, st.booleans()),
     wire.Page: st.builds(wire.Page, _counts, _weeks, _ids, st.booleans(), _bytes, _packs),
+    wire.AskCarried: st.builds(wire.AskCarried, _tags, _weeks, _ids, _bytes),
+    wire.Same: st.builds(wire.Same, _tags),
     wire.Parting: st.builds(wire.Parting, _tags, _packs),
     wire.Parted: st.builds(wire.Parted, _tags),
 }

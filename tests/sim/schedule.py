@@ -128,6 +128,21 @@ PROFILES: Final[dict[str, Profile]] = {
         roles=("liar", "clone"),
         persons=True,
     ),
+    "phones": Profile(
+        {
+            **_LIFE,
+            **_PEOPLE,
+            "import": 4,
+            "fetch": 3,
+            "window": 3,
+            "prune": 4,
+            "wait": 8,
+            "expire": 1,
+            "pair": 1,
+        },
+        roles=("window", "headers"),
+        persons=True,
+    ),
     "society": Profile(
         {
             **_LIFE,

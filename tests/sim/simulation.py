@@ -354,11 +354,16 @@ class Simulation:
 
         self.person_acts(machine, write)
 
+    def _scoped(self, machine: Machine, number: int) -> int | None:
+        """A conversation of which a machine that keeps less keeps less: of one person's always the same."""
+        topic = self.topics[2] if self.society is None else self.topic(machine, number)
+        return machine.log_n(topic) if topic is not None else None
+
     def _window(self, machine: Machine, a: int, b: int) -> None:
         role = self.role(machine)
         if machine.store is None or role not in ("window", "headers"):
             return
-        n = machine.log_n(self.topics[2])
+        n = self._scoped(machine, a // 3)
         if n is None:
             return
 
@@ -374,7 +379,7 @@ class Simulation:
         machine = next((m for m in self.machines if self.role(m) == "window"), machine)
         store, replica, n = machine.store, machine.replica, None
         if self.role(machine) == "window" and store is not None:
-            n = machine.log_n(self.topics[2])
+            n = self._scoped(machine, a // 4)
         if n is None or store is None or replica is None:
             return
         now_ms = self.network.local_ms(machine)

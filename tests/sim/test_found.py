@@ -88,6 +88,32 @@ FOUND = {
             Action("meet", 2, 454, 379, 90000),
         ),
     ),
+    # An erasure from before a window did not reach the device that keeps it.
+    "an erasure from before a window": Schedule(
+        10352565,
+        "scopes",
+        5,
+        {4: "window", 3: "headers"},
+        (
+            Action("wait", 3, 774, 810, 0),
+            Action("say", 1, 444, 810, 10000),
+            Action("say", 1, 252, 56, 2000),
+            Action("prune", 2, 58, 758, 3),
+            Action("say", 2, 452, 838, 10000),
+            Action("say", 1, 74, 588, 90000),
+            Action("wait", 0, 949, 770, 10000),
+            Action("prune", 0, 404, 480, 30),
+            Action("meet", 1, 332, 86, 30),
+            Action("wait", 2, 995, 310, 2000),
+            Action("wait", 2, 526, 776, 90000),
+            Action("meet", 3, 592, 768, 300),
+            Action("say", 1, 170, 870, 0),
+            Action("say", 4, 100, 303, 3),
+            Action("wait", 4, 847, 694, 300),
+            Action("prune", 2, 830, 508, 0),
+            Action("prune", 4, 88, 643, 0),
+        ),
+    ),
     # A window was made wider while a session was live.
     "a wider window": Schedule(
         107,

@@ -21,13 +21,14 @@ from .simulation import failure_of, run_schedule
 
 SEEDS_EACH = 25
 SEEDS_OF_PERSONS = 8
-"""Of each profile, and of each with several persons, which takes three times as long: 332 schedules, about
-80 s of CPU."""
+"""Of each profile, and of each with several persons, which takes three times as long: 340 schedules, about
+90 s of CPU."""
 SEED_OF_PERSONS = 7013
 """Those of several persons are the same in each run: about two of a hundred others still fail
 (docs/simulator.md)."""
 
 SLOW_SCHEDULES = 10_000
+"""Of the profiles of one person, and as many of those of several."""
 SLOW_SEED = 1_000_000
 SLOW_PARTS = 4
 """So that several processes can run them side by side."""
@@ -68,10 +69,21 @@ def test_honest_replicas_end_alike_whatever_happens(profile: str):
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("part", range(SLOW_PARTS))
 def test_honest_replicas_end_alike_10000_times(part: int):
-    names = [name for name, profile in PROFILES.items() if not profile.persons]
+    _check_part("simulated networks", part, persons=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("part", range(SLOW_PARTS))
+def test_several_persons_end_alike_10000_times(part: int):
+    _check_part("simulated networks of several persons", part, persons=True)
+
+
+def _check_part(what: str, part: int, *, persons: bool) -> None:
+    names = [name for name, profile in PROFILES.items() if profile.persons == persons]
     each = SLOW_SCHEDULES // SLOW_PARTS
     numbers = range(part * each, (part + 1) * each)
-    with recorded(f"simulated networks, part {part}", seed=SLOW_SEED, count=len(numbers)):
+    with recorded(f"{what}, part {part}", seed=SLOW_SEED, count=len(numbers)):
         for number in numbers:
             check(names[number % len(names)], SLOW_SEED + number // len(names))
 

@@ -418,6 +418,11 @@ class Attacker:
         rng = self._rng
         return wire.AskIds(self._tag(), rng.choice((0, 1245, 1246, limits.WEEK_MAX)), self._id())
 
+    def _ask_carried(self) -> wire.Message:
+        rng = self._rng
+        known = rng.choice((b"", rng.randbytes(32)))
+        return wire.AskCarried(self._tag(), rng.choice((0, 1246, limits.WEEK_MAX)), self._id(), known)
+
     def _again(self) -> wire.Message | None:
         return wire.Again() if self._rng.random() < 0.2 else None
 
@@ -431,6 +436,7 @@ class Attacker:
         _ask_weeks,
         _ask_cells,
         _ask_ids,
+        _ask_carried,
         _offer,
     )
     _following: tuple[Callable[[Any], wire.Message | None], ...] = (_again, _raw_answer)
@@ -463,7 +469,9 @@ class Attacker:
                 size = (asked.stop - asked.start) * 9
                 cells = rng.choice((bytes(size), rng.randbytes(size), (b"\0" * 7 + b"\1\1") * (size // 9)))
                 return wire.Cells(asked.tag, asked.attempt, self._count(), asked.start, cells)
-            case wire.AskIds():
+            case wire.AskCarried() if rng.random() < 0.5:
+                return wire.Same(asked.tag)
+            case wire.AskIds() | wire.AskCarried():
                 ids = sorted(EntryId(rng.randbytes(32)) for _ in range(rng.choice((0, 1, 5, 1000))))
                 above = [id_ for id_ in ids if id_ > asked.after]
                 return wire.Ids(asked.tag, asked.week, asked.after, b"".join(above), rng.random() < 0.5)
