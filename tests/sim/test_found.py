@@ -570,6 +570,20 @@ FOUND = {
         ),
         (0, 0, 1, 1),
     ),
+    # A device of another person was admitted by a liar, and revoked for that: that revokes nothing, since it
+    # never said yes, and the checker looked for it behind that cut.
+    "a device of another person that was admitted unasked, and revoked": Schedule(
+        5_001_988,
+        "traitors",
+        3,
+        {0: "liar", 2: "clone"},
+        (
+            Action("usurp", 0, 914, 38, 0),
+            Action("meet", 0, 52, 127, 90_000),
+            Action("revoke", 1, 259, 96, 2000),
+        ),
+        (0, 0, 1),
+    ),
 }
 
 
