@@ -210,7 +210,8 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
     if all(found is not None and device in found.recipients for found in of.values()):
         return epochs
     waits = _may_be_stated(replica, state.n)
-    is_removed = replica.people.membership(state.n) is not None
+    # What one of our devices may read the others may, too: only revocations keep anything from them.
+    may_be_removed = replica.people.membership(state.n) is not None and not _is_ours(replica, device)
     doubted = _may_be_revoked(replica, state.n, device)
     named = {parent for s in stated.values() if device not in s.recipients for parent in s.parents}
     here = store.places(state.n, named)
@@ -230,7 +231,7 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
         found = of.get(epoch)
         if found is None:
             return not waits
-        knows = not is_removed or all(parent in here for parent in found.parents)
+        knows = not may_be_removed or all(parent in here for parent in found.parents)
         knows = knows and read.issuperset(found.without)
         return device in found.recipients or (knows and not doubted)
 
