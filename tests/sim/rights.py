@@ -303,7 +303,7 @@ def _is_revoked(persons: Sequence[Person], device: DeviceId) -> bool:
 
 
 def _revoked_by(persons: Sequence[Person], device: DeviceId) -> list[Person]:
-    """The persons that revoked a device that said yes to them, or that nobody else has."""
+    """The persons that revoked a device that said yes to them, or that nobody else has; the oldest first."""
     said_yes = [p for p in persons for m in (*p.members, *p.revoked) if m.device == device and m.confirmed]
     revoked = [p for p in persons if device in p.revocations]
     return [person for person in revoked if person in said_yes or not said_yes]
@@ -607,7 +607,7 @@ def check_within_cuts(network: Network, rights: Rights, machine: Machine, topic:
         subject = people.subject_of(device)
         rulings: list[Sequence[EntryId]] = []
         if persons:
-            known = {revoked.id.hex() for person in persons for revoked in person.revocations[device]}
+            known = {revoked.id.hex() for revoked in persons[0].revocations[device]}
             said = [(row.id, readable_body(row.kind, row.body)) for row in revocations]
             cuts = [
                 id_
