@@ -210,7 +210,8 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
     of = {epoch: stated.get((epoch.number, crypto.commitment(epoch.secret))) for epoch in state.keys.whole}
     if all(found is not None and device in found.recipients for found in of.values()):
         return epochs
-    is_removed = people.membership(state.n) is not None
+    # What one of our devices may read the others may, too: only revocations keep anything from them.
+    may_be_removed = people.membership(state.n) is not None and not _is_ours(replica, device)
     doubted = _may_be_revoked(replica, state.n, device)
     named = {parent for s in stated.values() if device not in s.recipients for parent in s.parents}
     here = store.places(state.n, named)
@@ -234,7 +235,7 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
         is_of_a_member = subject is not None and any(
             people.subject_of(DeviceId(other)) == subject for other in found.recipients
         )
-        knows = not is_removed or is_of_a_member or all(parent in here for parent in found.parents)
+        knows = not may_be_removed or is_of_a_member or all(parent in here for parent in found.parents)
         knows = knows and read.issuperset(found.without)
         return device in found.recipients or (knows and not doubted)
 

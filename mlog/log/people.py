@@ -152,7 +152,8 @@ class People:
                 known = next((m for m in person.revoked if m.device == device), None)
                 # Nobody revokes the device of another person by admitting it unasked.
                 if device not in self._stand_ins or (known is not None and known.confirmed):
-                    self._revoked[device] = person
+                    # Of several persons the oldest: nobody founds one that cuts its own device elsewhere.
+                    self._revoked.setdefault(device, person)
         self._subjects = {p.topic: self._stand_ins.get(p.founder, p.founder) for p in persons}
 
     def current(self) -> Person | None:

@@ -363,8 +363,11 @@ class Replica:
         keys = [own] if readers is None else [(member.device, member.hpke) for member in readers]
         topic = state.keys.topic
         number, secret = epoch.number, epoch.secret
-        # Who has this entry, and not what made it, must not give those the epoch that it leaves out.
-        without = self.people.revocations_of(before)
+        # Who has this entry, and not what made it, must not give those the epoch that it leaves out; nor one
+        # of ours a device that was let in by one of us, and put out by another who knew no epoch for it.
+        person = self.people.current()
+        own_revoked = person.revocations.keys() if person is not None else frozenset[DeviceId]()
+        without = self.people.revocations_of(before | own_revoked)
         body = key_body(self.entropy, topic, self.device_id, keys, number, secret, first, seed, without)
         draft, present = Draft(Kind.KEY, body, now_ms), self.people.present_epoch(state)
         self._write(state, self.incarnation, [draft], now_ms, present)

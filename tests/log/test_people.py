@@ -613,6 +613,30 @@ def test_what_was_withheld_is_granted_once_key_entries_say_why_it_may() -> None:
     assert fourth.people.has_begun(there)
 
 
+def test_an_epoch_is_not_granted_to_a_device_that_was_put_out_by_who_knew_no_epoch_for_it() -> None:
+    older, younger, _, log = _of_three()
+    meet(older, younger)
+    topic, there = older.log(log).keys.topic, conversation_of(younger, "new")
+    fourth = home(3)
+    trust(older, 0, fourth, 3, START_MS + 400)
+    # Younger hears that it was let in, and of no epoch for it.
+    person = older.log(person_of(older).log)
+    rows = older.store.arrivals(person.n, 0, 100)
+    younger.learn_epochs(person_of(younger).log, person.keys.epochs[1:])
+    younger.receive(person_of(younger).log, [sealed_of(person, row) for row in rows], START_MS + 401)
+    belonging.revoke(younger, fourth.device_id, START_MS + 402)
+    write(younger, there, Kind.MESSAGE, text("for three"), START_MS + 403)
+    # Of that the older one gets only the epoch.
+    keys = [row for row in younger.store.arrivals(there, 0, 100) if row.kind == Kind.KEY]
+    older.receive(log, [sealed_of(younger.log(there), row) for row in keys], START_MS + 404)
+    secret = younger.log(there).keys.current.secret
+    assert older.log(log).keys.current.secret == secret
+    assert person_of(older).member(fourth.device_id) is not None
+    meet(older, fourth, START_MS + 405)
+    theirs = next(state for state in fourth.logs() if state.keys.topic == topic)
+    assert secret not in {epoch.secret for epoch in theirs.keys.epochs}
+
+
 def test_a_device_of_another_person_is_granted_nothing() -> None:
     older, _, _ = _granted()
     older.store.put_peer(peer_of(2, own=False))
