@@ -95,20 +95,15 @@ def known_epochs(keys: LogKeys) -> dict[tuple[int, bytes], EpochKeys]:
     return {(epoch.number, crypto.commitment(epoch.secret)): epoch for epoch in keys.whole}
 
 
-def epoch_to_write(
-    keys: LogKeys, stated: Sequence[StatedEpoch], devices: Set[DeviceId], *, granted: bool = True
-) -> EpochKeys | None:
+def epoch_to_write(keys: LogKeys, stated: Sequence[StatedEpoch], devices: Set[DeviceId]) -> EpochKeys | None:
     """Of the epochs with the greatest number, that for exactly these devices; of several the latest.
 
     Where somebody uses up the numbers, so that all have the greatest, one that was over would come back else.
 
     Args:
         stated: The latest first.
-        granted: One that was granted, and whose key entry has not come yet, is trusted to be for them.
     """
     newest = max((epoch.number for epoch in stated), default=0)
-    if granted and keys.current.number > newest:
-        return keys.current
     known = known_epochs(keys)
     for epoch in stated:
         if epoch.number == newest and epoch.recipients == devices:

@@ -209,7 +209,6 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
     of = {epoch: stated.get((epoch.number, crypto.commitment(epoch.secret))) for epoch in state.keys.whole}
     if all(found is not None and device in found.recipients for found in of.values()):
         return epochs
-    waits = _may_be_stated(replica, state.n)
     # What one of our devices may read the others may, too: only revocations keep anything from them.
     may_be_removed = replica.people.membership(state.n) is not None and not _is_ours(replica, device)
     doubted = _may_be_revoked(replica, state.n, device)
@@ -230,23 +229,12 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
             return True
         found = of.get(epoch)
         if found is None:
-            return not waits
+            return False
         knows = not may_be_removed or all(parent in here for parent in found.parents)
         knows = knows and read.issuperset(found.without)
         return device in found.recipients or (knows and not doubted)
 
     return [epoch for epoch in epochs if may_be_known(epoch)]
-
-
-def _may_be_stated(replica: Replica, log: int) -> bool:
-    """Whether key entries of a log that are not here may still come.
-
-    An epoch that none states is not used, but where a window is kept. What lies before that never comes,
-    once all is here that somebody else has of it.
-    """
-    store = replica.store
-    windowed = any(row.n == log and row.window_days for row in store.logs())
-    return windowed and not any(row.equal_ms for row in store.syncs(log))
 
 
 def _stated(replica: Replica, log: int) -> dict[tuple[int, bytes], StatedEpoch]:

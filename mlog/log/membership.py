@@ -258,7 +258,7 @@ class Membership:
         removals = self._removals.get(subject, ())
         first = part.first()
         if first is None:
-            # Outside the window, or not here yet: then what is said of the person now tells.
+            # Not here yet: then what is said of the person now tells.
             if self.role(subject) != Role.NONE and not any(self._cuts(r, chain) for r in removals):
                 return None
             return self._ends(removals, chain)

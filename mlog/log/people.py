@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from mlog import limits
 from mlog.log.authority import Role, Ruling
 from mlog.log.contacts import Contact, fold_contacts
-from mlog.log.counting import unclaimed
 from mlog.log.crypto import EpochKeys
 from mlog.log.cuts import NO_CUTS, Counts, Cuts, Ends, EndsOf, Part, device_ends
 from mlog.log.epochs import epoch_to_write, known_epochs, stated_all, stated_epochs
@@ -326,10 +325,9 @@ class People:
 
     def has_begun(self, log: int) -> bool:
         """Whether a chain may be begun in a log: until its beginning, and an epoch, is here nobody knows who
-        belongs to it, and a chain that begins without knowing that counts for nothing. Of a window it may
-        never come."""
+        belongs to it, and a chain that begins without knowing that counts for nothing."""
         row = next((row for row in self._store.logs() if row.n == log), None)
-        if row is None or row.window_days or (self._root(row) is not None and self._store.epochs(log)):
+        if row is None or (self._root(row) is not None and self._store.epochs(log)):
             return True
         return any(chain.device == self._device for chain in self._store.chains(log))
 
@@ -426,10 +424,7 @@ class People:
                     for epoch in stated
                     if membership.knew_removals(epoch.parents) and _knew(epoch.without, revoked)
                 ]
-            keys, newest = state.keys, max((epoch.number for epoch in stated), default=0)
-            granted = self._trusts_granted(state) and keys.current.number > newest
-            granted = granted and self._unclaimed(state) is keys.current
-            known = epoch_to_write(keys, stated, devices, granted=granted)
+            known = epoch_to_write(state.keys, stated, devices)
             if known is not None:
                 self._epochs[state.n] = known
         return known
@@ -439,23 +434,10 @@ class People:
 
         Only what key entries state counts for that.
         """
-        if self._trusts_granted(state):
-            return self._unclaimed(state)
         known = known_epochs(state.keys)
         stated = stated_epochs(self._store, state.n, self.cuts(state.n))
         found = [known[s.number, s.commitment] for s in stated if (s.number, s.commitment) in known]
         return max(found, key=lambda epoch: epoch.number, default=state.keys.current)
-
-    def _unclaimed(self, state: LogState) -> EpochKeys:
-        """The latest epoch that is known here, but for those of key entries that count for nothing."""
-        found = unclaimed(self._store, state.n, self.cuts(state.n), state.keys.whole)
-        return found or state.keys.current
-
-    def _trusts_granted(self, state: LogState) -> bool:
-        """Whether an epoch is written under that no key entry here states: those from before a window do
-        not come."""
-        row = next((row for row in self._store.logs() if row.n == state.n), None)
-        return row is not None and row.window_days > 0 and self.membership(state.n) is None
 
     # -- who may have what -------------------------------------------------------------------
 

@@ -209,9 +209,6 @@ def test_of_several_epochs_for_the_same_readers_the_latest_is_written_under() ->
     assert chosen is not None
     assert chosen.secret == three
     assert epoch_to_write(keys, stated, frozenset({device_keys(0).id})) is None, "an epoch that is over"
-    granted = EpochKeys(3, bytes([4]) * 32)
-    keys.add_epoch(granted)
-    assert epoch_to_write(keys, stated, both) is granted, "its key entry has not come yet"
     assert epoch_to_write(LogKeys(bytes(32)), stated, both) is None, "its secret is not here"
 
 
