@@ -16,7 +16,7 @@ from mlog.log.crypto import Entropy, EpochKeys, LogKeys
 from mlog.log.cuts import NO_CUTS, Cuts
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.store import EntryRow, Store, TimelineQuery
-from mlog.log.stored import readable_body
+from mlog.log.stored import named_by, readable_body
 
 __all__ = ["StatedEpoch", "epoch_to_write", "key_body", "known_epochs", "stated_all", "stated_epochs"]
 
@@ -76,17 +76,14 @@ def stated_all(store: Store, log: int) -> list[StatedEpoch]:
 
 
 def _stated_by(store: Store, rows: Sequence[EntryRow]) -> list[StatedEpoch]:
-    parents = store.parents([row.n for row in rows])
-    before = store.places_at([(row.chain, row.seq - 1) for row in rows if row.seq])
+    named = named_by(store, rows)
     found: list[StatedEpoch] = []
     for row in rows:
         body = readable_body(row.kind, row.body)
         if isinstance(body, bodies.Key):
             recipients = frozenset(wrap.device for wrap in body.wraps)
-            place = before.get((row.chain, row.seq - 1))
-            named = (*parents.get(row.n, ()), *((place.id,) if place is not None else ()))
             commitment = bytes.fromhex(body.commitment)
-            found.append(StatedEpoch(body.epoch, row.id, commitment, recipients, named, body.without))
+            found.append(StatedEpoch(body.epoch, row.id, commitment, recipients, named[row.n], body.without))
     return found
 
 

@@ -24,6 +24,7 @@ from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.membership import Membership, fold_membership, has_members
 from mlog.log.person import Member, Person, Root, fold_person, root_of
 from mlog.log.store import DeviceRow, EntryRow, LogKind, LogRow, Store
+from mlog.log.stored import named_by
 
 if TYPE_CHECKING:
     from mlog.log.replica import Replica
@@ -357,12 +358,12 @@ class People:
         self, rows: Sequence[EntryRow], may: Callable[[bytes | None, Sequence[EntryId]], bool]
     ) -> set[int]:
         """Those of these entries whose author had a right, by the rulings that each names."""
-        parents = self._store.parents([row.n for row in rows])
+        named = named_by(self._store, rows)
         devices = {c.n: c.device for c in self._store.chain_rows({row.chain for row in rows})}
         return {
             row.n
             for row in rows
-            if row.chain in devices and may(self.subject_of(devices[row.chain]), parents.get(row.n, ()))
+            if row.chain in devices and may(self.subject_of(devices[row.chain]), named[row.n])
         }
 
     def cuts(self, log: int) -> Cuts:

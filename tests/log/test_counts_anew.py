@@ -129,3 +129,21 @@ def test_an_erasure_counts_no_more_whose_author_a_revoked_device_made_an_admin(p
     assert findings_in(carol) == []
     give(ann, carol, topic, said.id)
     assert texts_of(carol, log_of(carol, topic)) == ["of bob", "stays"]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_an_erasure_names_the_ruling_before_it_in_its_chain_in_any_order(backwards: bool):
+    ann, bob, carol = acquainted(3)
+    topic = conversation(ann, bob, carol)
+    all_meet([ann, bob, carol])
+    ruling.set_role(ann, log_of(ann, topic), person(ann, bob), Role.ADMIN, START_MS + 401)
+    said = say(carol, topic, "rude", START_MS + 402)
+    all_meet([ann, bob, carol])
+    known = {row.id for row in carol.store.arrivals(log_of(carol, topic), 0, 1000)}
+    ruling.set_role(bob, log_of(bob, topic), person(bob, carol), Role.ADMIN, LATER)
+    write(bob, log_of(bob, topic), Kind.ERASURE, bodies.Erasure(of=said.message.hex()), LATER)
+    rows = [row for row in bob.store.arrivals(log_of(bob, topic), 0, 1000) if row.id not in known]
+    for row in reversed(rows) if backwards else rows:
+        give(bob, carol, topic, row.id)
+    assert texts_of(carol, log_of(carol, topic)) == texts_of(bob, log_of(bob, topic)) == [None]
+    assert findings_in(bob) == findings_in(carol) == []

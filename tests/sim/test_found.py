@@ -570,6 +570,29 @@ FOUND = {
         ),
         (0, 0, 1, 1),
     ),
+    # A chain was judged anew amid a transaction, and what was folded by that judgement stayed as it was.
+    "a judgement in between": Schedule(
+        5000095,
+        "society",
+        5,
+        {},
+        (
+            Action("expire", 2, 759, 127, 300),
+            Action("kill at", 0, 117, 985, 3),
+            Action("meet", 0, 859, 353, 300),
+            Action("kill", 2, 851, 920, 0),
+            Action("boot", 0, 685, 281, 0),
+            Action("busy", 3, 361, 548, 90000),
+            Action("meet", 0, 377, 237, 90000),
+            Action("part", 2, 684, 754, 90000),
+            Action("meet", 0, 731, 414, 10000),
+            Action("revoke", 0, 585, 988, 90000),
+            Action("promote", 0, 942, 940, 30),
+            Action("revoke", 4, 602, 973, 90000),
+            Action("leave", 0, 684, 994, 0),
+        ),
+        (0, 0, 0, 1, 1),
+    ),
     # A device of another person was admitted by a liar, and revoked for that: that revokes nothing, since it
     # never said yes, and the checker looked for it behind that cut.
     "a device of another person that was admitted unasked, and revoked": Schedule(
