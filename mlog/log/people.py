@@ -17,7 +17,7 @@ from mlog import limits
 from mlog.log.authority import Role, Ruling
 from mlog.log.contacts import Contact, fold_contacts
 from mlog.log.crypto import EpochKeys
-from mlog.log.cuts import NO_CUTS, Counts, Cuts, Ends, EndsOf, Part, device_ends
+from mlog.log.cuts import Counts, Cuts, Ends, EndsOf, Part, device_ends
 from mlog.log.epochs import epoch_to_write, known_epochs, stated_all, stated_epochs
 from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
@@ -287,7 +287,7 @@ class People:
             self.subject_of(root.founder) or root.founder,
             subject_of=self.subject_of,
             subject_of_topic=self.subject_of_topic,
-            revoked=Cuts(self._store, log, [rule]) if rule is not None else NO_CUTS,
+            revoked=Cuts(self._store, log, [rule] if rule is not None else []),
         )
 
     def names(self) -> Mapping[bytes, str]:
@@ -381,7 +381,8 @@ class People:
             ]
             kept = [rule for rule in rules if rule is not None]
             # What entries were folded by is known also where it is worked out again meanwhile.
-            found = self._cuts[log] = Cuts(self._store, log, kept, self._judged.setdefault(log, {}))
+            judged, of_rulings = self._judged.setdefault(log, {}), membership and membership.revoked
+            found = self._cuts[log] = Cuts(self._store, log, kept, judged, of_rulings)
         return found
 
     def ends(self, log: int) -> dict[int, Counts]:
