@@ -81,10 +81,11 @@ def grant_for(
     granted: list[_Granted] = []
     size = 0
     logs = _grantable(replica, device)
-    # What it does not have at all comes first: what it may lack is given again each time.
+    # What it does not have at all comes first: what it may lack is given again each time. And who is who,
+    # by which it judges the rest.
     new = [
         state
-        for state in logs
+        for state in sorted(logs, key=lambda state: state.kind != LogKind.PERSON)
         if state.keys.topic not in known_topics and not _is_all_withheld(replica, state, device)
     ]
     known = [state for state in logs if state.keys.topic in known_topics]
@@ -134,6 +135,12 @@ def _recipient(replica: Replica, device: DeviceId) -> bytes | None:
         return member.hpke
     if not replica.people.granted_to(device):
         return None
+    subject = replica.people.subject_of(device)
+    other = replica.people.person_of(subject) if subject is not None else None
+    member = other.member(device) if other is not None else None
+    if member is not None:
+        # A recovery phrase is nobody's peer.
+        return member.hpke
     return next((peer.hpke for peer in replica.store.peers() if peer.device == device), None)
 
 
