@@ -101,7 +101,7 @@ class Shown(_Step, frozen=True, kw_only=True, tag="shown"):
     asks: bool
 
 
-class Paired(_Step, frozen=True, kw_only=True, tag="paired"):
+class Paired(_Step, frozen=True, kw_only=True, tag="paired", omit_defaults=True):
     """Both said yes, and both know each other from now on.
 
     Attributes:
