@@ -10,9 +10,7 @@ with mlog.open() as home:
 
 from __future__ import annotations
 
-import getpass
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -25,26 +23,30 @@ import msgspec
 
 from mlog import config, limits
 from mlog.adapters import local_socket, marker
-from mlog.adapters.disk import disk_errors
 from mlog.adapters.key_protection import Passphrase
 from mlog.adapters.keystore import (
     SystemEntropy,
     encode_keys,
 )
-from mlog.adapters.overwrite import forget_file
 from mlog.adapters.sqlite import SqliteStore
-from mlog.api.ended import require_writable
+from mlog.api import writing
 from mlog.api.nodes import Entry, opened_entry
-from mlog.api.opening import load_or_make_keys, make_folder, require_database, require_own_keys
-from mlog.errors import Busy, LimitExceeded, StoreError, UserError
+from mlog.api.opening import (
+    current_incarnation,
+    found_person,
+    list_members,
+    load_or_make_keys,
+    make_folder,
+    name_of_database,
+    require_database,
+    require_own_keys,
+)
+from mlog.errors import Busy, StoreError, UserError
 from mlog.log import bodies, view
-from mlog.log.authority import Role
 from mlog.log.bodies import SPOKEN, Kind, kind_name
 from mlog.log.expiry import settings_of
-from mlog.log.ids import EntryId, Incarnation, MessageId
+from mlog.log.ids import EntryId, MessageId
 from mlog.log.replica import Draft, Replica
-from mlog.log.roster import refresh_rosters
-from mlog.log.ruling import require_admin
 from mlog.log.store import (
     EntryRow,
     GapRow,
@@ -137,22 +139,23 @@ class Home:
         self.now_ms = clock_ms
         self.database = path / config.DATABASE_NAME
         make_folder(path)
-        self._entropy = SystemEntropy()
+        entropy = SystemEntropy()
         self._keys = keys = load_or_make_keys(path, self.database, busy_timeout_ms, passphrase)
         require_database(path, self.database)
         self.announce: Callable[[], None] = partial(local_socket.poke, path)
         """Called after each commit; tells the service that runs on these logs, if one does."""
         self.store = SqliteStore(self.database, busy_timeout_ms=busy_timeout_ms, on_commit=self._committed)
         try:
-            self._database_id = self._name_of_database()
+            self._database_id = name_of_database(self.store, self.database)
             require_own_keys(path, self.database, self.store, keys)
-            self.replica = Replica(self.store, keys.device, keys.vault, self._entropy, self._incarnation())
+            incarnation = current_incarnation(self.store, entropy, self._fits_marker)
+            self.replica = Replica(self.store, keys.device, keys.vault, entropy, incarnation)
             if not self.store.logs():
-                self._found_person(person or _login_name(), device or platform.node() or "desktop")
+                found_person(self.replica, person, device, self.now_ms())
             self.view = View(self.replica, Names(self.replica))
             # Who reads only is not to be kept waiting, nor stopped by a full disk.
             with suppress(Busy, StoreError):
-                self._list_members()
+                list_members(self.store, self.replica)
                 self.expire()
         except BaseException:
             self.store.close()
@@ -179,43 +182,12 @@ class Home:
             self.replica.rebuild_search()
         self.store.scrub()
 
-    def _list_members(self) -> None:
-        """Once, where an earlier version did not: keep rows of members, and of whose the devices are."""
-        if self.store.meta("members") is not None:
-            return
-        with self.replica.transaction():
-            refresh_rosters(self.replica)
-            for row in self.replica.people.device_rows():
-                self.store.put_device(row)
-            self.store.set_meta("members", b"1")
-
-    def _name_of_database(self) -> bytes:
-        name = self.store.meta("database")
-        if name is None:
-            raise StoreError(
-                f"{self.database} is damaged: it has lost its name. Restore a backup into another "
-                "folder: 'mlog --home FOLDER restore FILE'."
-            )
-        return name
-
-    def _incarnation(self) -> Incarnation:
-        """The incarnation to write under: the last one, if the marker shows nothing came between."""
-        known = self.store.meta("incarnation")
-        beside = marker.load_marker(self.path / config.MARKER_NAME)
-        if known is not None and beside is not None and beside.vouches_for(self._marker()):
-            return Incarnation(known)
-        with self.store.transaction():
-            # Another process may have just done the same.
-            again = self.store.meta("incarnation")
-            beside = marker.load_marker(self.path / config.MARKER_NAME)
-            if again is not None and beside is not None and beside.vouches_for(self._marker()):
-                return Incarnation(again)
-            fresh = Incarnation(self._entropy.random(8))
-            self.store.set_meta("incarnation", fresh)
-        return fresh
-
     def _marker(self) -> marker.Marker:
         return marker.here(self.database, self._database_id, self.store.next_n() - 1)
+
+    def _fits_marker(self) -> bool:
+        beside = marker.load_marker(self.path / config.MARKER_NAME)
+        return beside is not None and beside.vouches_for(self._marker())
 
     def _committed(self) -> None:
         self._save_marker()
@@ -224,15 +196,6 @@ class Home:
     def _save_marker(self) -> None:
         if getattr(self, "_database_id", b""):
             marker.save_marker(self.path / config.MARKER_NAME, self._marker())
-
-    def _found_person(self, person: str, device: str) -> None:
-        now = self.now_ms()
-        keys = self.replica.device_keys
-        record = bodies.Device(name=device, person=person, noise=keys.noise_public, hpke=keys.hpke_public)
-        with self.replica.transaction():
-            if not self.store.logs():
-                self.replica.create_log(LogKind.PERSON, [Draft(Kind.DEVICE, record, now)], now)
-                self.replica.create_log(LogKind.PRIVATE, [], now)
 
     # -- conversations -----------------------------------------------------------------------
 
@@ -279,7 +242,7 @@ class Home:
             UserError: The title is empty, or taken.
             LimitExceeded: It is too long.
         """
-        title = _checked_title(title)
+        title = writing.checked_title(title)
         now = self.now_ms()
         with self.replica.transaction():
             if any(known.title == title for known in self.conversations()):
@@ -294,23 +257,17 @@ class Home:
     def send(
         self, log: int, text: str, *, reply_to: MessageId | None = None, attach: Sequence[Path] = ()
     ) -> EntryId:
-        """Write a message; it is durable when this returns.
+        """Write a message; it is durable when this returns, as all that is written here.
 
         Args:
             attach: Files that go with it; then the text may be empty.
 
         Raises:
-            UserError: Nothing to send, or a file cannot be read.
+            UserError: Nothing to send, or a file cannot be read. Here and below: or this person is not in the
+                conversation (any more), or this device was revoked.
             LimitExceeded: Longer than TEXT_SIZE_MAX_BYTES, or too large or too many files.
         """
-        require_writable(self, log)
-        text = _checked_text(text) if text.strip() or not attach else ""
-        body = bodies.Text(text=text, to=(reply_to.hex(),) if reply_to is not None else ())
-        if attach:
-            from mlog.api import attachments
-
-            return attachments.send(self, log, body, attach)
-        return self._write(log, Kind.REPLY if body.to else Kind.MESSAGE, body)
+        return writing.send(self, log, text, reply_to, attach)
 
     def edit(self, message: Message, text: str) -> EntryId:
         """Replace the text of a message of one's own.
@@ -318,22 +275,11 @@ class Home:
         Raises:
             UserError: Somebody else's, imported, or erased.
         """
-        self._require_own(message, "edit")
-        if message.author.claimed:
-            raise UserError("an imported message says what was said elsewhere; it can be erased, not edited.")
-        return self._write(
-            message.log, Kind.EDIT, bodies.Edit(of=message.mid.hex(), text=_checked_text(text))
-        )
+        return writing.edit(self, message, text)
 
     def react(self, message: Message, emoji: str, *, remove: bool = False) -> EntryId:
         """Put an emoji on a message, or take it back."""
-        emoji = emoji.strip()
-        if not emoji or len(emoji.encode()) > limits.EMOJI_SIZE_MAX_BYTES:
-            raise UserError(
-                f"a reaction is an emoji or a short word, of at most {limits.EMOJI_SIZE_MAX_BYTES} bytes."
-            )
-        body = bodies.Reaction(of=message.mid.hex(), emoji=emoji, removed=remove)
-        return self._write(message.log, Kind.REACTION, body)
+        return writing.react(self, message, emoji, remove=remove)
 
     def erase(self, message: Message) -> EntryId:
         """Forget text and files of a message of one's own, or as an admin of anybody's, here and in time
@@ -341,27 +287,15 @@ class Home:
 
         They are overwritten in the file when this returns; its place in the log stays. A file that another
         message has too stays with that one.
+
+        Raises:
+            UserError: Somebody else's, or erased.
         """
-        from mlog.api import attachments
+        return writing.erase(self, message)
 
-        require_writable(self, message.log)
-        if message.erased or not self._is_admin_of_others(message.log):
-            self._require_own(message, "erase")
-        with self.replica.transaction():
-            groups = attachments.forgetting(self.replica, message.log, message.mid, message.author.device)
-            erasures = [bodies.Erasure(of=message.mid.hex()), *groups]
-            now = self.now_ms()
-            drafts = [Draft(Kind.ERASURE, erasure, now) for erasure in erasures]
-            id_ = self.replica.write(message.log, drafts, now)[0].id
-        self._forget_copies()
-        return id_
-
-    def _forget_copies(self) -> None:
-        """Overwrite what was forgotten, wherever this home keeps it."""
-        self.finish_erasures()
-        snapshot = self.path / config.SNAPSHOT_NAME
-        with disk_errors(snapshot):
-            forget_file(snapshot)
+    def set_title(self, log: int, title: str) -> EntryId:
+        """Call a conversation something else."""
+        return writing.set_title(self, log, title)
 
     def expire_after(self, log: int, after_ms: int) -> EntryId:
         """Let what is said in a conversation from now on disappear after a time; 0 lets it stay.
@@ -369,12 +303,7 @@ class Home:
         Raises:
             UserError: Shorter than EXPIRE_MIN_MS, or this person is no admin of the conversation.
         """
-        require_admin(self.replica, log, "set when messages disappear")
-        if after_ms and after_ms < limits.EXPIRE_MIN_MS:
-            raise UserError(
-                f"messages stay for at least {limits.EXPIRE_MIN_MS // 60_000} min: clocks differ by as much."
-            )
-        return self._write(log, Kind.EXPIRE, bodies.Expire(after_ms=after_ms))
+        return writing.expire_after(self, log, after_ms)
 
     def expiry_ms(self, log: int) -> int:
         """After how long disappears what is said now; 0 for never."""
@@ -386,38 +315,7 @@ class Home:
 
         Looks at most every EXPIRE_LOOK_MS.
         """
-        logs = self.store.logs_with(Kind.EXPIRE)
-        if not logs:
-            return 0
-        now, looked = self.now_ms(), self.store.cached("expiry") or b""
-        if 0 <= now - int.from_bytes(looked, "big") < limits.EXPIRE_LOOK_MS:
-            return 0
-        count = sum(self.replica.expire(log, now) for log in logs)
-        with self.store.transaction():
-            self.store.put_cached("expiry", now.to_bytes(8, "big"))
-        if count:
-            self._forget_copies()
-        return count
-
-    def set_title(self, log: int, title: str) -> EntryId:
-        """Call a conversation something else."""
-        return self._write(log, Kind.TITLE, bodies.Title(title=_checked_title(title)))
-
-    def _write(self, log: int, kind: Kind, body: bodies.Body) -> EntryId:
-        require_writable(self, log)
-        now = self.now_ms()
-        return self.replica.write(log, [Draft(kind, body, now)], now)[0].id
-
-    def _is_admin_of_others(self, log: int) -> bool:
-        """Whether this person may erase what others said in a conversation."""
-        people = self.replica.people
-        return people.membership(log) is not None and people.role(log) == Role.ADMIN
-
-    def _require_own(self, message: Message, verb: str) -> None:
-        if message.erased:
-            raise UserError(f"the message is erased; there is nothing to {verb}.")
-        if not self.replica.people.is_own(message.author.device):
-            raise UserError(f"only its author can {verb} a message, and that is {message.author.name}.")
+        return writing.expire(self)
 
     # -- what only own devices know ------------------------------------------------------------
 
@@ -720,36 +618,3 @@ class Home:
         from mlog.api import proof
 
         return proof.status(self, log)
-
-
-def _checked_text(text: str) -> str:
-    if not text.strip():
-        raise UserError("nothing to send: the text is empty.")
-    if "\0" in text:
-        raise UserError("the text has a zero byte in it. Is it a text file?")
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise UserError("the text is not valid Unicode. Save it as UTF-8 and try again.") from None
-    if size > limits.TEXT_SIZE_MAX_BYTES:
-        raise LimitExceeded(
-            f"the text is too long: {size:,} bytes, and a message may have {limits.TEXT_SIZE_MAX_BYTES:,}. "
-            "Split it into several messages."
-        )
-    return text
-
-
-def _checked_title(title: str) -> str:
-    title = " ".join(title.split())
-    if not title:
-        raise UserError("a conversation needs a title.")
-    if len(title.encode(errors="replace")) > limits.TITLE_SIZE_MAX_BYTES:
-        raise LimitExceeded(f"the title is too long: at most {limits.TITLE_SIZE_MAX_BYTES:,} bytes.")
-    return title
-
-
-def _login_name() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return "me"

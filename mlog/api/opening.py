@@ -1,7 +1,14 @@
-"""Opening: a home's key file and database are there, and belong together."""
+"""Opening: a home's key file and database are there, and belong together; what is written first.
+
+A new home gets keys and a person, one of an earlier version what that did not keep, and one that was copied,
+restored or moved another incarnation.
+"""
 
 from __future__ import annotations
 
+import getpass
+import platform
+from collections.abc import Callable
 from pathlib import Path
 
 from mlog import config
@@ -11,9 +18,23 @@ from mlog.adapters.keystore import Keys, SystemEntropy, load_keys, make_keys, sa
 from mlog.adapters.locking import ProcessLock
 from mlog.adapters.sqlite import SqliteStore
 from mlog.errors import InvalidInput, StoreError, UserError
-from mlog.log.ids import DeviceId
+from mlog.log import bodies
+from mlog.log.bodies import Kind
+from mlog.log.ids import DeviceId, Incarnation
+from mlog.log.replica import Draft, Replica
+from mlog.log.roster import refresh_rosters
+from mlog.log.store import LogKind
 
-__all__ = ["load_or_make_keys", "make_folder", "require_database", "require_own_keys"]
+__all__ = [
+    "current_incarnation",
+    "found_person",
+    "list_members",
+    "load_or_make_keys",
+    "make_folder",
+    "name_of_database",
+    "require_database",
+    "require_own_keys",
+]
 
 
 def make_folder(path: Path) -> None:
@@ -81,3 +102,72 @@ def require_own_keys(home: Path, database: Path, store: SqliteStore, keys: Keys)
             f"{home / config.KEYS_NAME} belongs to another home than {database}, or that is "
             "damaged. Put the right key file there, or restore a backup: 'mlog restore FILE'."
         )
+
+
+def name_of_database(store: SqliteStore, database: Path) -> bytes:
+    """What tells a database from all others, also from its own copies.
+
+    Raises:
+        StoreError: It has none.
+    """
+    name = store.meta("database")
+    if name is None:
+        raise StoreError(
+            f"{database} is damaged: it has lost its name. Restore a backup into another "
+            "folder: 'mlog --home FOLDER restore FILE'."
+        )
+    return name
+
+
+def current_incarnation(
+    store: SqliteStore, entropy: SystemEntropy, fits_marker: Callable[[], bool]
+) -> Incarnation:
+    """The incarnation to write under: the last one, if the marker shows that nothing came between."""
+    known = store.meta("incarnation")
+    if known is not None and fits_marker():
+        return Incarnation(known)
+    with store.transaction():
+        # Another process may have just done the same.
+        again = store.meta("incarnation")
+        if again is not None and fits_marker():
+            return Incarnation(again)
+        fresh = Incarnation(entropy.random(8))
+        store.set_meta("incarnation", fresh)
+    return fresh
+
+
+def found_person(replica: Replica, person: str | None, device: str | None, now_ms: int) -> None:
+    """Begin the person log and the private log of a new home, once, whoever comes first.
+
+    Args:
+        person, device: What to call them; default the names of the login and of the machine.
+    """
+    keys = replica.device_keys
+    record = bodies.Device(
+        name=device or platform.node() or "desktop",
+        person=person or _login_name(),
+        noise=keys.noise_public,
+        hpke=keys.hpke_public,
+    )
+    with replica.transaction():
+        if not replica.store.logs():
+            replica.create_log(LogKind.PERSON, [Draft(Kind.DEVICE, record, now_ms)], now_ms)
+            replica.create_log(LogKind.PRIVATE, [], now_ms)
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "me"
+
+
+def list_members(store: SqliteStore, replica: Replica) -> None:
+    """Once, where an earlier version did not: keep rows of members, and of whose the devices are."""
+    if store.meta("members") is not None:
+        return
+    with replica.transaction():
+        refresh_rosters(replica)
+        for row in replica.people.device_rows():
+            store.put_device(row)
+        store.set_meta("members", b"1")

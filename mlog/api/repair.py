@@ -235,7 +235,8 @@ class _Log:
 
     def absences(self) -> list[Absence]:
         found: dict[tuple[object, ...], Absence] = {}
-        for missing in self._home.replica.missing(self._log, limits.GAPS_MAX):
+        first_week = self._standing.first_week
+        for missing in self._home.replica.missing(self._log, limits.GAPS_MAX, first_week):
             absence = self._absence(missing)
             # What a verification wrote down, and what is seen now, may be the same.
             key = absence.part, absence.id or (absence.device, absence.chain, absence.first)

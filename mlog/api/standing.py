@@ -167,6 +167,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         copies: One for each other device, in the order in which they were trusted.
         holdings: What is proven of each, while it stands by it.
+        first_week: Where the window begins that is kept here; 0 for everything.
         is_left: It is a person or private log that this device does not use any more.
     """
 
@@ -174,6 +175,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     copies: tuple[Copy, ...]
     holdings: Mapping[DeviceId, Holding]
     calendar: Calendar
+    first_week: int = 0
     is_left: bool = False
 
     @property
@@ -239,7 +241,13 @@ def standing_of(store: Store, row: LogRow, here: DeviceId, now_ms: int) -> Stand
             holdings[peer.device] = holding
             cells = {week: holding.cell(week, scope, pruned) for week in evidence.weeks}
         rows.append(CalendarRow(peer.device, peer.name, False, cells))
-    return Standing(log=row.n, copies=tuple(copies), holdings=holdings, calendar=Calendar(tuple(rows)))
+    return Standing(
+        log=row.n,
+        copies=tuple(copies),
+        holdings=holdings,
+        calendar=Calendar(tuple(rows)),
+        first_week=scope.first_week,
+    )
 
 
 # -- proofs ----------------------------------------------------------------------------------

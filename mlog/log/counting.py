@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlog.log.fold import LogState
     from mlog.log.replica import Replica
 
-__all__ = ["EpochName", "counting_keys", "fairly", "learn_counting", "names_stated", "stated_in", "unclaimed"]
+__all__ = ["EpochName", "counting_keys", "fairly", "learn_counting", "names_stated", "stated_in"]
 
 _KEYS: Final = frozenset({Kind.KEY})
 
@@ -79,25 +79,6 @@ def _bodies(store: Store, ns: Sequence[int]) -> Iterator[tuple[int, bodies.Key]]
             body = readable_body(Kind.KEY, encoded)
             if isinstance(body, bodies.Key):
                 yield n, body
-
-
-def unclaimed(store: Store, log: int, cuts: Cuts, epochs: Sequence[EpochKeys]) -> EpochKeys | None:
-    """The last of these epochs that a key entry states which counts, or none at all does.
-
-    One whose key entry has not come was granted. One whose key entry counts for nothing was begun by somebody
-    else: a device that was revoked, or, in a person log, a contact.
-    """
-    counting = {row.n for row, _ in counting_keys(store, log, cuts)}
-    claims: dict[EpochName, bool] = {}
-    query = TimelineQuery(
-        log=log, limit=limits.STORE_ROWS_MAX, kinds=_KEYS, hidden=True, newest_first=True, bodies=False
-    )
-    while rows := store.timeline(query):
-        for name, n in names_stated(store, [row.n for row in rows]):
-            claims[name] = claims.get(name, False) or n in counting
-        query = msgspec.structs.replace(query, before=rows[-1].position)
-    names = (((epoch.number, crypto.commitment(epoch.secret)), epoch) for epoch in reversed(epochs))
-    return next((epoch for name, epoch in names if claims.get(name, True)), None)
 
 
 def fairly(store: Store, log: int, cuts: Cuts, epochs: Sequence[EpochKeys]) -> list[EpochKeys]:

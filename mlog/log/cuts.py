@@ -88,6 +88,8 @@ class Cuts:
 
     Args:
         rules: What all of them let count counts.
+        judged: As the attribute, to go on with.
+        of_rulings: Which rulings are looked at: where that changes, the rules give something else.
 
     Attributes:
         judged: Of each chain row all that it was taken for since the caller cleared this: entries may
@@ -100,10 +102,12 @@ class Cuts:
         log: int = 0,
         rules: Sequence[EndsOf] = (),
         judged: dict[int, set[Counts | None]] | None = None,
+        of_rulings: Cuts | None = None,
     ):
         self._store = store
         self._log = log
         self._rules = rules
+        self._of_rulings = of_rulings
         self._knows_all = False
         self._counts: dict[int, Counts | None] = {}
         self._of_runs: dict[_Run, Counts | None] = {}
@@ -131,7 +135,8 @@ class Cuts:
         return {n: counts for n, counts in self._counts.items() if counts is not None}
 
     def take(self, rows: Sequence[EntryRow], branches: Set[int]) -> bool:
-        """Judge anew what may count otherwise now that entries are read; whether that is all of the log.
+        """Judge anew what may count otherwise now that entries are read; whether that is all of the log,
+        since cuts or rulings may be others.
 
         Args:
             branches: Chain rows of those that are forked.
@@ -149,7 +154,16 @@ class Cuts:
         for n in again & self._counts.keys():
             del self._counts[n]
             self._again.add(n)
-        return any(row.id in self._awaited for row in rows)
+        of_rulings = self._of_rulings
+        moved = of_rulings is not None and of_rulings.moves(rows, branches)
+        return moved or any(row.id in self._awaited for row in rows)
+
+    def moves(self, rows: Sequence[EntryRow], branches: Set[int]) -> bool:
+        """As `take`; whether of a chain row that was asked for something else counts now."""
+        before = dict(self._counts)
+        self.take(rows, branches)
+        self._look_up(before.keys())
+        return self._counts != before
 
     def quarantined(self, rows: Iterable[EntryRow | Place]) -> set[int]:
         """Those of these entries that come after a cut, by their number."""

@@ -16,7 +16,7 @@ from mlog.log.crypto import Entropy, EpochKeys, LogKeys
 from mlog.log.cuts import NO_CUTS, Cuts
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.store import EntryRow, Store, TimelineQuery
-from mlog.log.stored import readable_body
+from mlog.log.stored import named_by, readable_body
 
 __all__ = ["StatedEpoch", "epoch_to_write", "key_body", "known_epochs", "stated_all", "stated_epochs"]
 
@@ -76,17 +76,14 @@ def stated_all(store: Store, log: int) -> list[StatedEpoch]:
 
 
 def _stated_by(store: Store, rows: Sequence[EntryRow]) -> list[StatedEpoch]:
-    parents = store.parents([row.n for row in rows])
-    before = store.places_at([(row.chain, row.seq - 1) for row in rows if row.seq])
+    named = named_by(store, rows)
     found: list[StatedEpoch] = []
     for row in rows:
         body = readable_body(row.kind, row.body)
         if isinstance(body, bodies.Key):
             recipients = frozenset(wrap.device for wrap in body.wraps)
-            place = before.get((row.chain, row.seq - 1))
-            named = (*parents.get(row.n, ()), *((place.id,) if place is not None else ()))
             commitment = bytes.fromhex(body.commitment)
-            found.append(StatedEpoch(body.epoch, row.id, commitment, recipients, named, body.without))
+            found.append(StatedEpoch(body.epoch, row.id, commitment, recipients, named[row.n], body.without))
     return found
 
 
@@ -95,20 +92,15 @@ def known_epochs(keys: LogKeys) -> dict[tuple[int, bytes], EpochKeys]:
     return {(epoch.number, crypto.commitment(epoch.secret)): epoch for epoch in keys.whole}
 
 
-def epoch_to_write(
-    keys: LogKeys, stated: Sequence[StatedEpoch], devices: Set[DeviceId], *, granted: bool = True
-) -> EpochKeys | None:
+def epoch_to_write(keys: LogKeys, stated: Sequence[StatedEpoch], devices: Set[DeviceId]) -> EpochKeys | None:
     """Of the epochs with the greatest number, that for exactly these devices; of several the latest.
 
     Where somebody uses up the numbers, so that all have the greatest, one that was over would come back else.
 
     Args:
         stated: The latest first.
-        granted: One that was granted, and whose key entry has not come yet, is trusted to be for them.
     """
     newest = max((epoch.number for epoch in stated), default=0)
-    if granted and keys.current.number > newest:
-        return keys.current
     known = known_epochs(keys)
     for epoch in stated:
         if epoch.number == newest and epoch.recipients == devices:

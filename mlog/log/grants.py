@@ -218,15 +218,16 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
     Who began an epoch without a device may not have heard of it; or heard that it was revoked, or its
     person removed. Key entries name what their authors knew of that, so it is waited for.
     """
-    epochs, store = state.keys.epochs[1:], replica.store
+    epochs, store, people = state.keys.epochs[1:], replica.store, replica.people
     if state.kind == LogKind.PERSON:
         return epochs
+    subject = people.subject() if _is_ours(replica, device) else people.subject_of(device)
     stated = _stated(replica, state.n)
     of = {epoch: stated.get((epoch.number, crypto.commitment(epoch.secret))) for epoch in state.keys.whole}
     if all(found is not None and device in found.recipients for found in of.values()):
         return epochs
-    waits = _may_be_stated(replica, state.n)
-    is_removed = replica.people.membership(state.n) is not None
+    # What one of our devices may read the others may, too: only revocations keep anything from them.
+    may_be_removed = people.membership(state.n) is not None and not _is_ours(replica, device)
     doubted = _may_be_revoked(replica, state.n, device)
     named = {parent for s in stated.values() if device not in s.recipients for parent in s.parents}
     here = store.places(state.n, named)
@@ -234,7 +235,7 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
     # What is here and not read may wait for its epoch, and says nothing yet.
     read = {
         id_
-        for person in (replica.people.persons() if reasons else ())
+        for person in (people.persons() if reasons else ())
         for id_, place in store.places(person.log, reasons).items()
         if place.chain
     }
@@ -245,23 +246,16 @@ def _epochs_for(replica: Replica, state: LogState, device: DeviceId) -> Sequence
             return True
         found = of.get(epoch)
         if found is None:
-            return not waits
-        knows = not is_removed or all(parent in here for parent in found.parents)
+            return False
+        # Who wraps it for another device of the same person knew of no removal of that.
+        is_of_a_member = subject is not None and any(
+            people.subject_of(DeviceId(other)) == subject for other in found.recipients
+        )
+        knows = not may_be_removed or is_of_a_member or all(parent in here for parent in found.parents)
         knows = knows and read.issuperset(found.without)
         return device in found.recipients or (knows and not doubted)
 
     return [epoch for epoch in epochs if may_be_known(epoch)]
-
-
-def _may_be_stated(replica: Replica, log: int) -> bool:
-    """Whether key entries of a log that are not here may still come.
-
-    An epoch that none states is not used, but where a window is kept. What lies before that never comes,
-    once all is here that somebody else has of it.
-    """
-    store = replica.store
-    windowed = any(row.n == log and row.window_days for row in store.logs())
-    return windowed and not any(row.equal_ms for row in store.syncs(log))
 
 
 def _stated(replica: Replica, log: int) -> dict[tuple[int, bytes], StatedEpoch]:

@@ -76,6 +76,7 @@ class Membership:
         founder: The founder's subject.
         said: All rulings that are looked at.
         subject_of: The subject of a device; None where no person log here has it.
+        revoked: As of `fold_membership`.
     """
 
     def __init__(
@@ -84,10 +85,12 @@ class Membership:
         founder: bytes,
         said: Iterable[_Said],
         subject_of: Callable[[DeviceId], bytes | None],
+        revoked: Cuts,
     ):
         self._store = store
         self._said = {s.ruling.id: s for s in said}
         self._subject_of = subject_of
+        self.revoked = revoked
         self.founder = founder
         self._court = Court(founder, [s.ruling for s in self._said.values()])
         self._authority: Authority = self._court.decide()
@@ -258,7 +261,7 @@ class Membership:
         removals = self._removals.get(subject, ())
         first = part.first()
         if first is None:
-            # Outside the window, or not here yet: then what is said of the person now tells.
+            # Not here yet: then what is said of the person now tells.
             if self.role(subject) != Role.NONE and not any(self._cuts(r, chain) for r in removals):
                 return None
             return self._ends(removals, chain)
@@ -339,4 +342,4 @@ def fold_membership(
             )
             said.append(_Said(ruling, body, chain.device, chain.incarnation, row.seq))
         query = msgspec.structs.replace(query, after=rows[-1].position)
-    return Membership(store, founder, said, subject_of)
+    return Membership(store, founder, said, subject_of, revoked)

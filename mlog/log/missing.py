@@ -60,15 +60,21 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def missing(
-    store: Store, row: LogRow, keys: LogKeys | None, limit: int, people: People | None = None
+    store: Store,
+    row: LogRow,
+    keys: LogKeys | None,
+    limit: int,
+    people: People | None = None,
+    first_week: int = 0,
 ) -> list[Missing]:
     """What is missing of a log, at most `limit` of it.
 
     Args:
         keys: None where the log is kept blindly.
         people: Tells what the log relies on of person logs.
+        first_week: Where the window begins that is kept of it.
     """
-    found = _all_missing(store, row, keys, limit)
+    found = _all_missing(store, row, keys, limit, first_week)
     if people is not None and keys is not None:
         found = joined(found, _waiting_for_persons(store, row, people))
     return list(islice(found, limit))
@@ -111,7 +117,9 @@ def _waiting_for_persons(store: Store, row: LogRow, people: People) -> Iterator[
                 yield waits(said.id, "the revocation in a person's log on which it relies has not come")
 
 
-def _all_missing(store: Store, row: LogRow, keys: LogKeys | None, limit: int) -> Iterator[Missing]:
+def _all_missing(
+    store: Store, row: LogRow, keys: LogKeys | None, limit: int, first_week: int
+) -> Iterator[Missing]:
     log = row.n
     for gap in store.gaps(log):
         yield Missing(
@@ -137,7 +145,7 @@ def _all_missing(store: Store, row: LogRow, keys: LogKeys | None, limit: int) ->
             last=fork.seq,
             detail=fork_detail(fork.device, fork.seq),
         )
-    yield from _holes(store, row)
+    yield from _holes(store, row, first_week)
     for id_, _ in store.absent(log, limit):
         detail = "an entry that others name"
         yield Missing(log=log, part="entry", reason=Reason.NOT_FETCHED, id=id_, detail=detail)
@@ -202,8 +210,13 @@ def _unstated(store: Store, log: int, keys: LogKeys) -> list[EpochKeys]:
     return list(unstated.values())
 
 
-def _holes(store: Store, row: LogRow) -> Iterator[Missing]:
-    """Numbers of chains that are not here: between runs, before the first, and behind what was heard of."""
+def _holes(store: Store, row: LogRow, first_week: int) -> Iterator[Missing]:
+    """Numbers of chains that are not here: between runs, before the first, and behind what was heard of.
+
+    Of a window each chain is wanted from its first entry in it on (docs/protocol.md, 14.5). What lies before
+    that is told as one, whatever of it the window carries along.
+    """
+    starts = store.first_seqs(row.n, first_week) if first_week else None
     runs: dict[int, list[RunRow]] = {}
     for run in store.runs(row.n):
         runs.setdefault(run.chain, []).append(run)
@@ -214,16 +227,22 @@ def _holes(store: Store, row: LogRow) -> Iterator[Missing]:
         key = chain.device, chain.incarnation
         ends[key] = max(chain.seq, ends.get(key, -1))
         expected = 0
+        outside: list[int] = []
         for run in runs.get(chain.n, []):
             # A branch begins where it leaves the other.
             if run.first > expected and not (key in forked and not expected):
                 reason = Reason.NOT_FETCHED
                 if pruned and _week_at(store, chain, run.first) >= pruned[0].week:
                     reason = Reason.PRUNED
-                elif row.window_days and not expected:
+                elif starts is not None and run.first <= starts.get(chain.n, run.first):
                     reason = Reason.OUTSIDE_WINDOW
-                yield _hole(chain, expected, run.first - 1, reason)
+                if reason == Reason.OUTSIDE_WINDOW:
+                    outside += [expected, run.first - 1]
+                else:
+                    yield _hole(chain, expected, run.first - 1, reason)
             expected = run.last + 1
+        if outside:
+            yield _hole(chain, outside[0], outside[-1], Reason.OUTSIDE_WINDOW)
     heard: dict[tuple[DeviceId, Incarnation], int] = {}
     for told in store.heard(row.n):
         key = told.device, told.incarnation

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from mlog import limits
 from mlog.log.authority import Role, Ruling
 from mlog.log.contacts import Contact, fold_contacts
-from mlog.log.counting import unclaimed
 from mlog.log.crypto import EpochKeys
-from mlog.log.cuts import NO_CUTS, Counts, Cuts, Ends, EndsOf, Part, device_ends
+from mlog.log.cuts import Counts, Cuts, Ends, EndsOf, Part, device_ends
 from mlog.log.epochs import epoch_to_write, known_epochs, stated_all, stated_epochs
 from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.membership import Membership, fold_membership, has_members
 from mlog.log.person import Member, Person, Root, fold_person, private_place, root_of
 from mlog.log.store import DeviceRow, EntryRow, LogKind, LogRow, Store
+from mlog.log.stored import named_by
 
 if TYPE_CHECKING:
     from mlog.log.replica import Replica
@@ -152,7 +152,8 @@ class People:
                 known = next((m for m in person.revoked if m.device == device), None)
                 # Nobody revokes the device of another person by admitting it unasked.
                 if device not in self._stand_ins or (known is not None and known.confirmed):
-                    self._revoked[device] = person
+                    # Of several persons the oldest: nobody founds one that cuts its own device elsewhere.
+                    self._revoked.setdefault(device, person)
         self._subjects = {p.topic: self._stand_ins.get(p.founder, p.founder) for p in persons}
 
     def current(self) -> Person | None:
@@ -288,7 +289,7 @@ class People:
             self.subject_of(root.founder) or root.founder,
             subject_of=self.subject_of,
             subject_of_topic=self.subject_of_topic,
-            revoked=Cuts(self._store, log, [rule]) if rule is not None else NO_CUTS,
+            revoked=Cuts(self._store, log, [rule] if rule is not None else []),
         )
 
     def names(self) -> Mapping[bytes, str]:
@@ -327,10 +328,9 @@ class People:
 
     def has_begun(self, log: int) -> bool:
         """Whether a chain may be begun in a log: until its beginning, and an epoch, is here nobody knows who
-        belongs to it, and a chain that begins without knowing that counts for nothing. Of a window it may
-        never come."""
+        belongs to it, and a chain that begins without knowing that counts for nothing."""
         row = next((row for row in self._store.logs() if row.n == log), None)
-        if row is None or row.window_days or (self._root(row) is not None and self._store.epochs(log)):
+        if row is None or (self._root(row) is not None and self._store.epochs(log)):
             return True
         return any(chain.device == self._device for chain in self._store.chains(log))
 
@@ -360,12 +360,12 @@ class People:
         self, rows: Sequence[EntryRow], may: Callable[[bytes | None, Sequence[EntryId]], bool]
     ) -> set[int]:
         """Those of these entries whose author had a right, by the rulings that each names."""
-        parents = self._store.parents([row.n for row in rows])
+        named = named_by(self._store, rows)
         devices = {c.n: c.device for c in self._store.chain_rows({row.chain for row in rows})}
         return {
             row.n
             for row in rows
-            if row.chain in devices and may(self.subject_of(devices[row.chain]), parents.get(row.n, ()))
+            if row.chain in devices and may(self.subject_of(devices[row.chain]), named[row.n])
         }
 
     def cuts(self, log: int) -> Cuts:
@@ -383,7 +383,8 @@ class People:
             ]
             kept = [rule for rule in rules if rule is not None]
             # What entries were folded by is known also where it is worked out again meanwhile.
-            found = self._cuts[log] = Cuts(self._store, log, kept, self._judged.setdefault(log, {}))
+            judged, of_rulings = self._judged.setdefault(log, {}), membership and membership.revoked
+            found = self._cuts[log] = Cuts(self._store, log, kept, judged, of_rulings)
         return found
 
     def ends(self, log: int) -> dict[int, Counts]:
@@ -427,10 +428,7 @@ class People:
                     for epoch in stated
                     if membership.knew_removals(epoch.parents) and _knew(epoch.without, revoked)
                 ]
-            keys, newest = state.keys, max((epoch.number for epoch in stated), default=0)
-            granted = self._trusts_granted(state) and keys.current.number > newest
-            granted = granted and self._unclaimed(state) is keys.current
-            known = epoch_to_write(keys, stated, devices, granted=granted)
+            known = epoch_to_write(state.keys, stated, devices)
             if known is not None:
                 self._epochs[state.n] = known
         return known
@@ -440,23 +438,10 @@ class People:
 
         Only what key entries state counts for that.
         """
-        if self._trusts_granted(state):
-            return self._unclaimed(state)
         known = known_epochs(state.keys)
         stated = stated_epochs(self._store, state.n, self.cuts(state.n))
         found = [known[s.number, s.commitment] for s in stated if (s.number, s.commitment) in known]
         return max(found, key=lambda epoch: epoch.number, default=state.keys.current)
-
-    def _unclaimed(self, state: LogState) -> EpochKeys:
-        """The latest epoch that is known here, but for those of key entries that count for nothing."""
-        found = unclaimed(self._store, state.n, self.cuts(state.n), state.keys.whole)
-        return found or state.keys.current
-
-    def _trusts_granted(self, state: LogState) -> bool:
-        """Whether an epoch is written under that no key entry here states: those from before a window do
-        not come."""
-        row = next((row for row in self._store.logs() if row.n == state.n), None)
-        return row is not None and row.window_days > 0 and self.membership(state.n) is None
 
     # -- who may have what -------------------------------------------------------------------
 

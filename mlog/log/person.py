@@ -297,13 +297,14 @@ def _rulings(
     parents: dict[int, list[EntryId]] = {}
     for at in range(0, len(rows), limits.STORE_ROWS_MAX):
         parents |= store.parents([row.n for row, _ in rows[at : at + limits.STORE_ROWS_MAX]])
-    before: dict[int, EntryId] = {}
+    before: dict[tuple[int, int], EntryId] = {}
     reached: dict[EntryId, frozenset[EntryId]] = {}
     found: list[tuple[Ruling, bodies.Admit | bodies.Revoke]] = []
     for row, author in rows:
-        named = [*parents.get(row.n, ()), *((before[row.chain],) if row.chain in before else ())]
+        last = before.get((row.chain, row.seq - 1))
+        named = [*parents.get(row.n, ()), *((last,) if last is not None else ())]
         past = frozenset(id_ for parent in named for id_ in reached.get(parent, ()))
-        before[row.chain] = row.id
+        before[row.chain, row.seq] = row.id
         body = read.get(row.n)
         if isinstance(body, bodies.Admit | bodies.Revoke):
             ruling = Ruling(

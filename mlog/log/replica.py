@@ -152,7 +152,7 @@ class Replica:
     def _load(self, row: LogRow) -> LogState:
         try:
             keys = LogKeys(self._vault.open("log", row.secret))
-            self._add_rows(keys, self.store.epochs(row.n), windowed=row.window_days > 0)
+            self._add_rows(keys, self.store.epochs(row.n))
         except InvalidInput:
             raise StoreError(
                 "the keys of a log cannot be read: the database belongs to another key file, or is "
@@ -169,19 +169,15 @@ class Replica:
             # All of them, and the one that is derived. Opening a thousand takes 20 ms, and this is asked
             # for each bundle with an entry that nobody here can open.
             return False
-        return self._add_rows(keys, rows, windowed=self._is_windowed(state.n))
+        return self._add_rows(keys, rows)
 
-    def _is_windowed(self, log: int) -> bool:
-        """Whether key entries of a log may never come, since they lie before its window."""
-        return any(row.n == log and row.window_days for row in self.store.logs())
-
-    def _add_rows(self, keys: LogKeys, rows: Sequence[EpochRow], *, windowed: bool) -> bool:
+    def _add_rows(self, keys: LogKeys, rows: Sequence[EpochRow]) -> bool:
         """Take what the store has of epochs; whether that opens more than before."""
         opens = False
         granted: list[EpochKeys] = []
         for row in rows:
             epoch, stated = self._open_epoch(row)
-            if not stated and not windowed:
+            if not stated:
                 granted.append(epoch)
             elif keys.lacks(epoch):
                 keys.add_epoch(epoch)
@@ -371,8 +367,11 @@ class Replica:
         keys = [own] if readers is None else [(member.device, member.hpke) for member in readers]
         topic = state.keys.topic
         number, secret = epoch.number, epoch.secret
-        # Who has this entry, and not what made it, must not give those the epoch that it leaves out.
-        without = self.people.revocations_of(before)
+        # Who has this entry, and not what made it, must not give those the epoch that it leaves out; nor one
+        # of ours a device that was let in by one of us, and put out by another who knew no epoch for it.
+        person = self.people.current()
+        own_revoked = person.revocations.keys() if person is not None else frozenset[DeviceId]()
+        without = self.people.revocations_of(before | own_revoked)
         body = key_body(self.entropy, topic, self.device_id, keys, number, secret, first, seed, without)
         draft, present = Draft(Kind.KEY, body, now_ms), self.people.present_epoch(state)
         self._write(state, self.incarnation, [draft], now_ms, present)
@@ -411,9 +410,7 @@ class Replica:
             self.refresh(state)
             keys, new = state.keys, list[EpochKeys]()
             lacking = [e for e in epochs if keys.lacks(e)]
-            stated = None
-            if lacking and not counts and not self._is_windowed(log):
-                stated = stated_in(self.store, log)
+            stated = stated_in(self.store, log) if lacking and not counts else None
             counting = frozenset[EpochName]()
             if not counts and len(keys.epochs) + len(keys.granted) + len(lacking) > limits.EPOCHS_MAX:
                 rows = counting_keys(self.store, log, self.people.cuts(log))
@@ -794,10 +791,14 @@ class Replica:
         row, keys = self._row_and_keys(log)
         return absence.lacking(self.store, row, keys, limit)
 
-    def missing(self, log: int, limit: int) -> list[Missing]:
-        """What is not here, or is here and not read, each with its reason; worked out now."""
+    def missing(self, log: int, limit: int, first_week: int = 0) -> list[Missing]:
+        """What is not here, or is here and not read, each with its reason; worked out now.
+
+        Args:
+            first_week: Where the window begins that is kept of it.
+        """
         row, keys = self._row_and_keys(log)
-        return absence.missing(self.store, row, keys, limit, self.people)
+        return absence.missing(self.store, row, keys, limit, self.people, first_week)
 
     def forked(self, log: int) -> frozenset[tuple[DeviceId, Incarnation]]:
         """The chains of which there are branches: numbers do not tell their entries apart."""

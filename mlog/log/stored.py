@@ -5,6 +5,7 @@ Nothing that was made from the bytes is trusted by `check_header` and `check_bod
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -13,8 +14,8 @@ from mlog.log import bodies, crypto, entry
 from mlog.log.bodies import OUTLINED, SPOKEN, Body, Kind
 from mlog.log.crypto import LogKeys
 from mlog.log.entry import Header, Sealed
-from mlog.log.ids import DeviceId
-from mlog.log.store import FORGOTTEN, BodyState, EntryRow
+from mlog.log.ids import DeviceId, EntryId
+from mlog.log.store import FORGOTTEN, BodyState, EntryRow, Store
 
 __all__ = [
     "SEARCHED",
@@ -22,6 +23,7 @@ __all__ = [
     "check_header",
     "check_sealed_body",
     "is_text",
+    "named_by",
     "readable_body",
     "sealed_again",
     "text_of",
@@ -165,3 +167,18 @@ def text_of(body: Body | None) -> str | None:
     if isinstance(body, bodies.Text | bodies.Edit):
         return f"{body.by} {body.text}" if body.by else body.text
     return None
+
+
+def named_by(store: Store, rows: Sequence[EntryRow]) -> dict[int, tuple[EntryId, ...]]:
+    """What each of these entries names, by number: parents, and the one before in its chain.
+
+    Of the latter the store keeps a link only where it does not stand in the same row, or came later.
+    """
+    parents = store.parents([row.n for row in rows])
+    before = store.places_at([(row.chain, row.seq - 1) for row in rows if row.seq])
+    found: dict[int, tuple[EntryId, ...]] = {}
+    for row in rows:
+        place = before.get((row.chain, row.seq - 1))
+        named = (*parents.get(row.n, ()), *((place.id,) if place is not None else ()))
+        found[row.n] = tuple(dict.fromkeys(named))
+    return found

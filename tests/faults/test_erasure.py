@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mlog.adapters.overwrite import overwrite_gaps
+from mlog.api import writing
 from mlog.api.home import Home
 from mlog.log import bodies
 from mlog.log.bodies import Kind
@@ -100,7 +101,7 @@ def churn(folder: Path, seed: int, *, secure: bool = True) -> list[str]:
             if number % 5 == 0:
                 home.erase(messages[word])
             else:
-                home._write(n, Kind.ERASURE, bodies.Erasure(of=messages[word].mid.hex()))
+                writing.write(home, n, Kind.ERASURE, bodies.Erasure(of=messages[word].mid.hex()))
         assert home.verify() == []
         assert home.store.check_file() == []
     return gone

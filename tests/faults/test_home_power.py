@@ -8,6 +8,7 @@ import pytest
 
 from mlog import limits
 from mlog.adapters import marker
+from mlog.api import writing
 from mlog.log import bodies
 from mlog.log.bodies import Kind
 
@@ -86,7 +87,7 @@ def test_power_loss_amid_an_erasure_leaves_the_log_whole(request: pytest.Fixture
         n = home.conversation(scenario.TITLE).n
         promised = [f"said {home.send(n, word).hex()} {word}" for word in said]
         gone = scenario.newest(home, n)
-        home._write(n, Kind.ERASURE, bodies.Erasure(of=gone.mid.hex()))
+        writing.write(home, n, Kind.ERASURE, bodies.Erasure(of=gone.mid.hex()))
         promised[-1] = f"erased {gone.text}"
         with Shim(run) as shim:
             other = scenario.opened(run)

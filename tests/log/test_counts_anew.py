@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy as copying
+
 import pytest
 
 from mlog.log import belonging, bodies, ruling
 from mlog.log.authority import Role
 from mlog.log.bodies import Kind
 from mlog.log.ids import EntryId
+from mlog.log.memory import MemoryStore
 from mlog.log.replica import Replica
-from mlog.log.store import LogKind
+from mlog.log.store import LogKind, Reason
 from tests.log.conversing import (
     LATER,
     accept,
@@ -17,12 +20,24 @@ from tests.log.conversing import (
     all_meet,
     conversation,
     log_of,
+    members,
     person,
     say,
     session,
     settle,
 )
-from tests.log.persons import copy, findings_in, home, meet, person_of, sealed_of, texts_of, trust, write
+from tests.log.persons import (
+    copy,
+    findings_in,
+    home,
+    meet,
+    person_of,
+    replica_of,
+    sealed_of,
+    texts_of,
+    trust,
+    write,
+)
 from tests.log.support import START_MS
 
 
@@ -129,3 +144,53 @@ def test_an_erasure_counts_no_more_whose_author_a_revoked_device_made_an_admin(p
     assert findings_in(carol) == []
     give(ann, carol, topic, said.id)
     assert texts_of(carol, log_of(carol, topic)) == ["of bob", "stays"]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_an_erasure_names_the_ruling_before_it_in_its_chain_in_any_order(backwards: bool):
+    ann, bob, carol = acquainted(3)
+    topic = conversation(ann, bob, carol)
+    all_meet([ann, bob, carol])
+    ruling.set_role(ann, log_of(ann, topic), person(ann, bob), Role.ADMIN, START_MS + 401)
+    said = say(carol, topic, "rude", START_MS + 402)
+    all_meet([ann, bob, carol])
+    known = {row.id for row in carol.store.arrivals(log_of(carol, topic), 0, 1000)}
+    ruling.set_role(bob, log_of(bob, topic), person(bob, carol), Role.ADMIN, LATER)
+    write(bob, log_of(bob, topic), Kind.ERASURE, bodies.Erasure(of=said.message.hex()), LATER)
+    rows = [row for row in bob.store.arrivals(log_of(bob, topic), 0, 1000) if row.id not in known]
+    for row in reversed(rows) if backwards else rows:
+        give(bob, carol, topic, row.id)
+    assert texts_of(carol, log_of(carol, topic)) == texts_of(bob, log_of(bob, topic)) == [None]
+    assert findings_in(bob) == findings_in(carol) == []
+
+
+def test_a_ruling_stands_no_more_that_turns_out_to_be_of_another_branch_than_the_cut():
+    ann, phone, bob, carol = home(0), home(1), home(2), home(3)
+    trust(ann, 0, phone, 1)
+    meet(ann, phone)
+    accept(ann, bob)
+    accept(ann, carol)
+    topic = conversation(ann, bob, carol)
+    all_meet([ann, phone, bob, carol])
+    say(phone, topic, "before", START_MS + 401)
+    all_meet([ann, phone, bob, carol])
+    assert isinstance(phone.store, MemoryStore)
+    copied = MemoryStore()
+    copied._t = copying.deepcopy(phone.store._t)
+    # The phone goes on at two machines, and Ann knows of one of them.
+    restored = replica_of(1, copied)
+    assert restored.incarnation == phone.incarnation
+    branch = [say(restored, topic, f"{n}", START_MS + 402 + n).id for n in range(4)]
+    ruling.set_role(phone, log_of(phone, topic), person(phone, bob), Role.ADMIN, START_MS + 402)
+    ruled = phone.store.arrivals(log_of(phone, topic), 0, 1000)[-1].id
+    copy(restored, ann, START_MS + 450)
+    belonging.revoke(ann, phone.device_id, START_MS + 502)
+    give(phone, carol, topic, ruled)
+    give(restored, carol, topic, *branch[2:])
+    for each in (person_of(ann).topic, topic):
+        rows = ann.store.arrivals(log_of(ann, each), 0, 1000)
+        give(ann, carol, each, *(row.id for row in rows if row.id not in branch))
+    assert members(carol, topic)[bob.device_id] == Role.ADMIN, "all of the row is before the cut"
+    give(restored, carol, topic, *branch[:2])
+    assert members(carol, topic)[bob.device_id] == Role.MEMBER
+    assert [found.reason for found in findings_in(carol)] == [Reason.FORKED]

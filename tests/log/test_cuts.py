@@ -24,13 +24,14 @@ from tests.log.persons import (
     meet,
     peer_of,
     person_of,
+    record_of,
     replica_of,
     sealed_of,
     texts_of,
     trust,
     write,
 )
-from tests.log.support import START_MS, text
+from tests.log.support import START_MS, device_keys, text
 
 LATER = START_MS + 10_000
 PLACE = "of desktop"
@@ -45,6 +46,11 @@ def three() -> tuple[Replica, Replica, Replica]:
         meet(desktop, laptop)
         meet(desktop, phone)
     return desktop, laptop, phone
+
+
+def admission_of(index: int) -> bodies.Admit:
+    record = record_of(index)
+    return bodies.Admit(device=device_keys(index).id, name=record.name, noise=record.noise, hpke=record.hpke)
 
 
 def say(replica: Replica, words: str, now: int = START_MS + 300) -> None:
@@ -208,6 +214,24 @@ def test_of_two_devices_that_revoke_each_other_the_one_admitted_first_stays():
         forced(other, one)
     assert {m.name for m in person_of(desktop).members} == {"desktop", "laptop"}
     assert {m.name for m in person_of(laptop).members} == {"desktop", "laptop"}
+
+
+def test_a_device_that_a_younger_person_of_its_own_revoked_too_is_cut_where_the_older_one_says():
+    desktop, _, phone = three()
+    left = next(s for s in phone.logs(LogKind.PERSON) if s.keys.topic != person_of(desktop).topic)
+    phone.write(left.n, [Draft(Kind.ADMIT, admission_of(3), LATER)], LATER)
+    accomplice = phone.as_device(device_keys(3))
+    accomplice.write(left.n, [Draft(Kind.DEVICE, record_of(3, "person 2"), LATER)], LATER)
+    accomplice.write(left.n, [Draft(Kind.REVOKE, bodies.Revoke(device=phone.device_id), LATER)], LATER)
+    phone = replica_of(2, phone.store)
+    desktop.add_logs([(LogKind.PERSON, phone.log(left.n).keys)])
+    say(phone, "mine")
+    forced(phone, desktop)
+    belonging.revoke(desktop, phone.device_id, LATER)
+    assert sum(phone.device_id in person.revocations for person in desktop.people.persons()) == 2
+    say(phone, "no more mine", LATER)
+    forced(phone, desktop)
+    assert shown(desktop) == ["mine"]
 
 
 def test_a_device_does_not_revoke_itself():

@@ -209,9 +209,6 @@ def test_of_several_epochs_for_the_same_readers_the_latest_is_written_under() ->
     assert chosen is not None
     assert chosen.secret == three
     assert epoch_to_write(keys, stated, frozenset({device_keys(0).id})) is None, "an epoch that is over"
-    granted = EpochKeys(3, bytes([4]) * 32)
-    keys.add_epoch(granted)
-    assert epoch_to_write(keys, stated, both) is granted, "its key entry has not come yet"
     assert epoch_to_write(LogKeys(bytes(32)), stated, both) is None, "its secret is not here"
 
 
@@ -614,6 +611,30 @@ def test_what_was_withheld_is_granted_once_key_entries_say_why_it_may() -> None:
     there = next(row.n for row in fourth.store.logs() if row.topic == state.keys.topic)
     assert texts_of(fourth, there) == ["before"]
     assert fourth.people.has_begun(there)
+
+
+def test_an_epoch_is_not_granted_to_a_device_that_was_put_out_by_who_knew_no_epoch_for_it() -> None:
+    older, younger, _, log = _of_three()
+    meet(older, younger)
+    topic, there = older.log(log).keys.topic, conversation_of(younger, "new")
+    fourth = home(3)
+    trust(older, 0, fourth, 3, START_MS + 400)
+    # Younger hears that it was let in, and of no epoch for it.
+    person = older.log(person_of(older).log)
+    rows = older.store.arrivals(person.n, 0, 100)
+    younger.learn_epochs(person_of(younger).log, person.keys.epochs[1:])
+    younger.receive(person_of(younger).log, [sealed_of(person, row) for row in rows], START_MS + 401)
+    belonging.revoke(younger, fourth.device_id, START_MS + 402)
+    write(younger, there, Kind.MESSAGE, text("for three"), START_MS + 403)
+    # Of that the older one gets only the epoch.
+    keys = [row for row in younger.store.arrivals(there, 0, 100) if row.kind == Kind.KEY]
+    older.receive(log, [sealed_of(younger.log(there), row) for row in keys], START_MS + 404)
+    secret = younger.log(there).keys.current.secret
+    assert older.log(log).keys.current.secret == secret
+    assert person_of(older).member(fourth.device_id) is not None
+    meet(older, fourth, START_MS + 405)
+    theirs = next(state for state in fourth.logs() if state.keys.topic == topic)
+    assert secret not in {epoch.secret for epoch in theirs.keys.epochs}
 
 
 def test_a_device_of_another_person_is_granted_nothing() -> None:

@@ -11,11 +11,11 @@ from mlog.log.ids import week_of
 from mlog.log.peers import SyncState
 from mlog.log.replica import Draft, Replica
 from mlog.log.scope import CARRIED
-from mlog.log.store import BodyState, LogKind
+from mlog.log.store import BodyState, LogKind, Reason
 from mlog.protocol import wire
 from tests.log.conversing import acquainted, conversation, log_of, membership_of, settle
 from tests.log.persons import begin, home, meet, texts_of, trust, write
-from tests.log.support import START_MS, text
+from tests.log.support import START_MS, rows_of, text
 from tests.protocol import pair as pairs
 from tests.protocol.pair import HOUR_MS, WEEK_MS, Pair, drafts, ids_of, share
 
@@ -159,6 +159,18 @@ def test_a_holder_that_cannot_read_says_that_it_is_the_same():
     # Nor does it ask: it does not know which these are.
     blind_leads = rest_of(Pair(holder, member, seed="blind"))
     assert not blind_leads.a.said(wire.AskCarried)
+
+
+def test_what_lies_before_the_window_is_told_once_for_each_chain():
+    a = begun()
+    for week in range(20):
+        now = OLD_MS + week * WEEK_MS
+        a.write(LOG, [*drafts(f"week {week}"), Draft(Kind.TITLE, bodies.Title(title=f"t {week}"), now)], now)
+    b = windowed(a)
+    rest_of(Pair(a, b))
+    start = min(row.seq for row in rows_of(b.store, LOG) if row.week >= FIRST_WEEK)
+    told = [(m.first, m.last, m.reason) for m in b.missing(LOG, 99, FIRST_WEEK)]
+    assert told == [(1, start - 2, Reason.OUTSIDE_WINDOW)], "behind them a title is here"
 
 
 def test_nobody_is_asked_where_everything_is_kept():

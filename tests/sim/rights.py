@@ -299,10 +299,14 @@ class Rights(Observer):
 
 
 def _is_revoked(persons: Sequence[Person], device: DeviceId) -> bool:
-    """Whether a person revoked a device that said yes to it, or that nobody else has."""
+    return bool(_revoked_by(persons, device))
+
+
+def _revoked_by(persons: Sequence[Person], device: DeviceId) -> list[Person]:
+    """The persons that revoked a device that said yes to them, or that nobody else has; the oldest first."""
     said_yes = [p for p in persons for m in (*p.members, *p.revoked) if m.device == device and m.confirmed]
     revoked = [p for p in persons if device in p.revocations]
-    return any(person in said_yes or not said_yes for person in revoked)
+    return [person for person in revoked if person in said_yes or not said_yes]
 
 
 def _is_empty(machine: Machine, row: LogRow) -> bool:
@@ -599,11 +603,11 @@ def check_within_cuts(network: Network, rights: Rights, machine: Machine, topic:
     shown |= {row.id: by_chain[row.chain] for row in edits.values()}
     revocations = _rows(store, n, frozenset({Kind.REVOKE}))
     for device in set(shown.values()):
-        person = next((p for p in people.persons() if device in p.revocations), None)
+        persons = _revoked_by(people.persons(), device)
         subject = people.subject_of(device)
         rulings: list[Sequence[EntryId]] = []
-        if person is not None:
-            known = {revoked.id.hex() for revoked in person.revocations[device]}
+        if persons:
+            known = {revoked.id.hex() for revoked in persons[0].revocations[device]}
             said = [(row.id, readable_body(row.kind, row.body)) for row in revocations]
             cuts = [
                 id_

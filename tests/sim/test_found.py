@@ -570,6 +570,63 @@ FOUND = {
         ),
         (0, 0, 1, 1),
     ),
+    # A chain was judged anew amid a transaction, and what was folded by that judgement stayed as it was.
+    "a judgement in between": Schedule(
+        5000095,
+        "society",
+        5,
+        {},
+        (
+            Action("expire", 2, 759, 127, 300),
+            Action("kill at", 0, 117, 985, 3),
+            Action("meet", 0, 859, 353, 300),
+            Action("kill", 2, 851, 920, 0),
+            Action("boot", 0, 685, 281, 0),
+            Action("busy", 3, 361, 548, 90000),
+            Action("meet", 0, 377, 237, 90000),
+            Action("part", 2, 684, 754, 90000),
+            Action("meet", 0, 731, 414, 10000),
+            Action("revoke", 0, 585, 988, 90000),
+            Action("promote", 0, 942, 940, 30),
+            Action("revoke", 4, 602, 973, 90000),
+            Action("leave", 0, 684, 994, 0),
+        ),
+        (0, 0, 0, 1, 1),
+    ),
+    # A device of another person was admitted by a liar, and revoked for that: that revokes nothing, since it
+    # never said yes, and the checker looked for it behind that cut.
+    "a device of another person that was admitted unasked, and revoked": Schedule(
+        5_001_988,
+        "traitors",
+        3,
+        {0: "liar", 2: "clone"},
+        (
+            Action("usurp", 0, 914, 38, 0),
+            Action("meet", 0, 52, 127, 90_000),
+            Action("revoke", 1, 259, 96, 2000),
+        ),
+        (0, 0, 1),
+    ),
+    # Who was told that it is removed never gets what the key entries name that tell it; so a device that
+    # its person had paired later was not given these epochs, and could not open the removal.
+    "a removal that a device opens and a newer one of its person does not": Schedule(
+        5_002_740,
+        "traitors",
+        6,
+        {0: "liar", 1: "clone", 5: "spare"},
+        (
+            Action("begin", 4, 504, 743, 0),
+            Action("meet", 1, 638, 851, 2000),
+            Action("revoke", 2, 142, 473, 90_000),
+            Action("revoke", 4, 36, 360, 300),
+            Action("revoke", 3, 225, 949, 0),
+            Action("expel", 2, 412, 594, 30),
+            Action("say", 3, 547, 233, 2000),
+            Action("usurp", 1, 62, 520, 10_000),
+            Action("expel", 3, 754, 788, 2000),
+        ),
+        (0, 0, 0, 1, 1, 0),
+    ),
 }
 
 
