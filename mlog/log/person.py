@@ -167,12 +167,12 @@ def fold_person(store: Store, log: int, topic: Topic) -> Person | None:
                 revoked.setdefault(device, []).append(Revocation(ruling.id, by, body.cuts))
     members: list[Member] = []
     # A device that was revoked stays so: keys that somebody else may have are never trusted again.
-    for subject in (founder, *admitted):
+    for subject in dict.fromkeys((founder, *admitted)):
         own, admission = _record(store, placed, chains.get(subject, ())), admitted.get(subject)
         if own is not None:
             position, name = named.get(subject, (None, ""))
             latest = own[0] if position is None or position < own[0] else None
-            by = admission[1] if admission is not None else None
+            by = admission[1] if admission is not None and subject != founder else None
             phrase = admission is not None and admission[0].phrase
             called = own[1].name if latest is not None else name
             members.append(_member(subject, by, own[1], called, phrase=phrase))
