@@ -222,6 +222,10 @@ class _NoAnswer(PeerUnavailable):
     """Who is there does not answer this phrase."""
 
 
+class _Lost(PeerUnavailable):
+    """The connection ended before it was done, and trying again goes on from there."""
+
+
 class _OnlyMet(PeerUnavailable):
     """Who is there is a device of another person, and there may be one of one's own."""
 
@@ -253,7 +257,8 @@ class _Recovery:
                 met.append(addresses)
             except PeerUnavailable as error:
                 missed.append(error)
-        for addresses in met:
+        # Who was lost on the way may have been an own device.
+        for addresses in met if not any(isinstance(error, _Lost) for error in missed) else ():
             try:
                 return await self._try(addresses, met=True)
             except PeerUnavailable as error:
@@ -356,8 +361,8 @@ class _Attempt:
                 ) from None
             raise self._lost(addresses) from None
 
-    def _lost(self, addresses: tuple[str, ...]) -> PeerUnavailable:
-        return PeerUnavailable(
+    def _lost(self, addresses: tuple[str, ...]) -> _Lost:
+        return _Lost(
             f"the connection to {addresses[0]} was lost before it was done. Run 'mlog recover' again: it "
             "goes on from there."
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlog import limits
-from mlog.errors import LimitExceeded
+from mlog.errors import UserError
 from mlog.log import belonging, bodies, trusting
 from mlog.log.bodies import Kind
 from mlog.log.contacts import Contact, write_contact
@@ -59,14 +59,17 @@ def take_over(giver: Replica, taker: Replica, log: int, now_ms: int) -> None:
     """Give a home the person log in which it is a device that confirmed it.
 
     Raises:
-        LimitExceeded: It keeps as many logs as it may.
+        UserError: It keeps as many logs as it may.
     """
     keys = giver.log(log).keys
     with taker.transaction():
         numbers = [row.n for row in taker.store.logs() if row.topic == keys.topic]
         numbers = numbers or taker.add_logs([(LogKind.PERSON, LogKeys(keys.secret))])
         if not numbers:
-            raise LimitExceeded(f"a home keeps at most {limits.OFFERED_LOGS_MAX:,} logs.")
+            raise UserError(
+                f"a home keeps at most {limits.OFFERED_LOGS_MAX:,} logs. Recover into a new one: 'mlog "
+                "--home FOLDER recover'."
+            )
         taker.learn_epochs(numbers[0], keys.epochs[1:])
         after = 0
         while rows := giver.store.arrivals(log, after, limits.STORE_ROWS_MAX):

@@ -559,6 +559,24 @@ def test_of_several_that_answer_an_own_device_is_taken(
         assert texts(later.home, "Garden") == ["nobody else sees this"]
 
 
+def test_of_several_a_contacts_device_is_taken_where_no_own_one_answers(
+    lost: Lost, later: Recovered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost.lose()
+    with socket.create_server((_LOOPBACK, 0)) as taken:
+        nobody = f"{_LOOPBACK}:{taken.getsockname()[1]}"
+    with served(lost.ben) as friend:
+
+        async def candidates(_: object, __: str) -> list[tuple[str, ...]]:
+            return [(friend,), (nobody,)]
+
+        monkeypatch.setattr(recovery._Recovery, "_candidates", candidates)
+        later.recover(lost.phrase, "")
+    reached = [step.addresses for step in later.told if isinstance(step, Reaching)]
+    assert reached == [(friend,), (nobody,), (friend,)]
+    assert texts(later.home, "Trip") == lost.said
+
+
 def test_where_an_own_device_turns_up_later_all_comes_back(lost: Lost, later: Recovered) -> None:
     with Home(lost.ann) as home:
         contacts.name_contact(home, "ben", "Benny")
