@@ -22,10 +22,12 @@ from mlog.log.store import HELD, AuthorRow, ChainRow, Digest, ForkRow, GapRow, R
 __all__ = ["ChainTables"]
 
 _HELD: Final = ", ".join(str(int(state)) for state in sorted(HELD))
-# As the index `entries_carried` has it, or SQLite would not take that.
+_CARRIED_KINDS: Final = f"kind IN ({', '.join(str(int(kind)) for kind in sorted(CARRIED))})"
+# With a condition that reads as that of the index `entries_carried`, or SQLite would not take it.
 _CARRIED_BEFORE: Final = (
-    "SELECT n, id FROM entries WHERE log = ? AND week < ? AND chain IS NOT NULL "
-    f"AND (seq = 0 OR kind IN ({', '.join(str(int(kind)) for kind in sorted(CARRIED))}))"
+    "SELECT n, id FROM entries "
+    f"WHERE log = ? AND week < ? AND chain IS NOT NULL AND (seq = 0 OR {_CARRIED_KINDS}) "
+    f"AND ({_CARRIED_KINDS} OR EXISTS (SELECT 1 FROM chains AS c WHERE c.n = entries.chain AND c.week >= ?))"
 )
 _SEGMENT: Final = f"SELECT e.id, e.state IN ({_HELD}) FROM entries AS e WHERE e.log = ? AND e.week = ?"
 _SEGMENT_BUT_GAPS: Final = (
@@ -231,7 +233,9 @@ class ChainTables(Database):
         return [(n, EntryId(id_[:32].ljust(32, b"\0")), bool(held)) for n, id_, held in rows]
 
     def carried(self, log: int, week: int, after_n: int, limit: int) -> list[tuple[int, EntryId]]:
-        rows = self._all(f"{_CARRIED_BEFORE} AND n > ? ORDER BY n LIMIT ?", (log, week, after_n, limit), "ib")
+        rows = self._all(
+            f"{_CARRIED_BEFORE} AND n > ? ORDER BY n LIMIT ?", (log, week, week, after_n, limit), "ib"
+        )
         return [(n, EntryId(id_[:32].ljust(32, b"\0"))) for n, id_ in rows]
 
     def segment_stamp(self, log: int, week: int) -> tuple[int, int]:

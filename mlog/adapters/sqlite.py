@@ -76,6 +76,14 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
     def set_window(self, log: int, days: int, *, fetch_bodies: bool) -> None:
         self._run("UPDATE logs SET window_days = ?, fetch_bodies = ? WHERE n = ?", (days, fetch_bodies, log))
 
+    def window_of_new(self) -> tuple[int, bool]:
+        days, _, bodies = (self.meta("window") or b"0 1").partition(b" ")
+        # What a damaged disk says is no window: then all is kept.
+        return (int(days), bodies == b"1") if days.isdigit() else (0, True)
+
+    def set_window_of_new(self, days: int, *, fetch_bodies: bool) -> None:
+        self.set_meta("window", b"%d %d" % (days, fetch_bodies))
+
     def set_title(self, log: int, title: str) -> None:
         self._run("UPDATE logs SET title = ? WHERE n = ?", (title, log))
 

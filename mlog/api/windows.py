@@ -24,6 +24,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     """How much of a conversation is wanted here.
 
     Attributes:
+        log: 0 for those that are not here yet.
         days: So many back from now; 0 for everything.
         bodies: Texts too, and not only who wrote when.
     """
@@ -51,17 +52,21 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def windows(home: Home, log: int | None = None) -> list[Window]:
-    """The window of one conversation, or of all."""
-    return [
+    """The window of one conversation, or of all; last that of later ones, where one was chosen."""
+    found = [
         Window(log=row.n, title=row.title, days=row.window_days, bodies=row.fetch_bodies)
         for row in _conversations(home, log)
     ]
+    days, bodies = home.store.window_of_new()
+    if log is None and (days, bodies) != (0, True):
+        found.append(Window(log=0, title="", days=days, bodies=bodies))
+    return found
 
 
 def set_window(
     home: Home, log: int | None, days: int | None = None, *, bodies: bool | None = None
 ) -> list[Window]:
-    """Choose how much of a conversation, or of all that there are, is wanted here.
+    """Choose how much of a conversation, or of all that there are and that come later, is wanted here.
 
     Nothing is dropped by this, and what was dropped before and is wanted again comes with the next sync.
 
@@ -82,6 +87,12 @@ def set_window(
                 row.window_days if days is None else days,
                 fetch_bodies=row.fetch_bodies if bodies is None else bodies,
                 now_ms=home.now_ms(),
+            )
+        if log is None:
+            days_of_new, bodies_of_new = home.store.window_of_new()
+            home.store.set_window_of_new(
+                days_of_new if days is None else days,
+                fetch_bodies=bodies_of_new if bodies is None else bodies,
             )
     return windows(home, log)
 

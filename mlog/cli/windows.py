@@ -51,7 +51,7 @@ def window(console: Console, conversation: str | None, span: int | None, bodies:
     """Choose how far back this device keeps a conversation.
 
     Without a time it shows what was chosen. Nothing is dropped by this: 'prune' does that. "all" in the
-    place of a conversation means all there are now.
+    place of a conversation means all there are, and those that come later.
     """
     from mlog.api.windows import set_window, windows
 
@@ -76,7 +76,8 @@ def _print_window(console: Console, home: Home, found: Window) -> None:
         console.record("window", {**place, "days": found.days or None, "bodies": found.bodies})
         return
     kept = counted(found.days, "day") if found.days else "everything"
-    console.line(f"{safe(found.title) or '(no title)'}: {kept}{'' if found.bodies else ', without texts'}")
+    title = (safe(found.title) or "(no title)") if found.log else "conversations that come later"
+    console.line(f"{title}: {kept}{'' if found.bodies else ', without texts'}")
 
 
 @verb(

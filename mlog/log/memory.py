@@ -15,7 +15,7 @@ from mlog import limits
 from mlog.log.bodies import SPOKEN, Text
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
 from mlog.log.memory_tables import PeerMemory
-from mlog.log.scope import is_carried
+from mlog.log.scope import CARRIED, is_carried
 from mlog.log.segments import Stamps
 from mlog.log.store import (
     HELD,
@@ -67,6 +67,12 @@ class MemoryStore(PeerMemory):
     def set_window(self, log: int, days: int, *, fetch_bodies: bool) -> None:
         row = msgspec.structs.replace(self._t.logs[log], window_days=days, fetch_bodies=fetch_bodies)
         self._put(self._t.logs, log, row)
+
+    def window_of_new(self) -> tuple[int, bool]:
+        return self._t.chosen.get("window", (0, True))
+
+    def set_window_of_new(self, days: int, *, fetch_bodies: bool) -> None:
+        self._put(self._t.chosen, "window", (days, fetch_bodies))
 
     def epochs(self, log: int) -> list[EpochRow]:
         epochs = [epoch for epoch in self._t.epochs if epoch.log == log]
@@ -412,7 +418,15 @@ class MemoryStore(PeerMemory):
 
     def carried(self, log: int, week: int, after_n: int, limit: int) -> list[tuple[int, EntryId]]:
         rows = [self._t.entries[n] for n in sorted(self._t.by_log.get(log, ())) if n > after_n]
-        found = [(row.n, row.id) for row in rows if row.week < week and row.chain and is_carried(row)]
+        chains = self._t.chains
+        found = [
+            (row.n, row.id)
+            for row in rows
+            if row.week < week
+            and row.chain
+            and is_carried(row)
+            and (row.kind in CARRIED or chains[row.chain].week >= week)
+        ]
         return found[:limit]
 
     def scan_unopened(self, log: int, after_n: int, limit: int) -> list[EntryRow]:

@@ -72,6 +72,7 @@ class Tables(msgspec.Struct):
     pruned: dict[tuple[int, int], PrunedRow] = {}
     flags: dict[str, int] = {}
     cached: dict[str, bytes] = {}
+    chosen: dict[str, tuple[int, bool]] = {}
 
 
 class TablesInMemory:

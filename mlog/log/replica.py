@@ -305,7 +305,9 @@ class Replica:
             return [self._add_log(kind, keys, n + at).n for at, (kind, keys) in enumerate(logs[:room], 1)]
 
     def _add_log(self, kind: LogKind, keys: LogKeys, n: int) -> LogState:
-        self.store.add_log(LogRow(n, keys.topic, kind, self._vault.seal("log", keys.secret)))
+        days, bodies = self.store.window_of_new() if kind == LogKind.CONVERSATION else (0, True)
+        sealed = self._vault.seal("log", keys.secret)
+        self.store.add_log(LogRow(n, keys.topic, kind, sealed, window_days=days, fetch_bodies=bodies))
         for epoch in keys.epochs[1:]:
             self.store.add_epoch(self._row_of(n, epoch))
         state = self._logs[n] = LogState(n, kind, keys)

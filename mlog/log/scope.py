@@ -21,8 +21,8 @@ __all__ = ["CARRIED", "Scope", "bodies_root", "entries_root", "is_carried", "sco
 CARRIED: Final = frozenset(
     {Kind.KEY, Kind.DEVICE, Kind.TITLE, Kind.ADMIT, Kind.REVOKE, Kind.MEMBER, Kind.EXPIRE, Kind.ERASURE}
 )
-"""Kinds that every window carries along; and the first entry of each chain, which names the rulings that its
-device knew."""
+"""Kinds that every window carries along; and the first entry of each chain that reaches into it, which names
+the rulings that its device knew."""
 
 _SEGMENT: Final = Struct(">HQ32s")
 _DAY_MS: Final = 24 * 3600 * 1000
@@ -47,7 +47,7 @@ def scope_of(row: LogRow, now_ms: int) -> Scope:
 
 
 def is_carried(row: EntryRow) -> bool:
-    """Whether a replica that keeps a window also wants this from before it.
+    """Whether a replica that keeps a window may also want this from before it.
 
     Without these it would read what it keeps otherwise than others do: who belongs to the log and since when,
     what it is called, how long texts stay, and which are erased.

@@ -8,8 +8,9 @@ many are left as the receipt counts. If they make its roots, the holder has exac
 needs no clock, and where it proves too little nothing is dropped.
 
 Never dropped: entries that carry the log (kinds below 16), erasures, edits and reactions of what is
-kept, the first and the last entry of each chain, chains that were forked, and what a later signature
-vouches for only through an entry that would be dropped. docs/protocol.md, 7.2.
+kept, the last entry of each chain, the first one of a chain that reaches into the window, chains that were
+forked, and what a later signature vouches for only through an entry that would be dropped.
+docs/protocol.md, 7.2.
 """
 
 from __future__ import annotations
@@ -245,7 +246,8 @@ def _removable(store: Store, plan: Plan, chain: ChainRow) -> Iterator[list[Entry
             may_go = (
                 row.n <= plan.bounds.get(row.week, 0)
                 and row.n < newest
-                and 0 < row.seq < chain.seq
+                and row.seq < chain.seq
+                and (row.seq > 0 or chain.week < plan.first_week)
                 and row.kind >= _SAID_FIRST
                 and row.kind != Kind.ERASURE
                 and row.n not in kept

@@ -48,6 +48,22 @@ def _prove(home: Path) -> None:
             opened.store.put_receipt(ReceiptRow(log=log.n, device=peer.device, proof=proof, **fields))
 
 
+def test_a_window_of_all_is_that_of_conversations_that_come_later_too(run):
+    assert run("window", "all", "30d").out == "conversations that come later: 30 days\n"
+    run("new", "garden")
+    assert run("window", "garden").out == "garden: 30 days\n"
+    run("window", "garden", "all")
+    run("new", "boat")
+    assert run("window").out.splitlines() == [
+        "garden: everything",
+        "boat: 30 days",
+        "conversations that come later: 30 days",
+    ]
+    assert run("window", "all", "all").out.splitlines() == ["garden: everything", "boat: everything"]
+    told = run("--json", "window", "all", "7d").records
+    assert [line["conversation"] for line in told] == ["garden", "boat", None]
+
+
 def test_a_window_is_remembered_and_shown(run):
     run("new", "garden")
     run("new", "boat")
@@ -57,6 +73,7 @@ def test_a_window_is_remembered_and_shown(run):
     assert run("window", "all", "--no-bodies").out.splitlines() == [
         "garden: 56 days, without texts",
         "boat: everything, without texts",
+        "conversations that come later: everything, without texts",
     ]
     assert run("window", "all", "all", "--bodies").out.splitlines() == [
         "garden: everything",

@@ -357,7 +357,7 @@ class Log:
             (outline,) = (o for o in self.outlines if keyed(derive("epoch tag", o), salt, 16) == tag)
             key = keyed(derive("header", outline), salt)
             header = ChaCha20Poly1305(key).decrypt(bytes(12), outer[89:-16], outer[:89])
-            kind, seq = int.from_bytes(header[:2], "big"), int.from_bytes(header[42:50], "big")
+            kind, seq = header[0], int.from_bytes(header[42:50], "big")
             chain = (header[2:34], header[34:42])
         if body is not None:
             assert outer[51:83] == derive("sealed body", body)
@@ -387,10 +387,16 @@ class Log:
 
     def carried(self, first: int) -> list[bytes]:
         """14.5"""
+        last: dict[tuple[bytes, bytes], tuple[int, int]] = {}
+        for held in self.entries.values():
+            if held.chain is not None:
+                last[held.chain] = max(last.get(held.chain, (0, 0)), (held.seq, held.week))
         return [
             id_
             for id_, held in sorted(self.entries.items())
-            if held.week < first and held.chain and (held.seq == 0 or held.kind in CARRIED)
+            if held.week < first
+            and held.chain is not None
+            and (held.kind in CARRIED or (held.seq == 0 and last[held.chain][1] >= first))
         ]
 
     def chains(self, binding: bytes, first: int) -> dict[bytes, set[int]]:

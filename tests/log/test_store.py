@@ -276,6 +276,13 @@ def test_a_window_is_kept(store: Store):
     assert [(log.window_days, log.fetch_bodies) for log in store.logs()] == [(30, False), (0, True)]
 
 
+def test_the_window_of_conversations_to_come_is_kept(store: Store):
+    assert store.window_of_new() == (0, True)
+    for chosen in ((30, False), (0, True), (7, True)):
+        write(store, lambda chosen=chosen: store.set_window_of_new(chosen[0], fetch_bodies=chosen[1]))
+        assert store.window_of_new() == chosen
+
+
 def test_branches_of_a_chain_are_rows_of_their_own(store: Store):
     branch = chain(3, log=1, incarnation=Incarnation(bytes([1] * 8)), branch=id_of(7), seq=7)
     other = chain(4, log=1, device=DeviceId(b"e" * 32), incarnation=Incarnation(bytes([1] * 8)))
@@ -851,7 +858,14 @@ def test_places_of_kinds_gives_what_is_read_of_a_log(store: Store):
 def test_what_a_window_carries_along_is_found_a_page_at_a_time(store: Store):
     kinds = dict(enumerate(sorted(Kind), 1))
     put(store, *(row(n, kind=kind, week=5) for n, kind in kinds.items()))
-    put(store, row(40, seq=0, chain=2, week=5), row(41, kind=Kind.KEY, chain=0, week=5))
+    for reaching, week in ((3, 6), (4, 5)):
+        write(store, lambda n=reaching, w=week: store.put_chain(chain(n, log=1, seq=9, week=w)))
+    put(
+        store,
+        row(40, seq=0, chain=3, week=5),
+        row(44, seq=0, chain=4, week=5),
+        row(41, kind=Kind.KEY, chain=0, week=5),
+    )
     put(store, row(42, kind=Kind.KEY, week=6), row(43, kind=Kind.KEY, log=2, week=5))
     expected = [n for n, kind in kinds.items() if kind in CARRIED] + [40]
     assert [n for n, _ in store.carried(1, 6, 0, 100)] == expected

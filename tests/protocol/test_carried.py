@@ -173,6 +173,22 @@ def test_what_lies_before_the_window_is_told_once_for_each_chain():
     assert told == [(1, start - 2, Reason.OUTSIDE_WINDOW)], "behind them a title is here"
 
 
+def test_a_new_device_that_wants_little_gets_little_from_the_first_session_on():
+    a = home(0)
+    log = begin(a, "talk", OLD_MS)
+    for week in range(20):
+        write(a, log, Kind.MESSAGE, text(f"week {week}"), OLD_MS + week * WEEK_MS)
+    phone = home(1)
+    phone.store.set_window_of_new(30, fetch_bodies=True)
+    trust(a, 0, phone, 1)
+    rest_of(Pair(a, phone))
+    there = log_of(phone, a.log(log).keys.topic)
+    settle(phone)
+    assert [row.window_days for row in phone.store.logs() if row.kind == LogKind.CONVERSATION] == [0, 30, 30]
+    assert set(texts_of(phone, there)) == {f"week {week}" for week in range(15, 20)}
+    assert next(row.title for row in phone.store.logs() if row.n == there) == "talk"
+
+
 def test_nobody_is_asked_where_everything_is_kept():
     a, b = old_chat()
     b.store.set_window(LOG, 0, fetch_bodies=True)
