@@ -128,6 +128,7 @@ def test_what_was_noted_meanwhile_comes_along_to_the_founders() -> None:
     desk.store.put_peer(peer_of(LAPTOP))
     meet(desk, laptop, LATER)
     assert chosen(laptop) == chosen(desk)
+    assert PrivateLog(laptop).state().of(GARDEN).labels == ("summer",)
     assert names(laptop) == ["Carol"]
     assert carry_over(laptop, LATER) == 1
     assert carry_over(laptop, LATER) == 0
