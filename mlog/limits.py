@@ -282,8 +282,9 @@ RECOVERY_CLOCK_MAX_MS: Final = 24 * 3600 * 1000
 """How far the clocks of a recovering device and of a holder may be apart; so long its first message can be
 sent again by who has a copy of it."""
 
-PHRASES_TRIED_MAX: Final = 8
-"""Recovery phrases that a stranger's first message is tried with, each of which costs 0.3 ms."""
+PHRASES_TRIED_MAX: Final = 32
+"""Recovery phrases, the person's own ones and those of whom it meets, that a stranger's first message is
+tried with, each of which costs 0.3 ms."""
 
 RECOVERY_ENTRIES_MAX: Final = 100_000
 """Entries of person logs that a recovering device takes into memory before it has seen whose they are."""

@@ -101,18 +101,20 @@ class Shown(_Step, frozen=True, kw_only=True, tag="shown"):
     asks: bool
 
 
-class Paired(_Step, frozen=True, kw_only=True, tag="paired"):
+class Paired(_Step, frozen=True, kw_only=True, tag="paired", omit_defaults=True):
     """Both said yes, and both know each other from now on.
 
     Attributes:
         device: In hexadecimal.
         outcome: As `mlog.log.trusting.Outcome`; "met" of another person.
+        met: Of a home that was recovered: the other person whose device has let it in; "" of one's own.
     """
 
     device: str
     name: str
     person: str
     outcome: str
+    met: str = ""
 
 
 class Progress(_Step, frozen=True, kw_only=True, tag="progress"):

@@ -4,7 +4,8 @@
 `recover` is for a new home, of a person who has nothing else left than the words and one device somewhere
 that holds the logs: first the phrase's device, which lives in memory only, fetches the person log from
 there, admits the new home's own device in it, and hands that on; then the home syncs as that device, as
-after a pairing. So the phrase's keys stay on no disk, and the phrase stays good. What is told meanwhile:
+after a pairing. So the phrase's keys stay on no disk, and the phrase stays good. A device of another person
+gives what both persons share, where no own one answers (mlog/log/regaining.py). What is told meanwhile:
 
     Searching -> Reaching -> Paired -> Progress... -> Complete
 
@@ -14,9 +15,9 @@ A cut is gone on from by `recover` again, or once the device was admitted by any
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from mlog import config, limits
 from mlog.adapters import interfaces, local_socket
@@ -29,10 +30,11 @@ from mlog.api.first_sync import FirstSync
 from mlog.api.pairing_steps import Complete, Paired, Progress, Reaching, Searching, Step
 from mlog.api.trust import usable_addresses
 from mlog.errors import InvalidInput, LimitExceeded, PeerUnavailable, UserError
-from mlog.log import belonging, bodies, trusting
+from mlog.log import belonging, bodies, regaining, trusting
 from mlog.log.bodies import Kind
+from mlog.log.contacts import Contact
 from mlog.log.crypto import LogKeys, Vault
-from mlog.log.ids import DeviceId, Incarnation
+from mlog.log.ids import DeviceId, Incarnation, Topic
 from mlog.log.memory import MemoryStore
 from mlog.log.merkle import refresh_digests
 from mlog.log.peers import PeerRow
@@ -60,12 +62,17 @@ _ROOT_SIZE: Final = 16
 """Of the root that a session keeps, as it stands on the wire."""
 
 _WHERE: Final = (
-    "Run 'mlog serve' on a device of yours that holds your messages, in the same network as this one, or say "
-    "where it is: --peer HOST:PORT."
+    "Run 'mlog serve' on a device of yours that holds your messages, or have a contact run it on one of "
+    "theirs, in the same network as this one, or say where it is: --peer HOST:PORT."
 )
 _NO_ANSWER: Final = (
-    "It is none of yours, or this phrase was replaced or revoked ('mlog devices' there says so), or mlog "
-    "there is older, or its clock and that of this machine are more than a day apart. Nothing was changed."
+    "It is none of yours, nor of a contact who knows this phrase, or the phrase was replaced or revoked "
+    "('mlog devices' there says so), or mlog there is older, or its clock and that of this machine are more "
+    "than a day apart. Nothing was changed."
+)
+_DAMAGED: Final = (
+    "the log of your devices is damaged on the device that answers: run 'mlog verify --repair' there, or "
+    "recover from another one ('--peer HOST:PORT')."
 )
 
 Told: TypeAlias = Callable[[Step], None]
@@ -192,13 +199,39 @@ class _PersonLogs(Replica):
     def add_logs(self, logs: Sequence[tuple[LogKind, LogKeys]]) -> list[int]:
         return super().add_logs([log for log in logs if log[0] == LogKind.PERSON])
 
+    def trusted(self) -> Set[DeviceId]:
+        """Not who answers, who may be anybody that knows the phrase's public keys: only devices of the
+        person to which the phrase said yes before."""
+        person = self.people.current()
+        machines = person.machines if person is not None else ()
+        return {member.device for member in machines if member.confirmed}
+
+
+class _Holder(NamedTuple):
+    """The device that let the new home in.
+
+    Attributes:
+        met: Topic of the person log of another person, whose device it is; None of one's own.
+    """
+
+    device: DeviceId
+    met: Topic | None
+
 
 class _NoAnswer(PeerUnavailable):
     """Who is there does not answer this phrase."""
 
 
+class _Lost(PeerUnavailable):
+    """The connection ended before it was done, and trying again goes on from there."""
+
+
+class _OnlyMet(PeerUnavailable):
+    """Who is there is a device of another person, and there may be one of one's own."""
+
+
 class _Recovery:
-    """Finds a device that holds the person's logs, and has the new home's device admitted there."""
+    """Finds a device that holds the person's log, and has the new home's device admitted there."""
 
     def __init__(
         self,
@@ -212,13 +245,22 @@ class _Recovery:
         self._told = told
         self._networks = networks
 
-    async def find(self, peer: str) -> DeviceId:
-        """The device that admitted this one."""
+    async def find(self, peer: str) -> _Holder:
+        """The device that let this one in; one's own, if one answers, since it holds more."""
         missed: list[PeerUnavailable] = []
-        for addresses in await self._candidates(peer):
-            self._told(Reaching(addresses=addresses))
+        candidates = await self._candidates(peer)
+        met: list[tuple[str, ...]] = []
+        for addresses in candidates:
             try:
-                return await _Attempt(self._home, self._phrase, self._told).run(addresses)
+                return await self._try(addresses, met=len(candidates) == 1)
+            except _OnlyMet:
+                met.append(addresses)
+            except PeerUnavailable as error:
+                missed.append(error)
+        # Who was lost on the way may have been an own device.
+        for addresses in met if not any(isinstance(error, _Lost) for error in missed) else ():
+            try:
+                return await self._try(addresses, met=True)
             except PeerUnavailable as error:
                 missed.append(error)
         if all(isinstance(error, _NoAnswer) for error in missed):
@@ -227,6 +269,10 @@ class _Recovery:
             )
             raise UserError(f"{where} {_NO_ANSWER}")
         raise missed[-1]
+
+    async def _try(self, addresses: tuple[str, ...], *, met: bool) -> _Holder:
+        self._told(Reaching(addresses=addresses))
+        return await _Attempt(self._home, self._phrase, self._told, met=met).run(addresses)
 
     async def _candidates(self, peer: str) -> Sequence[tuple[str, ...]]:
         """Where holders may be, one after the other; at least one."""
@@ -253,11 +299,16 @@ class _Recovery:
 
 
 class _Attempt:
-    """One try at one device: the phrase's device in memory, and its only session."""
+    """One try at one device: the phrase's device in memory, and its only session.
 
-    def __init__(self, home: Home, phrase: Phrase, told: Told):
+    Args:
+        met: A device of another person will do.
+    """
+
+    def __init__(self, home: Home, phrase: Phrase, told: Told, *, met: bool):
         self._home = home
         self._told = told
+        self._takes_met = met
         entropy = SystemEntropy()
         self._store = MemoryStore()
         self._replica = _PersonLogs(
@@ -267,9 +318,11 @@ class _Attempt:
         self._address = ""
         self._greeted = False
         self._stored = 0
-        self._admitted = False
+        self._holder: Member | None = None
+        self._met: Person | None = None
+        self._heard_out = False
 
-    async def run(self, addresses: tuple[str, ...]) -> DeviceId:
+    async def run(self, addresses: tuple[str, ...]) -> _Holder:
         """Until the new home's device is admitted there, durably.
 
         Raises:
@@ -301,17 +354,20 @@ class _Attempt:
             async with asyncio.timeout(limits.IDLE_TIMEOUT_MS / 1000):
                 return await self._heard.get()
         except TimeoutError:
+            if self._greeted and self._holder is None:
+                raise PeerUnavailable(
+                    f"the device at {addresses[0]} answers, and gives no log in which this phrase is one "
+                    "of your devices. Recover from another one: --peer HOST:PORT."
+                ) from None
             raise self._lost(addresses) from None
 
-    def _lost(self, addresses: tuple[str, ...]) -> PeerUnavailable:
-        return PeerUnavailable(
+    def _lost(self, addresses: tuple[str, ...]) -> _Lost:
+        return _Lost(
             f"the connection to {addresses[0]} was lost before it was done. Run 'mlog recover' again: it "
             "goes on from there."
         )
 
-    def _take(
-        self, happened: Event | Notice, runtime: Runtime, addresses: tuple[str, ...]
-    ) -> DeviceId | None:
+    def _take(self, happened: Event | Notice, runtime: Runtime, addresses: tuple[str, ...]) -> _Holder | None:
         """What follows from what happened; the holder, once all is done."""
         match happened:
             case Opened(reached=True, address=address):
@@ -324,8 +380,8 @@ class _Attempt:
                 raise self._lost(addresses)
             case Notice(what="connected"):
                 self._greeted = True
-            case Notice(what="equal", log=log, device=device):
-                return self._compared(log, DeviceId(device), runtime)
+            case Notice(what="rested" | "equal" as what, device=device):
+                return self._compared(DeviceId(device), runtime, rested=what == "rested")
             case Notice(what="stored", count=count):
                 self._stored += count
                 if self._stored > limits.RECOVERY_ENTRIES_MAX:
@@ -334,10 +390,7 @@ class _Attempt:
                         "Recover from another one: --peer HOST:PORT."
                     )
             case Notice(what="differing", log=log) if self._is_own(log):
-                raise UserError(
-                    "the log of your devices is damaged on the device that answers: run 'mlog verify "
-                    "--repair' there, or recover from another one ('--peer HOST:PORT')."
-                )
+                raise UserError(_DAMAGED)
             case _:
                 pass
         return None
@@ -346,42 +399,49 @@ class _Attempt:
         person = self._replica.people.current()
         return person is not None and person.log == log
 
-    def _compared(self, log: int, device: DeviceId, runtime: Runtime) -> DeviceId | None:
-        """A log is the same at both ends."""
+    def _compared(self, device: DeviceId, runtime: Runtime, *, rested: bool) -> _Holder | None:
+        """A log is the same at both ends, or nothing is left to compare."""
         if self._replica.people.is_revoked(self._replica.device_id):
             raise UserError(
                 "this phrase was revoked, or replaced by a newer one: it opens nothing any more. Type the "
                 "newer one, or pair this machine with one of your devices ('mlog pair')."
             )
         person = self._replica.people.current()
-        if person is None or person.log != log:
+        if person is None or not self._is_equal(person.log, device):
             return None
-        if not self._admitted:
-            self._admit(person, device)
-            self._admitted = True
-            runtime.deliver(Committed())
-            runtime.deliver(SyncNow())
+        if self._holder is None:
+            # All that was given has to be here: it may say that the person joined an older one.
+            if rested:
+                self._admit(person, device)
+                runtime.deliver(Committed())
+                runtime.deliver(SyncNow())
             return None
+        if self._met is not None and not self._heard_out:
+            # It answers once more when it has taken what opens what is new in the log.
+            if rested:
+                self._heard_out = True
+                runtime.deliver(SyncNow())
+            return None
+        return self._done(person)
+
+    def _is_equal(self, log: int, device: DeviceId) -> bool:
         root = entries_root(refresh_digests(self._store, log), 0)[:_ROOT_SIZE]
-        if not any(row.device == device and row.equal_root == root for row in self._store.syncs(log)):
-            return None
-        member = person.member(device)
-        assert member is not None
-        self._told(
-            Paired(device=device.hex(), name=member.name, person=person.name, outcome=Outcome.JOINS.value)
-        )
-        return device
+        return any(row.device == device and row.equal_root == root for row in self._store.syncs(log))
 
     def _admit(self, person: Person, device: DeviceId) -> None:
-        """Know the holder in the new home, then let the phrase admit that home's device."""
+        """See whose the holder is, then let the phrase admit the new home's device."""
         home, now_ms = self._home, self._home.now_ms()
-        holder = person.member(device)
-        known = next(peer for peer in self._store.peers() if peer.device == device)
-        if holder is None or holder.noise != known.noise or not holder.confirmed:
+        holder, met = self._find_holder(person, device), None
+        if holder is None:
+            met = next((p for p in self._replica.people.persons() if self._find_holder(p, device)), None)
+            holder = self._find_holder(met, device) if met is not None else None
+        if holder is None:
             raise UserError(
-                "the device that answers is none of yours any more, as it says itself. Recover from another "
-                "one: --peer HOST:PORT."
+                "the device that answers is none of yours any more, as it says itself, and of nobody whom "
+                "you meet. Recover from another one: --peer HOST:PORT."
             )
+        if met is not None and not self._takes_met:
+            raise _OnlyMet(f"{holder.name} is a device of {met.name}.")
         claim = DeviceClaim(
             device=device,
             noise=holder.noise,
@@ -391,14 +451,13 @@ class _Attempt:
             topic=person.topic,
             founded_ms=person.founded_ms,
             devices=len(person.machines),
-            addresses=usable_addresses((self._address, *holder.addresses)),
+            addresses=self._addresses(holder),
         )
         if trusting.outcome_of(home.replica, claim) == Outcome.ADMITTED:
             raise UserError(
                 "this home is older than what is to be recovered, or the clock of this machine is behind. "
                 "Set the clock, and recover into a new home: 'mlog --home FOLDER recover'."
             )
-        trusting.trust(home.replica, claim, now_ms)
         keys, own = home.replica.device_keys, trusting.own_person(home.replica)
         here = own.member(keys.id)
         assert here is not None
@@ -406,22 +465,74 @@ class _Attempt:
             device=keys.id, name=here.name, noise=keys.noise_public, hpke=keys.hpke_public, own=True
         )
         try:
-            belonging.admit(self._replica, row, now_ms)
+            if met is None:
+                trusting.trust(home.replica, claim, now_ms)
+                belonging.admit(self._replica, row, now_ms)
+            else:
+                # What opens the log from now on is given to it as to a contact.
+                regaining.meet(self._replica, _contact(met, device, now_ms), now_ms)
+                regaining.let_in(self._replica, row, keys, now_ms)
         except LimitExceeded as error:
             raise UserError(
                 f"{error} Revoke one that is lost, on one that is left: 'mlog devices revoke DEVICE'."
             ) from None
+        self._holder, self._met = holder, met
+
+    def _find_holder(self, person: Person, device: DeviceId) -> Member | None:
+        """The device that answers, if it is one of a person, and has the key of the handshake."""
+        known = next(peer for peer in self._store.peers() if peer.device == device)
+        member = person.member(device)
+        if member is None or not member.confirmed or member.noise != known.noise:
+            return None
+        return None if self._replica.people.is_revoked(device) else member
+
+    def _addresses(self, holder: Member) -> tuple[str, ...]:
+        return usable_addresses((self._address, *holder.addresses))
+
+    def _done(self, person: Person) -> _Holder:
+        """The new home is a device of the person at the other end, too."""
+        home, holder, met = self._home, self._holder, self._met
+        assert holder is not None
+        if met is not None:
+            now_ms = home.now_ms()
+            row = PeerRow(
+                device=holder.device,
+                name=f"{met.name} ({holder.name})",
+                noise=holder.noise,
+                hpke=holder.hpke,
+                own=False,
+                addresses=self._addresses(holder),
+                added_ms=now_ms,
+            )
+            with home.replica.transaction():
+                regaining.take_over(self._replica, home.replica, person.log, now_ms)
+                home.store.put_peer(row)
+                regaining.meet(home.replica, _contact(met, holder.device, now_ms), now_ms)
+        self._told(
+            Paired(
+                device=holder.device.hex(),
+                name=holder.name,
+                person=person.name,
+                outcome=Outcome.JOINS.value,
+                met=met.name if met is not None else "",
+            )
+        )
+        return _Holder(holder.device, met.topic if met is not None else None)
+
+
+def _contact(person: Person, device: DeviceId, now_ms: int) -> Contact:
+    return Contact(topic=person.topic, name=person.name, device=device, since_ms=now_ms)
 
 
 async def _sync(
-    home: Home, holder: DeviceId, told: Told, networks: Callable[[], Sequence[Interface]] | None
+    home: Home, holder: _Holder, told: Told, networks: Callable[[], Sequence[Interface]] | None
 ) -> None:
     """Fetch all, as the device that was admitted."""
     from mlog.api.service import Service
 
     service = Service(home, phone=True, networks=networks)
     try:
-        sync = FirstSync(service, holder)
+        sync = FirstSync(service, holder.device, holder.met)
         with service.watched(sync.heard):
             await service.start(None)
             async with aclosing(sync.amounts()) as amounts:

@@ -63,7 +63,7 @@ a field that goes away or changes its meaning makes a new version.
     forgotten     device name
     pair_offer    code link addresses seconds
     pair_shown    name person words asks
-    paired        device name person outcome
+    paired        device name person outcome met
     pair_progress remaining done
     pair_complete done differing
     synced        device name reached complete reason address received_bytes sent_bytes round_trips
@@ -112,7 +112,8 @@ While devices are paired, `pair_offer` has the secrets that are shown, `pair_sho
 `paired` the `outcome` is as of `trusted`.
 
 A `device` that is a `phrase` is a recovery phrase; of a new one `recovery` says whether it `replaced` one.
-A machine that is recovered is `paired` too, with outcome "joins".
+A machine that is recovered is `paired` too, with outcome "joins"; `met` is the other person whose device has
+let it in, and "" where that was one's own, and in all other cases.
 
 A `window`'s `days` are null for everything; `unproven` are the Mondays of weeks that stayed for want of a
 proof.

@@ -335,6 +335,7 @@ class Screen:
                 "name": step.name,
                 "person": step.person,
                 "outcome": step.outcome,
+                "met": step.met,
             }
             console.record("paired", fields)
             return
@@ -345,7 +346,10 @@ class Screen:
             "known": f"{self._name} and this device belong together already",
             "met": f"{safe(step.person)} is one of your contacts now",
         }
-        console.line(f"{console.mark(ok=True)} {said[step.outcome]}")
+        regained = (
+            f"this device is one of {safe(step.person)}'s now, and {safe(step.met)} one of its contacts"
+        )
+        console.line(f"{console.mark(ok=True)} {regained if step.met else said[step.outcome]}")
         if self._joins and not self._invites:
             self._stage("You can read and write already, in another window; the newest messages come first.")
 

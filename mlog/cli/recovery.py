@@ -52,9 +52,9 @@ def recovery(console: Console, replace: bool) -> None:
     """Make a recovery phrase: 24 words that bring everything back.
 
     They are shown once, and some are asked back, to be sure that they stand on paper. With them and any one
-    device of yours that still holds your messages 'mlog recover' gives a new machine everything. They are
-    stored nowhere. Who finds them can read everything too, if he reaches such a device: then --replace, or
-    'mlog devices revoke'.
+    device of yours that still holds your messages 'mlog recover' gives a new machine everything; with a
+    device of a contact, what you two share. They are stored nowhere. Who finds them can read all that too, if
+    he reaches such a device: then --replace, or 'mlog devices revoke'.
     """
     from mlog.api.recovery import enrol, fresh_phrase, phrases, require_enrollable
 
@@ -148,7 +148,10 @@ def phrase_line(home: Home) -> str:
     from mlog.api.recovery import phrases
 
     if phrases(home):
-        return "Recovery phrase: made; with it and one device that holds your messages they all come back."
+        return (
+            "Recovery phrase: made; with it and one device of yours that holds your messages they all come "
+            "back, with one of a contact those that you share."
+        )
     return "Recovery phrase: none; 'mlog recovery' makes one, for when all devices but one are lost."
 
 
@@ -175,6 +178,10 @@ def recover(console: Console, peer: str | None, name: str | None, no_discovery: 
     One device of yours has to run 'mlog serve', in the same network or where --peer says; nobody has to do
     anything else there. This machine becomes one of your devices, with keys of its own, and the phrase
     stays good. The words are asked for, or read from standard input, and stored nowhere.
+
+    If all your devices are lost, one of a contact will do, or of somebody in a conversation with you: it
+    gives back the conversations that you two share, and you go on in them. What you noted for yourself, and
+    what you have with others, is not there: names of contacts, labels, notes, drafts, other conversations.
     """
     from mlog.api import recovery
     from mlog.cli.pairing import Screen, device_name
@@ -204,7 +211,21 @@ def _told(console: Console, step: Step) -> None:
 
     if isinstance(step, Paired):
         console.interrupted = _REST
-        if not console.json:
+        if console.json:
+            return
+        if step.met:
+            met = safe(step.met)
+            console.note(
+                f"{met}'s {safe(step.name)} has let it in, and gives back the conversations that you share "
+                f"with {met}, as far as it holds them. Compare the digits with {met} ('mlog contacts'): the "
+                "name is what that device says."
+            )
+            console.note(
+                f"not there, and only on your own devices and in backups: conversations without {met}, what "
+                "you called your contacts, labels, notes and drafts. If such a device turns up, that comes "
+                "back too. Invite your other contacts again ('mlog invite')."
+            )
+        else:
             console.note(
                 f"{safe(step.name)} has let it in. If that one was lost or stolen, end this (Ctrl-C), and "
                 "recover from another one: --peer HOST:PORT."

@@ -221,7 +221,7 @@ def _join(replica: Replica, now_ms: int) -> bool:
     """Confirm the oldest person that admits this device, if it is older than its own."""
     people, device = replica.people, replica.device_id
     own = people.current()
-    trusted = {peer.device for peer in replica.store.peers() if peer.own}
+    trusted = replica.trusted()
     for person in people.persons():
         if own is not None and person.age >= own.age:
             return False

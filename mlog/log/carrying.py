@@ -1,9 +1,10 @@
-"""Carrying over: what this home noted of others before it joined the person of another device.
+"""Carrying over: what this home noted of others in a private log that does not count any more.
 
-A device that joins an older person leaves its private log (docs/protocol.md, 4.6). Whom it had accepted, and
-who is who in its imports, is written anew to the private log of the person that it joined, where that says
-nothing of it yet. This waits until an own device had nothing more to say, so that what the person noted on
-the other devices is here, and holds. Labels, pins, read positions and drafts stay behind.
+A device that joins an older person leaves its private log, and one that was begun anew, since no device was
+left, gives way where the founder's turns up (docs/protocol.md, 4.6). Whom it had accepted, and who is who in
+its imports, is written anew to the private log that counts, where that says nothing of it yet. This waits
+until an own device had nothing more to say, so that what the person noted on the other devices is here, and
+holds. Labels, pins, read positions and drafts stay behind.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ _KINDS: Final = frozenset({Kind.CONTACT, Kind.ALIAS})
 
 
 def carry_over(replica: Replica, now_ms: int) -> int:
-    """Write to this person's private log what the ones that this device left say besides; how much that is.
+    """Write to this person's private log what the others here say besides; how much that is.
 
     Durable on return; done once it changes nothing.
     """
     people, store = replica.people, replica.store
     private = people.private_log()
-    # Only own devices give a private log, so the others here are such as this person left.
+    # Only own devices give a private log, so the others here are such as this person wrote to before.
     kept = [row.n for row in store.logs() if row.kind == LogKind.PRIVATE and row.secret and row.n != private]
     if private is None or not kept:
         return 0

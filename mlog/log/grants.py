@@ -81,10 +81,12 @@ def grant_for(
     granted: list[_Granted] = []
     size = 0
     logs = _grantable(replica, device)
-    # What it does not have at all comes first: what it may lack is given again each time.
+    # What it does not have at all comes first: what it may lack is given again each time. And who both are,
+    # by which it judges the rest.
+    persons = _persons_of(replica, device)
     new = [
         state
-        for state in logs
+        for state in sorted(logs, key=lambda state: state.n not in persons)
         if state.keys.topic not in known_topics and not _is_all_withheld(replica, state, device)
     ]
     known = [state for state in logs if state.keys.topic in known_topics]
@@ -95,6 +97,14 @@ def grant_for(
             break
         granted.append(log)
     return _seal_grant(replica, device, hpke, granted, binding) if granted else None
+
+
+def _persons_of(replica: Replica, device: DeviceId) -> Set[int]:
+    """The person logs of this device and of another one, as far as they are here."""
+    people = replica.people
+    subject = people.subject_of(device)
+    persons = (people.current(), people.person_of(subject) if subject is not None else None)
+    return {person.log for person in persons if person is not None}
 
 
 def _granted(replica: Replica, state: LogState, device: DeviceId) -> _Granted:
@@ -134,6 +144,12 @@ def _recipient(replica: Replica, device: DeviceId) -> bytes | None:
         return member.hpke
     if not replica.people.granted_to(device):
         return None
+    subject = replica.people.subject_of(device)
+    other = replica.people.person_of(subject) if subject is not None else None
+    member = other.member(device) if other is not None else None
+    if member is not None:
+        # A recovery phrase is nobody's peer.
+        return member.hpke
     return next((peer.hpke for peer in replica.store.peers() if peer.device == device), None)
 
 

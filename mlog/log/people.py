@@ -22,7 +22,7 @@ from mlog.log.epochs import epoch_to_write, known_epochs, stated_all, stated_epo
 from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.membership import Membership, fold_membership, has_members
-from mlog.log.person import Member, Person, Root, fold_person, root_of
+from mlog.log.person import Member, Person, Root, fold_person, private_place, root_of
 from mlog.log.store import DeviceRow, EntryRow, LogKind, LogRow, Store
 from mlog.log.stored import named_by
 
@@ -232,18 +232,20 @@ class People:
     # -- contacts ----------------------------------------------------------------------------
 
     def private_log(self) -> int | None:
-        """The private log of this person: the oldest that the founder of the person log began."""
+        """The private log of this person: the oldest that the founder of the person log began; while none of
+        these is here, of those that other devices began for all the one of who joined first."""
         person = self.current()
         if self._private is None:
-            found: list[tuple[int, Topic, int]] = []
+            found: list[tuple[int, int, Topic, int]] = []
             for row in self._store.logs() if person is not None else ():
                 root = self._root(row) if row.kind == LogKind.PRIVATE and row.secret else None
-                if root is not None and person is not None and root.founder == person.founder:
-                    found.append((root.row.time_ms, row.topic, row.n))
+                place = private_place(person, root) if root is not None and person is not None else None
+                if root is not None and place is not None:
+                    found.append((place, root.row.time_ms, row.topic, row.n))
             if not found:
                 # Its first entry may be on its way; nobody says so when it comes.
                 return None
-            self._private = min(found)[2]
+            self._private = min(found)[3]
         return self._private
 
     def contacts(self) -> Mapping[Topic, Contact]:
@@ -603,7 +605,7 @@ class People:
 
     def persons_to_share(self) -> list[int]:
         """The person logs besides our own that all our devices need: of those we meet or met, and logs of
-        our own that we left and that a conversation names."""
+        our own that we left and that a conversation names, or in which alone a phrase of ours said yes."""
         own, subjects, topics = self.subject(), set[bytes](), set[Topic]()
         subjects.update(self.subject_of_topic(topic) for topic in self.contacts())
         for row in self._store.logs():
@@ -612,12 +614,16 @@ class People:
                 subjects |= membership.subjects()
                 topics |= membership.named()
         current = self.current()
+        phrases = current.phrases if current is not None else ()
+        unsure = {phrase.device for phrase in phrases if not phrase.confirmed}
         return [
             p.log
             for p in self.persons()
             if (current is None or p.log != current.log)
             and (
-                p.topic in topics or (self._subjects[p.topic] in subjects and self._subjects[p.topic] != own)
+                p.topic in topics
+                or (self._subjects[p.topic] in subjects and self._subjects[p.topic] != own)
+                or not unsure.isdisjoint(p.joined)
             )
         ]
 
@@ -642,7 +648,7 @@ def _ends_of_others(person: Person) -> EndsOf:
 
 
 def private_log(replica: Replica) -> LogState | None:
-    """The private log of this person: the oldest that the founder of the person log began."""
+    """The private log of this person (`People.private_log`)."""
     n = replica.people.private_log()
     return replica.log(n) if n is not None else None
 

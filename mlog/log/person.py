@@ -23,7 +23,7 @@ from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.store import EntryRow, LogKind, Place, Position, Store, TimelineQuery
 from mlog.log.stored import readable_body
 
-__all__ = ["Member", "Person", "Revocation", "Root", "fold_person", "root_of"]
+__all__ = ["Member", "Person", "Revocation", "Root", "fold_person", "private_place", "root_of"]
 
 _RULINGS: Final = frozenset({Kind.ADMIT, Kind.REVOKE})
 _LINKED: Final = _RULINGS | {Kind.KEY, Kind.DEVICE}
@@ -90,6 +90,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
         members: Its devices in the order of their admission, the founder first.
         revoked: Devices that belonged to it: what they wrote before is still the person's.
         revocations: By which entries they were revoked.
+        joined: All of these that confirmed it, in the order of their admission, the founder first.
         heads: The admissions and revocations that no other one knows of.
         newest: The latest entry in the order of the view that says something of a device.
         proven: Nobody but the founder can have begun it.
@@ -103,6 +104,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[Member, ...]
     revoked: tuple[Member, ...] = ()
     revocations: Mapping[DeviceId, tuple[Revocation, ...]] = {}
+    joined: tuple[DeviceId, ...] = ()
     heads: tuple[EntryId, ...] = ()
     newest: EntryId
     proven: bool = False
@@ -165,12 +167,12 @@ def fold_person(store: Store, log: int, topic: Topic) -> Person | None:
                 revoked.setdefault(device, []).append(Revocation(ruling.id, by, body.cuts))
     members: list[Member] = []
     # A device that was revoked stays so: keys that somebody else may have are never trusted again.
-    for subject in (founder, *admitted):
+    for subject in dict.fromkeys((founder, *admitted)):
         own, admission = _record(store, placed, chains.get(subject, ())), admitted.get(subject)
         if own is not None:
             position, name = named.get(subject, (None, ""))
             latest = own[0] if position is None or position < own[0] else None
-            by = admission[1] if admission is not None else None
+            by = admission[1] if admission is not None and subject != founder else None
             phrase = admission is not None and admission[0].phrase
             called = own[1].name if latest is not None else name
             members.append(_member(subject, by, own[1], called, phrase=phrase))
@@ -187,6 +189,7 @@ def fold_person(store: Store, log: int, topic: Topic) -> Person | None:
         members=tuple(active[: limits.KEY_RECIPIENTS_MAX]),
         revoked=tuple(member for member in members if member.device in revoked),
         revocations={device: tuple(entries) for device, entries in revoked.items()},
+        joined=tuple(member.device for member in members if member.confirmed),
         heads=tuple(court.heads()),
         newest=rows[-1][0].id,
         proven=root.proven,
@@ -215,6 +218,20 @@ def root_of(store: Store, log: int, topic: Topic, kind: LogKind) -> Root | None:
             first = first or Root(row, founder, proven=False)
         query = msgspec.structs.replace(query, after=rows[-1].position)
     return first
+
+
+def private_place(person: Person, root: Root) -> int | None:
+    """Where a private log that began so stands among those of a person, of which the lowest counts.
+
+    None where it is none of this person's, as one that a device left when it joined: what another device
+    than the founder begins counts only if it began it for others too.
+    """
+    if root.founder not in person.joined:
+        return None
+    body = _beginning(root.row, LogKind.PRIVATE)
+    read_by = {DeviceId(wrap.device) for wrap in body.wraps} if body is not None else set[DeviceId]()
+    is_shared = bool(read_by.intersection(person.joined) - {root.founder})
+    return person.joined.index(root.founder) if root.founder == person.founder or is_shared else None
 
 
 def _beginning(row: EntryRow, kind: LogKind) -> bodies.Key | None:

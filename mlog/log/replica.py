@@ -256,6 +256,10 @@ class Replica:
                 self.store.add_log(LogRow(known, topic, LogKind.BLIND, b""))
         return known
 
+    def trusted(self) -> Set[DeviceId]:
+        """The devices that may take this one along to the person that they belong to."""
+        return {peer.device for peer in self.store.peers() if peer.own}
+
     def as_device(self, keys: DeviceKeys) -> Replica:
         """The same logs, to be written to in the name of another device, on a chain of its own."""
         incarnation = Incarnation(self.entropy.random(8))

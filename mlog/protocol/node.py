@@ -4,13 +4,13 @@
 event takes long and all sessions have their turn. What an effect acknowledges is durable before
 `handle` returns. Who may connect: the peers that the store knows, and nobody else; but for the one
 stranger that may try the secret of a pairing, while a person has it open (mlog/protocol/meeting.py), and
-for who has a recovery phrase of this person (mlog/protocol/recovering.py).
+for who has a recovery phrase of this person, or of one whom it meets (mlog/protocol/recovering.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Final
 
 import msgspec
@@ -379,10 +379,12 @@ class Node:
     def _end_untrusted(self) -> None:
         """End the sessions of devices that may not connect any more, or not as what they did."""
         peers = {peer.device: (peer.noise, peer.own) for peer in self._replica.store.peers()}
-        peers |= {phrase.device: (phrase.noise, True) for phrase in self._phrases()}
         for number, session in list(self._sessions.items()):
             peer = session.peer
-            if peer is not None and peers.get(peer.device) != (peer.noise, peer.own):
+            if peer is None or peers.get(peer.device) == (peer.noise, peer.own):
+                continue
+            phrases = {phrase.device: (phrase.noise, own) for phrase, own in self._phrases()}
+            if phrases.get(peer.device) != (peer.noise, peer.own):
                 self._part(session)
                 self._effects.append(Close(number, _UNKNOWN))
                 self._forget(number, _UNKNOWN)
@@ -468,28 +470,39 @@ class Node:
 
     # -- recovery ----------------------------------------------------------------------------
 
-    def _phrases(self) -> Sequence[Member]:
-        """The recovery phrases that this person trusts."""
-        person = self._replica.people.current()
-        return person.phrases if person is not None else ()
+    def _phrases(self) -> Sequence[tuple[Member, bool]]:
+        """The recovery phrases that may connect, each with whether it is of this person: those that it
+        trusts, then those that said yes to be of a contact, or of a member of a common conversation."""
+        people = self._replica.people
+        person = people.current()
+        own = person.phrases if person is not None else ()
+        met = people.acquaintances().values() if person is not None else ()
+        # The first ones of all, then their second ones: nobody's many keep out another one's.
+        theirs = zip_longest(*([p for p in other.phrases if p.confirmed] for other in met))
+        found = [(phrase, True) for phrase in own]
+        found += [(phrase, False) for phrases in theirs for phrase in phrases if phrase is not None]
+        return found[: limits.PHRASES_TRIED_MAX]
 
     def _let_recover(self, number: int, data: bytes) -> None:
         """Where a connection on which nothing was said yet begins with a phrase that is known here: go on
-        with that, as with a device of this person that is no peer."""
+        with that, as with a device of its person that is no peer."""
         session = self._sessions.get(number)
         if session is None or session.peer is not None or not recovering.is_recovery(data):
             return
         keys, ephemeral = self._replica.device_keys, self._entropy.random(_KEY_SIZE)
-        answered = recovering.answer(keys, self._phrases(), data, ephemeral, self._now_ms)
+        known = self._phrases()
+        phrases = [phrase for phrase, _ in known]
+        answered = recovering.answer(keys, phrases, data, ephemeral, self._now_ms)
         if answered is None:
             return
         channel, phrase = answered
-        peer = PeerRow(device=phrase.device, name=phrase.name, noise=phrase.noise, hpke=phrase.hpke, own=True)
+        own = (phrase, True) in known
+        peer = PeerRow(device=phrase.device, name=phrase.name, noise=phrase.noise, hpke=phrase.hpke, own=own)
         self._drop(number)
         self._begin_session(number, channel, None, lambda _: peer)
 
     def _recover(self, number: int) -> None:
-        """Go on with whoever was dialled: who knows the phrase is believed to be of its person."""
+        """Go on with whoever was dialled: what that gives says whose device it is."""
         ephemeral = self._entropy.random(_KEY_SIZE)
         channel = recovering.dial(self._replica.device_keys, ephemeral, self._now_ms)
 

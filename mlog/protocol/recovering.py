@@ -1,8 +1,10 @@
-"""Recovering: a device that has nothing but a recovery phrase meets one that holds the person's logs.
+"""Recovering: a device that has nothing but a recovery phrase meets one that holds the person's log.
 
     has the phrase                                       holder
     dial()    --  psk, e, (time, signature)    -->       answer(): opens it, checks both, knows who that is
-              <--  e, ee, se, s, es, (device id)  --     and lets the phrase's device in, as any of its own
+              <--  e, ee, se, s, es, (device id)  --     and lets the phrase's device in, as any of its person
+
+The holder is a device of the same person, or of one that meets it: a contact, a member of a conversation.
 
 Who dials does not know who is there: the key that opens the first message follows from the phrase's public
 keys, which only those know who know the person's log; the signature shows that it comes from whoever has

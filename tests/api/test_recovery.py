@@ -23,7 +23,6 @@ from mlog.api.service import Service, sync_once
 from mlog.errors import MlogError, PeerUnavailable, UserError
 from mlog.log import belonging, bodies, people, trusting
 from mlog.log.bodies import Kind
-from mlog.log.peers import PeerRow
 from mlog.log.phrase import Phrase
 from mlog.log.store import TimelineQuery
 from mlog.log.stored import readable_body
@@ -418,29 +417,6 @@ def test_a_cut_after_the_device_was_admitted_is_gone_on_from_by_any_sync(
         sync_once(new.home, at, timeout_s=20)
     assert texts(new.home, "Garden") == texts(desk, "Garden")
     assert new.home.verify() == []
-
-
-def test_a_device_that_is_none_of_the_person_is_not_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A contact knows the person log, and so could answer, if its mlog were changed to do so."""
-    ann, ben = acquainted(tmp_path, "ann", "ben")
-    with Home(ann) as home:
-        phrase = enrolled(home)
-    sync(ann, ben)
-    made = Recovered(tmp_path / "new", ahead_ms=60_000)
-    with made.home, served(ben) as at:
-        assert "does not answer this phrase" in made.fails(phrase, at)
-        with Home(ben) as there:
-            [ann_there] = [p for p in there.replica.people.persons() if p.phrases]
-            [known], keys = ann_there.phrases, phrase.keys
-            row = PeerRow(device=keys.id, name=known.name, noise=known.noise, hpke=known.hpke, own=True)
-            with there.store.transaction():
-                there.store.put_peer(row)
-        monkeypatch.setattr("mlog.protocol.node.Node._phrases", lambda _: ann_there.phrases)
-        assert "none of yours any more" in made.fails(phrase, at)
-        assert made.home.store.peers() == []
-        assert len(trusting.own_person(made.home.replica).members) == 1
 
 
 def test_contacts_are_told_of_the_phrase_and_never_dial_it(tmp_path: Path) -> None:

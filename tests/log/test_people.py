@@ -78,6 +78,20 @@ def _admission(index: int) -> bodies.Admit:
     return bodies.Admit(device=peer.device, name=peer.name, noise=peer.noise, hpke=peer.hpke)
 
 
+def test_a_founder_that_is_renamed_is_one_device_still() -> None:
+    older, younger = home(0), home(1)
+    trust(older, 0, younger, 1)
+    meet(older, younger)
+    belonging.rename(younger, older.device_id, "attic", START_MS + 300)
+    belonging.rename(younger, older.device_id, "cabin", START_MS + 301)
+    meet(older, younger)
+    for replica in (older, younger):
+        assert [(m.device, m.name, m.by) for m in person_of(replica).members] == [
+            (older.device_id, "cabin", None),
+            (younger.device_id, "laptop", older.device_id),
+        ]
+
+
 def test_a_device_that_nobody_admitted_admits_nobody() -> None:
     replica = home(0)
     log = person_of(replica).log

@@ -11,20 +11,23 @@ from hypothesis import strategies as st
 
 from mlog import limits
 from mlog.errors import ProtocolViolation
-from mlog.log import belonging, bodies
+from mlog.log import belonging, bodies, grants
 from mlog.log.bodies import Kind
+from mlog.log.contacts import write_contact
 from mlog.log.crypto import DeviceKeys
 from mlog.log.memory import MemoryStore
 from mlog.log.peers import PeerRow
 from mlog.log.person import Member
 from mlog.log.phrase import Phrase, meeting_key
-from mlog.log.replica import Draft
+from mlog.log.replica import Draft, Replica
 from mlog.log.store import LogKind
 from mlog.protocol import recovering
 from mlog.protocol.channel import RECOVERY_MESSAGE_SIZES, Channel
 from mlog.protocol.events import Close, Committed, Effect, Opened, Received, Send
 from mlog.protocol.node import Node
 from mlog.protocol.recovering import answer, dial, is_recovery
+from tests.log.conversing import LATER, acquainted, conversation, log_of, session
+from tests.log.persons import person_of
 from tests.log.support import START_MS, SeededEntropy, device_keys, make_replica
 
 HOLDER = device_keys(0)
@@ -213,3 +216,110 @@ def test_a_phrase_that_is_revoked_while_it_is_connected_is_cut_off() -> None:
     effects = holder.node.handle(Committed(), START_MS)
     assert Close(session, "the device is not known any more") in effects
     assert sent(holder.hear(dial(phrase().keys, E1, START_MS).start())) == []
+
+
+# -- in a node of another person -------------------------------------------------------------
+
+
+def enrol(replica: Replica, keys: DeviceKeys, now: int = START_MS + 500, *, confirms: bool = True) -> None:
+    """Make a phrase a device of a replica's person."""
+    row = PeerRow(
+        device=keys.id, name="recovery phrase", noise=keys.noise_public, hpke=keys.hpke_public, own=True
+    )
+    belonging.admit(replica, row, now, phrase=True)
+    if confirms:
+        person = person_of(replica)
+        record = bodies.Device(name="phrase", person=person.name, noise=row.noise, hpke=row.hpke)
+        before = replica.people.standing()
+        replica.as_device(keys).write(person.log, [Draft(Kind.DEVICE, record, now)], now)
+        belonging.follow(replica, before, now)
+
+
+class Friend(Holder):
+    """A node of a contact of a person who has a phrase."""
+
+    def __init__(self, *, confirms: bool = True) -> None:
+        self.ann, self.replica, self.carol = acquainted(3)
+        enrol(self.ann, phrase().keys, confirms=confirms)
+        session(self.ann, self.replica, LATER)
+        self.node = Node(self.replica, SeededEntropy("friend"), dials=False)
+        self.node.start(START_MS)
+        self._sessions = itertools.count(1)
+
+    def answers(self, seed: int = 1) -> bool:
+        return sent(self.hear(dial(phrase(seed).keys, E1, START_MS).start())) != []
+
+
+def test_a_device_of_a_contact_answers_the_phrase_and_gives_strangers_no_byte() -> None:
+    friend = Friend()
+    first = dial(phrase().keys, E1, START_MS).start()
+    assert len(sent(friend.hear(first))[0]) == RECOVERY_MESSAGE_SIZES[1]
+    for stranger in (
+        dial(phrase(2).keys, E1, START_MS).start(),
+        forged(friend.ann.device_keys, phrase().keys),
+        forged(friend.replica.device_keys, phrase().keys),
+        first[:-1],
+        b"\x03" + bytes(RECOVERY_MESSAGE_SIZES[0] - 1),
+    ):
+        effects = friend.hear(stranger)
+        assert sent(effects) == []
+        # What a device says to whose phrase it does not know, it says to all.
+        assert [e.reason for e in effects if isinstance(e, Close)] == [
+            e.reason for e in Holder().hear(stranger) if isinstance(e, Close)
+        ]
+    assert friend.replica.store.peers() == Friend().replica.store.peers()
+
+
+def test_a_contact_answers_no_phrase_that_did_not_say_yes_or_was_revoked() -> None:
+    assert not Friend(confirms=False).answers()
+    friend = Friend()
+    assert friend.answers()
+    belonging.revoke(friend.ann, phrase().keys.id, LATER)
+    session(friend.ann, friend.replica, LATER)
+    assert not friend.answers()
+
+
+def test_who_is_a_contact_no_more_is_not_answered() -> None:
+    friend = Friend()
+    topic = person_of(friend.ann).topic
+    write_contact(friend.replica, friend.replica.people.contacts()[topic], LATER, removed=True)
+    assert not friend.answers()
+
+
+def test_the_own_phrases_are_tried_first_and_nobody_keeps_out_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    friend = Friend()
+    for seed in (2, 3, 4):
+        enrol(friend.ann, phrase(seed).keys)
+    enrol(friend.carol, phrase(5).keys)
+    for other in (friend.ann, friend.carol):
+        session(other, friend.replica, LATER)
+    assert all(friend.answers(seed) for seed in range(1, 6))
+    monkeypatch.setattr(limits, "PHRASES_TRIED_MAX", 2)
+    assert [seed for seed in range(1, 6) if friend.answers(seed)] == [1, 5]
+    enrol(friend.replica, phrase(6).keys)
+    assert [seed for seed in range(1, 7) if friend.answers(seed)] == [1, 6]
+
+
+def test_a_contacts_phrase_that_is_revoked_while_it_is_connected_is_cut_off() -> None:
+    friend = Friend()
+    number = next(friend._sessions)
+    friend.node.handle(Opened(session=number), START_MS)
+    friend.node.handle(Received(number, dial(phrase().keys, E1, START_MS).start()), START_MS)
+    assert not any(isinstance(e, Close) for e in friend.node.handle(Committed(), START_MS))
+    belonging.revoke(friend.ann, phrase().keys.id, LATER)
+    session(friend.ann, friend.replica, LATER)
+    effects = friend.node.handle(Committed(), START_MS)
+    assert Close(number, "the device is not known any more") in effects
+
+
+def test_a_contacts_phrase_has_the_rights_of_a_device_of_that_person() -> None:
+    friend = Friend()
+    talk = conversation(friend.replica, friend.ann)
+    private = friend.replica.people.private_log()
+    shared = friend.replica.people.shared_with(phrase().keys.id)
+    assert shared == friend.replica.people.shared_with(friend.ann.device_id)
+    assert log_of(friend.replica, talk) in shared
+    assert private not in shared
+    assert grants.grant_for(friend.replica, phrase().keys.id, (), bytes(32)) is not None

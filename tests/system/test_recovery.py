@@ -165,3 +165,95 @@ def test_everything_comes_back_with_the_words_and_one_device(services: Stage, tm
     for file in filter(Path.is_file, tmp_path.rglob("*")):
         content = file.read_bytes()
         assert not any(secret in content for secret in secrets), file
+
+
+def test_with_no_device_left_a_contact_gives_back_what_both_share(services: Stage) -> None:
+    for name, person in (("desk", "ann"), ("ben", "ben"), ("carol", "carol")):
+        with Home(services.home(name), person=person, device=name):
+            pass
+    services.meet("desk", "laptop", "pair", "pair", "--join", "--name", "laptop")
+    services.meet("desk", "ben", "invite", "accept")
+    services.meet("desk", "carol", "invite", "accept")
+    services.meet("ben", "carol", "invite", "accept")
+    with Terminal(services.home("desk"), "recovery") as terminal:
+        words = shown_words(terminal)
+        answer(terminal, words)
+        assert terminal.end() == 0, terminal.shown
+    phrase = parse_phrase(" ".join(words))
+    services.run("desk", "new", "Garden")
+    services.run("desk", "send", "Garden", "nobody else sees this")
+    services.run("desk", "new", "Trip", "--with", "ben", "--with", "carol")
+    first = services.run("desk", "send", "Trip", "shall we go").stdout.strip()
+    desk, port = services.serve("desk")
+    for name in ("ben", "carol", "laptop"):
+        services.run(name, "sync", f"127.0.0.1:{port}")
+    services.run("ben", "send", "Trip", "yes", "--reply-to", first)
+    services.run("carol", "send", "Trip", "me too")
+    services.run("laptop", "send", "Trip", "then we go")
+    services.run("laptop", "edit", first, "shall we go on Sunday")
+    for name in ("ben", "carol", "laptop", "ben"):
+        services.run(name, "sync", f"127.0.0.1:{port}")
+    desk.send_signal(signal.SIGTERM)
+    assert desk.wait(15) == 0
+    expected = seen(services, "ben")
+    assert [text for _, _, text in expected["Trip"]] == [
+        "shall we go on Sunday",
+        "yes",
+        "me too",
+        "then we go",
+    ]
+    with Home(services.home("ben")) as ben:
+        before = entries(ben)
+    for name in ("desk", "laptop"):
+        shutil.rmtree(services.home(name))
+
+    ben, port = services.serve("ben")
+    at_ben = f"127.0.0.1:{port}"
+    shown = " ".join(recover(services, "new", phrase, port).split())
+    assert "this device is one of ann's now, and ben one of its contacts" in shown
+    assert "only on your own devices and in backups" in shown
+    assert "both hold the same" in shown
+    assert not re.search(" ".join(words[:2]), shown)
+    assert seen(services, "new") == expected
+    with Home(services.home("new")) as new:
+        assert new.verify() == []
+        trip = new.conversation("Trip").topic
+        assert {key: id_ for key, id_ in entries(new).items() if key[0] == trip} == {
+            key: id_ for key, id_ in before.items() if key[0] == trip
+        }
+
+    # Ann goes on, with whom she is met by and with who was there too; and is known by what she was before.
+    services.run("new", "send", "Trip", "all are gone, and I am back")
+    services.run("new", "sync", at_ben)
+    services.run("carol", "sync", at_ben)
+    services.run("carol", "send", "Trip", "welcome back")
+    services.run("carol", "sync", at_ben)
+    services.run("new", "sync", at_ben)
+    services.run("new", "new", "Plans", "--with", "ben")
+    services.run("new", "send", "Plans", "for another time")
+    services.run("new", "sync", at_ben)
+    trips = {name: seen(services, name)["Trip"] for name in ("new", "ben", "carol")}
+    assert trips["new"] == trips["ben"] == trips["carol"]
+    assert [line[1:] for line in trips["carol"]][-2:] == [
+        ("ann", "all are gone, and I am back"),
+        ("carol", "welcome back"),
+    ]
+    assert [line[1:] for line in seen(services, "ben")["Plans"]] == [("ann", "for another time")]
+    digits = [
+        records(services.run(*command, "--json").stdout, "contact")
+        for command in (("new", "contacts"), ("ben", "contacts"))
+    ]
+    [at_new] = [contact["safety"] for contact in digits[0] if contact["name"] == "ben"]
+    [there] = [contact["safety"] for contact in digits[1] if contact["name"] == "ann"]
+    assert at_new == there
+
+    # A phrase that is revoked gives whoever found the paper nothing.
+    services.run("new", "devices", "revoke", "recovery phrase", "--yes")
+    services.run("new", "sync", at_ben)
+    refused = recover(services, "thief", phrase, port, code=1)
+    assert "does not answer this phrase" in refused
+    with Home(services.home("thief")) as thief:
+        assert thief.conversations() == []
+        assert thief.store.peers() == []
+    ben.send_signal(signal.SIGTERM)
+    assert ben.wait(15) == 0
