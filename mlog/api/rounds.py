@@ -101,6 +101,7 @@ class _Device(msgspec.Struct):
         sought: It may yet be found: that it was not reached is no reason to end.
         rested: Nothing is left to do with it.
         granted: It was given the secret of a log, and is yet to compare that.
+        begins_anew: It may not have all logs any more that it could have, and is about to connect again.
         ended_s: When its part was over, on the loop's clock.
     """
 
@@ -112,6 +113,7 @@ class _Device(msgspec.Struct):
     sought: bool = False
     rested: bool = False
     granted: bool = False
+    begins_anew: bool = False
     round_trips: int = 0
     ended_s: float | None = None
     logs: dict[int, _Log] = msgspec.field(default_factory=dict[int, _Log])
@@ -200,9 +202,16 @@ class Round:
                 # It was dialled at several places, and is reached at another one.
                 return
             case "unreachable" | "disconnected":
-                if not device.settled:
+                if device.begins_anew:
+                    device.begins_anew = device.rested = False
+                    device.logs.clear()
+                    self._runtime.peers.dial(device.row.device, (device.address, *device.row.addresses))
+                elif not device.settled:
                     device.failed = notice.detail or "the connection was lost"
                     self._lost.set()
+            case "narrowed":
+                device.address = self._runtime.connected().get(device.row.device, device.address)
+                device.begins_anew = bool(device.address)
             case "equal" | "behind" | "differing":
                 self._compared(device, notice)
             case "stored":

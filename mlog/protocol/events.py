@@ -251,8 +251,9 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         what: "connected", "disconnected", "unreachable", "clock"; of a log "equal", "behind",
             "differing", "stored", "refused"; "granted"; "parted", of a log to which this device
-            belongs no more, as it was told; "accepted", of a further
-            device of another person, which `detail` names; "rested" when nothing is left to do with a peer.
+            belongs no more, as it was told; "narrowed" before the connection to a device ends that may not
+            have all logs any more, and begins anew; "accepted", of a further device of another person,
+            which `detail` names; "rested" when nothing is left to do with a peer.
             How far a transfer is: "lacks" (the peer is about to send so many that are not here), "wanted"
             (it asked for so many), "sent" (it acknowledged so many).
             After each comparison there is one of "equal", "behind", "differing" for each log.

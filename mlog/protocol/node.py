@@ -400,6 +400,7 @@ class Node:
                 self._part(session)
                 told(self._replica, session.peer.device)
                 self._effects.append(Close(number, _NARROWED))
+                self._effects.append(Notice(what="narrowed", device=session.peer.device))
                 self._forget(number, _NARROWED)
             session.granted = frozenset(granted)
 
