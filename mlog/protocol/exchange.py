@@ -45,7 +45,8 @@ class Exchange:
     """One established session.
 
     Args:
-        stored: Called when entries came, so that other sessions pass them on.
+        stored: Called when entries came, so that other sessions pass them on; with logs of which epochs
+            became known without any.
         vouched: Called with a log and the entries of it that came with a signature, where something that
             was lacking came: other sessions pass that on too, for they push what is new only.
         inspect: Compare only, and say what differs.
@@ -55,7 +56,7 @@ class Exchange:
         self,
         link: Link,
         *,
-        stored: Callable[[], None],
+        stored: Callable[[Collection[int]], None],
         vouched: Callable[[int, Sequence[EntryId]], None],
         inspect: Inspect | None = None,
     ):
@@ -322,11 +323,11 @@ class Exchange:
         yield from self._settle([row])
         if is_over:
             link.tell("parted", row.n)
-        self._stored()
+        self._stored(())
 
     def _parted(self, _: wire.Parted) -> None:
         told(self._link.replica, self._link.device)
-        self._stored()
+        self._stored(())
 
     def _grant(self, named: set[bytes], answered: set[Topic]) -> None:
         """Give a device the secrets of the logs that it may have and does not name."""
@@ -380,6 +381,7 @@ class Exchange:
         link = self._link
         if self._compare_only:
             raise ProtocolViolation("secrets that were not asked for")
+        known = self._count_epochs(link.store.logs())
         try:
             logs = grants.accept_grant(link.replica, link.device, message.sealed, link.binding, link.now_ms)
         except InvalidInput as error:
@@ -392,14 +394,27 @@ class Exchange:
                 self._leader.compare_all()
             else:
                 link.send(wire.Again())
-            self._stored()
+            self._stored(())
         # What waited for these epochs can be read now.
-        yield from self._settle(link.store.logs())
+        yield from self._settle(link.store.logs(), known)
 
-    def _settle(self, logs: Iterable[LogRow]) -> Job:
+    def _settle(self, logs: Collection[LogRow], known: Mapping[int, int] | None = None) -> Job:
+        """Do what was left for later, and have other sessions grant the epochs that became known.
+
+        Args:
+            known: How many were, by log; as of now if not given.
+        """
+        known = self._count_epochs(logs) if known is None else known
         for log in logs:
             while self._link.replica.settle(log.n, self._link.now_ms):
                 yield
+        learned = [n for n, count in self._count_epochs(logs).items() if count != known.get(n)]
+        if learned:
+            self._stored(learned)
+
+    def _count_epochs(self, logs: Collection[LogRow]) -> dict[int, int]:
+        keys = {row.n: self._link.replica.log(row.n).keys for row in logs if row.secret}
+        return {n: len(of.epochs) + len(of.granted) for n, of in keys.items()}
 
     # -- comparing -----------------------------------------------------------------------------
 
@@ -578,7 +593,7 @@ class Exchange:
             self._asked_again.pop(row.n, None)
             self._keeper.note_heard(row.n)
             link.tell("stored", row.n, stored)
-            self._stored()
+            self._stored(())
         # What a person log says of revoked devices changes what counts in all others.
         yield from self._settle(link.store.logs() if row.kind == LogKind.PERSON else [row])
 

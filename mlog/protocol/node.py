@@ -9,7 +9,7 @@ for who has a recovery phrase of this person, or of one whom it meets (mlog/prot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice, zip_longest
 from typing import Final
 
@@ -352,11 +352,17 @@ class Node:
             if session.peer.own and carry_over(self._replica, self._now_ms):
                 self._committed()
 
-    def _committed(self) -> None:
+    def _committed(self, learned: Collection[int] = ()) -> None:
+        """Something was committed here.
+
+        Args:
+            learned: Logs of which epochs became known without any entry.
+        """
         # First, so that they are told nothing of it: this may have come from another device.
         self._end_untrusted()
         self._end_narrowed()
         logs, relisted = self._feed.look()
+        logs.update(learned)
         for session in self._sessions.values():
             if session.exchange is not None and session.exchange.committed(logs, relisted=relisted):
                 self._wake(session)

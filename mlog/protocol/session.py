@@ -9,7 +9,7 @@ that no event holds up other sessions. What the two ends say to each other: mlog
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from mlog import limits
@@ -58,7 +58,7 @@ class Session:
         known: Callable[[bytes], PeerRow | None],
         emit: Callable[[Effect], None],
         feed: Feed,
-        stored: Callable[[], None],
+        stored: Callable[[Collection[int]], None],
         vouched: Callable[[int, Sequence[EntryId]], None],
         now_ms: int,
         inspect: Inspect | None = None,

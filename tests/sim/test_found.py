@@ -114,6 +114,23 @@ FOUND = {
             Action("prune", 4, 88, 643, 0),
         ),
     ),
+    # An epoch became known by a grant amid a session, and the other sessions were not given it.
+    "a newcomer's epoch, granted": Schedule(
+        1000239,
+        "newcomers",
+        4,
+        {3: "newcomer"},
+        (
+            Action("part", 1, 841, 932, 3),
+            Action("say", 0, 734, 296, 10000),
+            Action("admit", 0, 936, 193, 30),
+            Action("kill at", 3, 826, 830, 0),
+            Action("meet", 3, 135, 448, 0),
+            Action("boot", 1, 968, 557, 2000),
+            Action("boot", 2, 631, 679, 0),
+            Action("say", 3, 751, 955, 0),
+        ),
+    ),
     # A window was made wider while a session was live.
     "a wider window": Schedule(
         107,
