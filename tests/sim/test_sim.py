@@ -24,7 +24,7 @@ SEEDS_OF_PERSONS = 8
 """Of each profile, and of each with several persons, which takes three times as long: 340 schedules, about
 90 s of CPU."""
 SEED_OF_PERSONS = 7013
-"""Those of several persons are the same in each run: about two of a hundred others still fail
+"""Those of several persons are the same in each run: nobody has seen 10,000 others pass yet
 (docs/simulator.md)."""
 
 SLOW_SCHEDULES = 10_000
