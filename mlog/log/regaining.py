@@ -19,6 +19,7 @@ from mlog.log.crypto import DeviceKeys, LogKeys
 from mlog.log.fold import Draft
 from mlog.log.peers import PeerRow
 from mlog.log.store import LogKind
+from mlog.plurals import counted
 
 if TYPE_CHECKING:
     from mlog.log.replica import Replica
@@ -67,7 +68,7 @@ def take_over(giver: Replica, taker: Replica, log: int, now_ms: int) -> None:
         numbers = numbers or taker.add_logs([(LogKind.PERSON, LogKeys(keys.secret))])
         if not numbers:
             raise UserError(
-                f"a home keeps at most {limits.OFFERED_LOGS_MAX:,} logs. Recover into a new one: 'mlog "
+                f"a home keeps at most {counted(limits.OFFERED_LOGS_MAX, 'log')}. Recover into a new one: 'mlog "
                 "--home FOLDER recover'."
             )
         taker.learn_epochs(numbers[0], keys.epochs[1:])
