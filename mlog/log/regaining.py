@@ -68,8 +68,8 @@ def take_over(giver: Replica, taker: Replica, log: int, now_ms: int) -> None:
         numbers = numbers or taker.add_logs([(LogKind.PERSON, LogKeys(keys.secret))])
         if not numbers:
             raise UserError(
-                f"a home keeps at most {counted(limits.OFFERED_LOGS_MAX, 'log')}. Recover into a new one: 'mlog "
-                "--home FOLDER recover'."
+                f"a home keeps at most {counted(limits.OFFERED_LOGS_MAX, 'log')}. Recover into a new one: "
+                "'mlog --home FOLDER recover'."
             )
         taker.learn_epochs(numbers[0], keys.epochs[1:])
         after = 0
