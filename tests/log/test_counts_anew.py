@@ -49,6 +49,18 @@ def give(giver: Replica, taker: Replica, topic: bytes, *ids: EntryId) -> None:
     settle(taker)
 
 
+def in_a_conversation() -> tuple[tuple[Replica, Replica, Replica, Replica], bytes]:
+    """Ann with a phone, Bob and Carol, who belong to one conversation, of which all know; and its topic."""
+    ann, phone, bob, carol = home(0), home(1), home(2), home(3)
+    trust(ann, 0, phone, 1)
+    meet(ann, phone)
+    accept(ann, bob)
+    accept(ann, carol)
+    topic = conversation(ann, bob, carol)
+    all_meet([ann, phone, bob, carol])
+    return (ann, phone, bob, carol), topic
+
+
 def test_a_chain_counts_whose_beginning_comes_together_with_the_ruling_that_it_names():
     ann, bob, carol = acquainted(3)
     topic = conversation(ann, bob, carol)
@@ -116,13 +128,7 @@ def test_a_message_that_comes_back_reads_as_its_edit():
 
 @pytest.mark.parametrize("person_log_first", [False, True])
 def test_an_erasure_counts_no_more_whose_author_a_revoked_device_made_an_admin(person_log_first: bool):
-    ann, phone, bob, carol = home(0), home(1), home(2), home(3)
-    trust(ann, 0, phone, 1)
-    meet(ann, phone)
-    accept(ann, bob)
-    accept(ann, carol)
-    topic = conversation(ann, bob, carol)
-    all_meet([ann, phone, bob, carol])
+    (ann, phone, bob, carol), topic = in_a_conversation()
     say(bob, topic, "of bob", START_MS + 400)
     said = say(carol, topic, "stays", START_MS + 401)
     all_meet([ann, phone, bob, carol])
@@ -165,13 +171,7 @@ def test_an_erasure_names_the_ruling_before_it_in_its_chain_in_any_order(backwar
 
 
 def test_a_ruling_stands_no_more_that_turns_out_to_be_of_another_branch_than_the_cut():
-    ann, phone, bob, carol = home(0), home(1), home(2), home(3)
-    trust(ann, 0, phone, 1)
-    meet(ann, phone)
-    accept(ann, bob)
-    accept(ann, carol)
-    topic = conversation(ann, bob, carol)
-    all_meet([ann, phone, bob, carol])
+    (ann, phone, bob, carol), topic = in_a_conversation()
     say(phone, topic, "before", START_MS + 401)
     all_meet([ann, phone, bob, carol])
     assert isinstance(phone.store, MemoryStore)
