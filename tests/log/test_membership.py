@@ -492,20 +492,6 @@ def test_an_epoch_is_granted_also_where_its_key_entry_counts_for_nothing():
     assert ends[0] == ends[1]
 
 
-def test_a_new_device_is_given_an_epoch_of_another_person_though_not_all_is_here_that_its_author_knew():
-    (ann, bob), topic = talk(2)
-    here, there = log_of(ann, topic), log_of(bob, topic)
-    kept_back = say(bob, topic, "kept back", LATER)
-    bob.begin_epoch(there, LATER, fresh=True)
-    say(bob, topic, "under a new one", LATER)
-    rows = [row for row in bob.store.arrivals(there, 0, 1000) if row.id != kept_back.id]
-    ann.receive(here, [sealed_of(bob.log(there), row) for row in rows], LATER)
-    phone = home(2)
-    trust(ann, 0, phone, 2)
-    all_meet([ann, phone])
-    assert shown(phone, topic) == shown(ann, topic) == ["under a new one"]
-
-
 def test_everybody_edits_their_own_and_an_admin_erases_anybodys():
     (ann, bob, carol), topic = talk(3)
     said = say(bob, topic, "frist")

@@ -29,6 +29,15 @@ def services(tmp_path: Path) -> Iterator[Stage]:
         yield Stage(tmp_path, stack)
 
 
+def enrolled(services: Stage, name: str) -> list[str]:
+    """The words of a phrase that `mlog recovery` makes a device of a home's person."""
+    with Terminal(services.home(name), "recovery") as terminal:
+        words = shown_words(terminal)
+        answer(terminal, words)
+        assert terminal.end() == 0, terminal.shown
+    return words
+
+
 def recover(services: Stage, name: str, phrase: Phrase, port: int, code: int = 0) -> str:
     """`mlog recover` with the words from a pipe; gives what it showed."""
     options = ("--peer", f"127.0.0.1:{port}", "--name", name, "--no-discovery")
@@ -76,10 +85,7 @@ def test_everything_comes_back_with_the_words_and_one_device(services: Stage, tm
     services.meet("desk", "ben", "invite", "accept")
     services.run("desk", "new", "Garden")
     services.run("desk", "send", "Garden", "before there was a phrase")
-    with Terminal(services.home("desk"), "recovery") as terminal:
-        words = shown_words(terminal)
-        answer(terminal, words)
-        assert terminal.end() == 0, terminal.shown
+    words = enrolled(services, "desk")
     phrase = parse_phrase(" ".join(words))
     services.run("desk", "new", "Trip", "--with", "ben")
     services.run("desk", "send", "Trip", "shall we go")
@@ -175,10 +181,7 @@ def test_with_no_device_left_a_contact_gives_back_what_both_share(services: Stag
     services.meet("desk", "ben", "invite", "accept")
     services.meet("desk", "carol", "invite", "accept")
     services.meet("ben", "carol", "invite", "accept")
-    with Terminal(services.home("desk"), "recovery") as terminal:
-        words = shown_words(terminal)
-        answer(terminal, words)
-        assert terminal.end() == 0, terminal.shown
+    words = enrolled(services, "desk")
     phrase = parse_phrase(" ".join(words))
     services.run("desk", "new", "Garden")
     services.run("desk", "send", "Garden", "nobody else sees this")
