@@ -20,7 +20,7 @@ from mlog.errors import Busy, StoreError, UserError
 from mlog.log import bodies
 from mlog.log.bodies import Kind
 from mlog.log.replica import Draft
-from mlog.log.store import BodyState
+from mlog.log.store import BodyState, TimelineQuery
 from tests.log.support import LOG, START_MS, findings, make_log, make_replica, message, rows_of, take
 
 
@@ -374,20 +374,47 @@ def test_a_page_of_arrivals_costs_the_same_in_a_log_of_any_length(
         for _ in range(4):
             replica.write(log, [message(f"{at}") for at in range(300)], START_MS)
             replica.write(small, [message("one")], START_MS)
-            steps = 0
-
-            def count() -> None:
-                nonlocal steps
-                steps += 1
-
-            store._db.set_progress_handler(count, 20)
+            costs.append(_steps(store, lambda: store.arrivals(log, 0, 10)))
             page = store.arrivals(log, 0, 10)
-            store._db.set_progress_handler(None, 0)
-            costs.append(steps)
             assert [row.n for row in page] == [n for n, in_log in _logs_of(store) if in_log == log][:10]
         assert max(costs) - min(costs) <= 2, costs
         of_small = store.arrivals(small, 0, 10)
         assert [row.n for row in of_small] == [n for n, in_log in _logs_of(store) if in_log == small]
+
+
+def test_what_rules_a_log_is_read_at_the_same_cost_in_a_log_of_any_length(path: Path):
+    # It is read for each bundle that comes, and each message that is written.
+    with opened(path) as store:
+        replica = make_replica(store)
+        log, kinds = make_log(replica), frozenset({Kind.KEY})
+        (key,) = store.timeline(TimelineQuery(log=log, limit=10, kinds=kinds))
+        after = TimelineQuery(log=log, limit=10, kinds=kinds, after=key.position)
+        before = TimelineQuery(log=log, limit=10, kinds=kinds, before=key.position, newest_first=True)
+        costs: list[list[int]] = []
+        for _ in range(2):
+            replica.write(log, [message(f"{at}") for at in range(500)], START_MS)
+            costs.append(
+                [
+                    _steps(store, lambda: store.timeline(after)),
+                    _steps(store, lambda: store.timeline(before)),
+                    _steps(store, lambda: store.count(log, kinds)),
+                ]
+            )
+        assert all(abs(few - many) <= 1 for few, many in zip(*costs, strict=True)), costs
+
+
+def _steps(store: SqliteStore, read: Callable[[], object]) -> int:
+    """What reading costs, in twenties of SQLite's instructions."""
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    store._db.set_progress_handler(count, 20)
+    read()
+    store._db.set_progress_handler(None, 0)
+    return steps
 
 
 def _logs_of(store: SqliteStore) -> list[tuple[int, int]]:
