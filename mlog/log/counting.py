@@ -109,7 +109,7 @@ def learn_counting(replica: Replica, state: LogState, tried: set[int]) -> None:
         row, device = rows[n]
         tried.add(n)
         try:
-            epoch = replica.epoch_in(state, device, body, counts=True)
+            epoch = replica.keyring.epoch_in(state, device, body, counts=True)
         except InvalidInput:
             # It is listed as refused since it came.
             continue

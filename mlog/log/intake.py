@@ -37,10 +37,10 @@ from mlog.log.batch import WALK_FIRST, Batch, Taken, cost_of, rows_like
 from mlog.log.entry import Sealed, Unsealed
 from mlog.log.fold import CHILDREN_AT_ONCE, Fold, LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
-from mlog.log.placing import Arrival, extend_runs
+from mlog.log.placing import Arrival
 from mlog.log.store import EntryRow, Store, Task
 
-__all__ = ["Intake", "Taken", "extend_runs"]
+__all__ = ["Intake", "Taken"]
 
 _SIGNATURE_SIZE: Final = 80
 _SETTLED_FIRST: Final = 64

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from typing import Final
 
 import msgspec
 
 from mlog import limits
-from mlog.errors import InvalidInput, StoreError, UserError
-from mlog.log import bodies, crypto, entry
+from mlog.errors import InvalidInput, UserError
+from mlog.log import crypto
 from mlog.log import missing as absence
+from mlog.log.appending import Appender
 from mlog.log.belonging import befriend, follow
 from mlog.log.bodies import Kind
 from mlog.log.counting import EpochName, counting_keys, learn_counting, names_stated, stated_in
-from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault, wrap_info
+from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys, LogKeys, Vault
 from mlog.log.cuts import Counts, differs_from
-from mlog.log.entry import NO_ENTRY, Header, Sealed
+from mlog.log.entry import Sealed
 from mlog.log.epochs import key_body, stated_epochs
 from mlog.log.expiry import due, settings_of
 from mlog.log.fold import (
@@ -31,28 +31,20 @@ from mlog.log.fold import (
     Draft,
     Fold,
     LogState,
-    Opened,
-    Ranks,
-    is_retold,
-    references_in,
-    words_in,
 )
-from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic, week_of
-from mlog.log.intake import Intake, Taken, extend_runs
-from mlog.log.membership import NAMES_RULINGS
+from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId, Topic
+from mlog.log.intake import Intake, Taken
+from mlog.log.keyring import Keyring
 from mlog.log.message_fold import CHANGING
 from mlog.log.missing import Missing
 from mlog.log.people import People
 from mlog.log.person import Member
 from mlog.log.roster import refresh_roster
-from mlog.log.scope import is_carried
 from mlog.log.segments import Digester
 from mlog.log.store import (
     BodyState,
-    ChainRow,
     DeviceRow,
     EntryRow,
-    EpochRow,
     GapRow,
     LogKind,
     LogRow,
@@ -65,8 +57,6 @@ from mlog.log.stored import SEARCHED, is_text, readable_body, sealed_again, text
 from mlog.log.words import searchable
 
 __all__ = ["Draft", "LogState", "Missing", "Replica", "Run", "Taken", "Written"]
-
-_NAMES_RULINGS: Final = NAMES_RULINGS | {Kind.ADMIT}
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
@@ -106,12 +96,10 @@ class Replica:
     ):
         self.store = store
         self.device_id = device.id
-        self.incarnation = incarnation
         self.device_keys = device
-        self._vault = vault
         self.entropy = entropy
+        self.keyring = Keyring(store, vault, device)
         self.people = People(store, device.id)
-        self._logs: dict[int, LogState] = {}
         self._tried: dict[int, set[int]] = {}
         """By log, the key entries that were looked at since more than EPOCHS_MAX epochs are known."""
         self._fold = Fold(
@@ -123,19 +111,20 @@ class Replica:
             self.people.erasers,
             self.people.setters,
         )
-        self._intake = Intake(store, self._fold, self._learn, self.refresh)
+        self.appender = Appender(store, self._fold, self.people, device, entropy, incarnation)
+        self._intake = Intake(store, self._fold, self.keyring.learn, self.keyring.refresh)
         self.digester = Digester(store)
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """Of the chains that are written by hand; another one where a chain turns out to be forked."""
+        return self.appender.incarnation
 
     # -- logs --------------------------------------------------------------------------------
 
     def logs(self, kind: LogKind | None = None) -> list[LogState]:
         """All logs of a kind that this replica can read, oldest first."""
-        rows = [row for row in self.store.logs() if row.secret]
-        for row in rows:
-            # A number whose transaction was undone may since have gone to another log.
-            if row.n not in self._logs or self._logs[row.n].keys.topic != row.topic:
-                self._logs[row.n] = self._load(row)
-        return [self._logs[row.n] for row in rows if kind is None or row.kind == kind]
+        return [state for state in self.keyring.logs() if kind is None or state.kind == kind]
 
     def log(self, n: int) -> LogState:
         """One log by its number.
@@ -143,108 +132,7 @@ class Replica:
         Raises:
             InvalidInput: There is none; an entry that names it is damaged.
         """
-        if n not in self._logs:
-            self.logs()
-        if n not in self._logs:
-            raise InvalidInput(f"there is no log {n} here")
-        return self._logs[n]
-
-    def _load(self, row: LogRow) -> LogState:
-        try:
-            keys = LogKeys(self._vault.open("log", row.secret))
-            self._add_rows(keys, self.store.epochs(row.n))
-        except InvalidInput:
-            raise StoreError(
-                "the keys of a log cannot be read: the database belongs to another key file, or is "
-                "damaged. Put the key file beside it that it was made with, or restore a backup."
-            ) from None
-        if keys.topic != row.topic:
-            raise StoreError("the record of a log is damaged. Restore a backup: 'mlog restore FILE'.")
-        return LogState(row.n, row.kind, keys)
-
-    def refresh(self, state: LogState) -> bool:
-        """Read the epochs of a log again, since another process may have learned more; whether there are."""
-        keys, rows = state.keys, self.store.epochs(state.n)
-        if len(rows) < len(keys.epochs) and not keys.outlines and not keys.granted:
-            # All of them, and the one that is derived. Opening a thousand takes 20 ms, and this is asked
-            # for each bundle with an entry that nobody here can open.
-            return False
-        return self._add_rows(keys, rows)
-
-    def _add_rows(self, keys: LogKeys, rows: Sequence[EpochRow]) -> bool:
-        """Take what the store has of epochs; whether that opens more than before."""
-        opens = False
-        granted: list[EpochKeys] = []
-        for row in rows:
-            epoch, stated = self._open_epoch(row)
-            if not stated:
-                granted.append(epoch)
-            elif keys.lacks(epoch):
-                keys.add_epoch(epoch)
-                opens = True
-        for epoch in granted:
-            keys.add_granted(epoch)
-        return opens
-
-    def _open_epoch(self, row: EpochRow) -> tuple[EpochKeys, bool]:
-        """An epoch, and whether a key entry states it, as far as one can."""
-        try:
-            return EpochKeys(row.number, self._vault.open("epoch", row.secret)), True
-        except InvalidInput:
-            pass
-        try:
-            return EpochKeys(row.number, b"", self._vault.open("outline", row.secret)), True
-        except InvalidInput:
-            return EpochKeys(row.number, self._vault.open("granted", row.secret)), False
-
-    def _row_of(self, log: int, epoch: EpochKeys, label: str = "epoch") -> EpochRow:
-        if epoch.secret:
-            return EpochRow(log, epoch.number, self._vault.seal(label, epoch.secret))
-        return EpochRow(log, epoch.number, self._vault.seal("outline", epoch.outline))
-
-    def _learn(self, state: LogState, author: DeviceId, body: bodies.Key) -> tuple[bool, str]:
-        """Take the epoch that a key entry wraps for this device, or that was granted and that it states."""
-        granted = state.keys.granted.get(bytes.fromhex(body.commitment))
-        if granted is not None and body.epoch:
-            self._add_epoch(state, EpochKeys(body.epoch, granted.secret))
-            return True, ""
-        try:
-            epoch = self.epoch_in(state, author, body)
-        except InvalidInput as error:
-            return False, str(error)
-        if epoch is None:
-            return False, ""
-        self._add_epoch(state, epoch)
-        return True, ""
-
-    def epoch_in(
-        self, state: LogState, author: DeviceId, body: bodies.Key, *, counts: bool = False
-    ) -> EpochKeys | None:
-        """The epoch that a key entry wraps for this device; None for no such one, or one that is known.
-
-        Args:
-            counts: The entry does, so its epoch is taken however many are known.
-
-        Raises:
-            InvalidInput: It is refused; says why.
-        """
-        sealed = next((wrap.sealed for wrap in body.wraps if wrap.device == self.device_id), None)
-        stated = bytes.fromhex(body.commitment)
-        epochs = state.keys.epochs
-        if body.epoch == 0:
-            raise InvalidInput("epoch 0 follows from the log's secret and is never given")
-        if sealed is None or any(e.secret and crypto.commitment(e.secret) == stated for e in epochs):
-            return None
-        if len(epochs) >= limits.EPOCHS_MAX and not counts:
-            raise InvalidInput(f"more than {limits.EPOCHS_MAX:,} epochs")
-        try:
-            info = wrap_info(state.keys.topic, author, body.epoch, self.device_id)
-            secret = crypto.unwrap(self.device_keys, sealed, info)
-        except InvalidInput:
-            raise InvalidInput("the secret that it has for this device does not open") from None
-        if crypto.commitment(secret) != stated:
-            raise InvalidInput("the secret that it has for this device is not the one that it states")
-        return EpochKeys(body.epoch, secret)
+        return self.keyring.log(n)
 
     def add_blind_log(self, topic: Topic) -> int:
         """Keep a log for others without being able to read it; gives its number, also of a known one."""
@@ -263,7 +151,7 @@ class Replica:
     def as_device(self, keys: DeviceKeys) -> Replica:
         """The same logs, to be written to in the name of another device, on a chain of its own."""
         incarnation = Incarnation(self.entropy.random(8))
-        return Replica(self.store, keys, self._vault, self.entropy, incarnation)
+        return Replica(self.store, keys, self.keyring.vault, self.entropy, incarnation)
 
     @contextmanager
     def transaction(self) -> Generator[None]:
@@ -272,8 +160,7 @@ class Replica:
             with self.store.transaction():
                 yield
         except BaseException:
-            # A log that was started inside is gone, and another process may give its number to another.
-            self._logs.clear()
+            self.keyring.forget()
             self._tried.clear()
             self.people.forget()
             self._fold.forget()
@@ -284,12 +171,12 @@ class Replica:
         seed = self.entropy.random(crypto.SECRET_SIZE)
         keys = LogKeys(crypto.founding_secret(self.device_id, seed, kind))
         with self.transaction():
-            state = self._add_log(kind, keys, 1 + max((row.n for row in self.store.logs()), default=0))
+            state = self.keyring.add(kind, keys, 1 + max((row.n for row in self.store.logs()), default=0))
             # A person log is for the device that founds it, until it admits others.
             readers = None if kind == LogKind.PERSON else self.people.readers(state.n)
             self._begin_epoch(state, readers, now_ms, kind.value, seed)
             if drafts:
-                self._write(state, self.incarnation, drafts, now_ms, keys.current)
+                self.appender.append(state, self.incarnation, drafts, now_ms, keys.current)
             self.people.forget()
         return state.n
 
@@ -302,16 +189,7 @@ class Replica:
             rows = self.store.logs()
             n = max((row.n for row in rows), default=0)
             room = limits.OFFERED_LOGS_MAX - len(rows)
-            return [self._add_log(kind, keys, n + at).n for at, (kind, keys) in enumerate(logs[:room], 1)]
-
-    def _add_log(self, kind: LogKind, keys: LogKeys, n: int) -> LogState:
-        days, bodies = self.store.window_of_new() if kind == LogKind.CONVERSATION else (0, True)
-        sealed = self._vault.seal("log", keys.secret)
-        self.store.add_log(LogRow(n, keys.topic, kind, sealed, window_days=days, fetch_bodies=bodies))
-        for epoch in keys.epochs[1:]:
-            self.store.add_epoch(self._row_of(n, epoch))
-        state = self._logs[n] = LogState(n, kind, keys)
-        return state
+            return [self.keyring.add(kind, keys, n + at).n for at, (kind, keys) in enumerate(logs[:room], 1)]
 
     # -- epochs ------------------------------------------------------------------------------
 
@@ -337,7 +215,7 @@ class Replica:
         if readers is None:
             return state.keys.current
         found = self.people.epoch(state, readers)
-        if found is None and self.refresh(state):
+        if found is None and self.keyring.refresh(state):
             found = self.people.epoch(state, readers)
         return found or self._begin_epoch(state, readers, now_ms)
 
@@ -376,8 +254,8 @@ class Replica:
         without = self.people.revocations_of(before | own_revoked)
         body = key_body(self.entropy, topic, self.device_id, keys, number, secret, first, seed, without)
         draft, present = Draft(Kind.KEY, body, now_ms), self.people.present_epoch(state)
-        self._write(state, self.incarnation, [draft], now_ms, present)
-        self._add_epoch(state, epoch)
+        self.appender.append(state, self.incarnation, [draft], now_ms, present)
+        self.keyring.add_epoch(state, epoch)
         self.people.forget_keys(state.n)
         return epoch
 
@@ -385,17 +263,6 @@ class Replica:
         """Whether an epoch that this device begins counts."""
         keys = counting_keys(self.store, state.n, self.people.cuts(state.n))
         return sum(device == self.device_id for _, device in keys) < limits.EPOCHS_MAX
-
-    def _add_epoch(self, state: LogState, epoch: EpochKeys) -> None:
-        outline = state.keys.outline_of(epoch)
-        if outline is not None:
-            self.store.remove_epoch(self._row_of(state.n, outline))
-            self.store.change_unsettled(state.n, Task.UNSEAL, [(0, 0)], ())
-        granted = state.keys.granted.get(crypto.commitment(epoch.secret)) if epoch.secret else None
-        if granted is not None:
-            self.store.remove_epoch(self._row_of(state.n, granted, "granted"))
-        self.store.add_epoch(self._row_of(state.n, epoch))
-        state.keys.add_epoch(epoch)
 
     def learn_epochs(self, log: int, epochs: Sequence[EpochKeys], *, counts: bool = False) -> bool:
         """Take epochs that were granted; whether any was new that opens something. What waits for them is
@@ -409,7 +276,7 @@ class Replica:
         """
         with self.transaction():
             state = self.log(log)
-            self.refresh(state)
+            self.keyring.refresh(state)
             keys, new = state.keys, list[EpochKeys]()
             lacking = [e for e in epochs if keys.lacks(e)]
             stated = stated_in(self.store, log) if lacking and not counts else None
@@ -423,10 +290,9 @@ class Replica:
                 if not known and len(keys.epochs) + len(keys.granted) >= limits.EPOCHS_MAX:
                     continue
                 if epoch.secret and stated is not None and crypto.commitment(epoch.secret) not in stated:
-                    if keys.add_granted(epoch):
-                        self.store.add_epoch(self._row_of(log, epoch, "granted"))
+                    self.keyring.add_granted(state, epoch)
                 elif keys.lacks(epoch):
-                    self._add_epoch(state, epoch)
+                    self.keyring.add_epoch(state, epoch)
                     new.append(epoch)
             if new:
                 self.store.change_unsettled(log, Task.OPEN, [(0, 0)], ())
@@ -442,7 +308,7 @@ class Replica:
         """
         with self.transaction():
             state = self.log(log)
-            rows = self._write(state, self.incarnation, drafts, now_ms, self._epoch(state, now_ms))
+            rows = self.appender.append(state, self.incarnation, drafts, now_ms, self._epoch(state, now_ms))
             if state.kind == LogKind.PERSON:
                 self.people.forget()
         return rows
@@ -452,14 +318,14 @@ class Replica:
         with self.transaction():
             state = self.log(log)
             epoch = self.people.present_epoch(state)
-            self._write(state, self.incarnation, drafts, now_ms, epoch)
+            self.appender.append(state, self.incarnation, drafts, now_ms, epoch)
             self.people.forget_log(log)
 
     def rule(self, log: int, drafts: Sequence[Draft], now_ms: int) -> list[EntryRow]:
         """As `write_under_present_epoch`, of what changes whose entries count."""
         with self._following(log, now_ms) as state:
             epoch = self.people.present_epoch(state)
-            return self._write(state, self.incarnation, drafts, now_ms, epoch)
+            return self.appender.append(state, self.incarnation, drafts, now_ms, epoch)
 
     def begin_run(self, log: int) -> Run:
         """Start an import: a fresh incarnation, so that a window cuts its chain cleanly."""
@@ -513,121 +379,11 @@ class Replica:
                     after = None
             new = [*preface(new), *new] if new else []
             rows = (
-                self._write(state, run.incarnation, new, now_ms, epoch, said.keys(), sparse=True)
+                self.appender.append(state, run.incarnation, new, now_ms, epoch, said.keys(), sparse=True)
                 if new
                 else []
             )
         return Written(rows, known, after)
-
-    def _write(
-        self,
-        state: LogState,
-        incarnation: Incarnation,
-        drafts: Sequence[Draft],
-        now_ms: int,
-        epoch: EpochKeys,
-        said: Collection[MessageId] = (),
-        *,
-        sparse: bool = False,
-    ) -> list[EntryRow]:
-        """Append entries to a chain.
-
-        Args:
-            said: Messages among these that other entries say already.
-            sparse: Sign only the last entry, the last of each week, and what windows carry along.
-        """
-        chains = self.store.chains(state.n)
-        own = [c for c in chains if (c.device, c.incarnation) == (self.device_id, incarnation)]
-        if len(own) > 1 and incarnation == self.incarnation:
-            # This chain was forked, as by a machine that was rolled back: it is written no further.
-            incarnation = self.incarnation = Incarnation(self.entropy.random(8))
-            own = []
-        chain = own[0] if own else None
-        if chain is not None and not sparse and self.people.cuts(state.n).counts(chain) is not None:
-            # Its person was removed and let in again: what counts begins another chain.
-            incarnation = self._incarnation_after(state, incarnation)
-            chain = next(
-                (c for c in chains if (c.device, c.incarnation) == (self.device_id, incarnation)), None
-            )
-        if chain is None:
-            chain = ChainRow(self.store.next_chain(), state.n, self.device_id, incarnation, -1, NO_ENTRY, 0)
-        # Twice as many as fit, since some are named anyway.
-        heads = self.store.heads(state.n, 2 * limits.PARENTS_MAX)
-        first_parents = heads if not sparse or chain.seq < 0 else []
-        native_week = max(week_of(now_ms), _median_week(chains))
-        n, seq, prev, week = self.store.next_n(), chain.seq + 1, chain.id, chain.week
-        rulings = self.people.heads(state.n)
-        named = {id_ for draft in drafts for id_ in draft.after} | {*first_parents, *rulings, prev}
-        ranks = Ranks(self.store.places(state.n, named - {NO_ENTRY}).values())
-        opened: list[Opened] = []
-        for index, draft in enumerate(drafts):
-            encoded = bodies.encode(draft.body)
-            parents = set(draft.after)
-            if seq == 0 or draft.kind in _NAMES_RULINGS:
-                parents.update(rulings)
-            if index == 0:
-                others = [id_ for id_ in first_parents if id_ != prev and id_ not in parents]
-                parents.update(others[: limits.PARENTS_MAX - len(parents - {prev})])
-            parents.discard(prev)
-            header = Header(
-                draft.kind,
-                self.device_id,
-                incarnation,
-                seq,
-                prev,
-                draft.time_ms,
-                len(encoded),
-                tuple(sorted(parents)) if parents else (),
-                draft.mid,
-            )
-            week = week_of(draft.time_ms) if is_retold(header) else native_week
-            sealed = entry.seal_entry(state.keys, epoch, week, header, encoded)
-            row = EntryRow(
-                n=n,
-                log=state.n,
-                id=sealed.id,
-                week=week,
-                outer=sealed.outer,
-                signature=None,
-                body=encoded,
-                state=BodyState.OPENED,
-                kind=draft.kind,
-                chain=chain.n,
-                seq=seq,
-                time_ms=draft.time_ms,
-                rank=ranks.add(sealed.id, header),
-                mid=draft.mid,
-            )
-            if opened and sparse and opened[-1].row.week != week:
-                self._sign(epoch, opened[-1].row)
-            if not sparse or index + 1 == len(drafts) or is_carried(row):
-                self._sign(epoch, row)
-            opened.append(Opened(row, header, draft.body, text_of(draft.body)))
-            n, seq, prev = n + 1, seq + 1, sealed.id
-        self.store.insert(
-            [o.row for o in opened],
-            [(o.row.n, parent) for o in opened for parent in o.header.parents],
-            references_in(state.n, opened),
-            words_in(opened),
-        )
-        extend_runs(self.store, chain.n, range(opened[0].row.seq, seq))
-        self.store.put_chain(ChainRow(chain.n, state.n, self.device_id, incarnation, seq - 1, prev, week))
-        self.store.change_heads(
-            state.n, [prev], {chain.id, *(p for o in opened for p in o.header.parents)} - {NO_ENTRY}
-        )
-        self._fold.fold(state, opened, first={o.row.message for o in opened}.difference(said))
-        return [o.row for o in opened]
-
-    def _incarnation_after(self, state: LogState, incarnation: Incarnation) -> Incarnation:
-        """The incarnation in which this device writes on to a log from which its person was removed."""
-        membership = self.people.membership(state.n)
-        removal = membership.removed_by(self.people.subject()) if membership is not None else None
-        found = crypto.derive("incarnation after", incarnation + state.keys.topic + (removal or b""), 8)
-        return Incarnation(found)
-
-    def _sign(self, epoch: EpochKeys, row: EntryRow) -> None:
-        sealed = Sealed(row.id, row.outer, None)
-        row.signature = entry.sign_entry(self.device_keys, epoch, sealed).signature
 
     # -- taking what others made -------------------------------------------------------------
 
@@ -644,7 +400,7 @@ class Replica:
             LimitExceeded: More than that.
             InvalidInput: There is no such log.
         """
-        blind = self._blind(log)
+        blind = self.keyring.blind(log)
         if blind is not None:
             return self._intake.receive_blind(log, blind.topic, entries, now_ms)
         with self._following(log, now_ms) as state:
@@ -657,7 +413,8 @@ class Replica:
         what was erased may still be here.
         """
         # Mostly nothing is left, and to know that takes no lock and no commit.
-        if self._blind(log) is not None or not any(self.store.unsettled(log, task, 1) for task in Task):
+        left = any(self.store.unsettled(log, task, 1) for task in Task)
+        if not left or self.keyring.blind(log) is not None:
             return False
         with self._following(log, now_ms) as state:
             return self._intake.settle(state, now_ms)
@@ -767,13 +524,13 @@ class Replica:
             bodies: With the texts of messages; other bodies, which keep the log itself going, always
                 go along.
         """
-        state = None if self._blind(log) is not None else self.log(log)
+        state = None if self.keyring.blind(log) is not None else self.log(log)
         keys = state.keys if state is not None else None
         found: list[Sealed] = []
         gaps: list[GapRow] = []
         for row in rows:
             sealed, damaged = sealed_again(keys, row, bodies=bodies or not is_text(row))
-            if damaged and state is not None and self.refresh(state):
+            if damaged and state is not None and self.keyring.refresh(state):
                 # Another process began the epoch that it is sealed under.
                 sealed, damaged = sealed_again(keys, row, bodies=bodies or not is_text(row))
             if sealed is not None:
@@ -811,11 +568,6 @@ class Replica:
         if row is None:
             raise InvalidInput(f"there is no log {log} here")
         return row, self.log(log).keys if row.secret else None
-
-    def _blind(self, log: int) -> LogRow | None:
-        if log in self._logs:
-            return None
-        return next((row for row in self.store.logs() if row.n == log and not row.secret), None)
 
     # -- search index ------------------------------------------------------------------------
 
@@ -859,8 +611,3 @@ class Replica:
     def _device_rows(self) -> list[DeviceRow]:
         self.people.forget()
         return self.people.device_rows()
-
-
-def _median_week(chains: Sequence[ChainRow]) -> int:
-    # Not the one of `statistics`, which takes 7 ms to import.
-    return sorted(chain.week for chain in chains)[(len(chains) - 1) // 2] if chains else 0

@@ -133,7 +133,7 @@ def verify_log(replica: Replica, log: int, *, signatures: bool = False) -> Itera
         signatures: Also verify every signature there is, about 60 us each.
     """
     store, state = replica.store, replica.log(log)
-    replica.refresh(state)
+    replica.keyring.refresh(state)
     chains = store.chains(log)
     runs: dict[int, list[RunRow]] = {chain.n: [] for chain in chains}
     for run in store.runs(log):
@@ -404,7 +404,7 @@ def _verify_wrap(
 ) -> Iterator[Finding]:
     """Check that the secret which a key entry has for this device is known here, unless it was refused."""
     try:
-        unknown = replica.epoch_in(state, chain.device, body)
+        unknown = replica.keyring.epoch_in(state, chain.device, body)
     except InvalidInput:
         return
     if unknown is not None:

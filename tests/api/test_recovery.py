@@ -134,7 +134,7 @@ def wrapped_for(home: Home, log: int, phrase: Phrase) -> bool:
         body = readable_body(row.kind, row.body)
         assert isinstance(body, bodies.Key)
         [chain] = home.store.chain_rows({row.chain})
-        epoch = replica.epoch_in(state, chain.device, body)
+        epoch = replica.keyring.epoch_in(state, chain.device, body)
         if epoch is not None and epoch.secret == current.secret:
             return True
     return False

@@ -80,7 +80,7 @@ def make_log(replica: Replica, kind: LogKind = LogKind.CONVERSATION, *drafts: Dr
 
 def join(replica: Replica, keys: LogKeys, kind: LogKind = LogKind.CONVERSATION, log: int = LOG) -> None:
     """Give a replica the secrets of a log, as pairing and invitations will."""
-    vault = replica._vault
+    vault = replica.keyring.vault
     with replica.store.transaction():
         replica.store.add_log(LogRow(log, keys.topic, kind, vault.seal("log", keys.secret)))
         for epoch in keys.epochs[1:]:

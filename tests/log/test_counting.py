@@ -65,7 +65,7 @@ def flood(hostile: Replica, log: int, victims: list[Replica], count: int, number
             )
             for n in range(count)
         ]
-        hostile._write(state, incarnation, drafts, START_MS + 400, state.keys.current)
+        hostile.appender.append(state, incarnation, drafts, START_MS + 400, state.keys.current)
     hostile.people.forget()
 
 

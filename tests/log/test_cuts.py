@@ -111,7 +111,7 @@ def test_what_came_before_the_revocation_was_heard_of_is_shown_no_more():
 def test_a_chain_that_is_begun_after_the_revocation_is_cut_at_nothing():
     desktop, _, phone = three()
     belonging.revoke(desktop, phone.device_id, LATER)
-    phone.incarnation = Incarnation(b"afresh!!")
+    phone.appender.incarnation = Incarnation(b"afresh!!")
     say(phone, "from a new chain", START_MS)
     forced(phone, desktop)
     assert shown(desktop) == []
@@ -278,7 +278,7 @@ def _cloned(phone: Replica) -> Replica:
     assert isinstance(phone.store, MemoryStore)
     store._t = copying.deepcopy(phone.store._t)
     clone = replica_of(2, store)
-    clone.incarnation = phone.incarnation
+    clone.appender.incarnation = phone.incarnation
     return clone
 
 

@@ -124,7 +124,7 @@ def test_a_contact_that_writes_into_a_person_log_says_nothing_of_the_person():
         Draft(Kind.REVOKE, bodies.Revoke(device=ann.device_id), 0),
     ]
     assert keys is not state.keys
-    bob._write(state, Incarnation(b"forgery!"), drafts, START_MS, state.keys.current)
+    bob.appender.append(state, Incarnation(b"forgery!"), drafts, START_MS, state.keys.current)
     copy(bob, ann, LATER)
     assert len(ann.store.chains(log)) == 2
     after = person_of(ann)
@@ -215,7 +215,7 @@ def test_who_is_no_member_writes_nothing_that_counts():
     # Dan has all secrets, and was never let in.
     (log,) = dan.add_logs([(LogKind.CONVERSATION, ann.log(log_of(ann, topic)).keys)])
     copy(ann, dan, LATER)
-    dan._write(
+    dan.appender.append(
         dan.log(log),
         dan.incarnation,
         [Draft(Kind.MESSAGE, text("let me in"), LATER)],
@@ -318,7 +318,7 @@ def test_what_the_removed_wrote_later_counts_for_nothing_whatever_its_date():
     expel(ann, topic, carol)
     say(carol, topic, "after", LATER + 1)
     say(carol, topic, "with an old date", START_MS)
-    carol.incarnation = Incarnation(b"afresh!!")
+    carol.appender.incarnation = Incarnation(b"afresh!!")
     say(carol, topic, "from a new chain", START_MS)
     for seed, replica in enumerate((ann, bob)):
         copy(carol, replica, LATER, random.Random(seed))
@@ -558,7 +558,7 @@ def test_a_member_cannot_claim_to_have_begun_the_conversation():
     state = bob.log(log)
     key = bodies.Key(epoch=1, commitment="0" * 64, wraps=(), log="conversation", seed=bytes(32))
     oust = bodies.Member(person=person(bob, ann).topic, role="none")
-    bob._write(
+    bob.appender.append(
         state,
         Incarnation(b"usurper!"),
         [Draft(Kind.KEY, key, 0), Draft(Kind.MEMBER, oust, 0)],
@@ -602,7 +602,7 @@ def test_who_floods_a_conversation_with_rulings_keeps_nobody_elses_out(monkeypat
     log = log_of(bob, topic)
     flood = [Draft(Kind.MEMBER, bodies.Member(person=Topic(bytes(16)), role="admin"), 0)] * 20
     for n in range(3):
-        bob._write(bob.log(log), Incarnation(b"flood  %d" % n), flood, 0, bob.log(log).keys.current)
+        bob.appender.append(bob.log(log), Incarnation(b"flood  %d" % n), flood, 0, bob.log(log).keys.current)
     copy(bob, ann, LATER)
     expel(ann, topic, carol)
     session(ann, bob, LATER)

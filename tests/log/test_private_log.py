@@ -101,7 +101,7 @@ def test_a_restored_home_goes_on_under_another_actor() -> None:
     desk = home(0)
     _note(desk, pin=1)
     restored = replica_of(0, desk.store)
-    restored.incarnation = Incarnation(b"restored")
+    restored.appender.incarnation = Incarnation(b"restored")
     _note(restored, pin=2)
     _note(restored, pin=3)
     _forget(desk)

@@ -179,7 +179,7 @@ def test_more_heads_than_an_entry_names_are_merged_by_the_next_ones(replica: Rep
         heads = replica.store.heads(LOG)
         with replica.store.transaction():
             replica.store.change_heads(LOG, [], heads)
-            other._write(state, other.incarnation, [draft], START_MS, state.keys.current)
+            other.appender.append(state, other.incarnation, [draft], START_MS, state.keys.current)
             replica.store.change_heads(LOG, heads, [])
     assert len(replica.store.heads(LOG)) > limits.PARENTS_MAX
     [merge] = write(replica, message("merge"))
@@ -252,7 +252,7 @@ def test_a_part_that_does_not_match_is_left_off_and_wanted(part: str):
     [said] = write(one, message("hello"))
     sealed = seal_again(one.log(LOG).keys, said)
     if part == "signer":
-        other._sign(other.log(LOG).keys.current, said)
+        other.appender._sign(other.log(LOG).keys.current, said)
         changed = msgspec.structs.replace(sealed, signature=said.signature)
     else:
         value = getattr(sealed, part)

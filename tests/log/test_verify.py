@@ -70,7 +70,7 @@ def full(store: Store) -> Replica:
     EXTRAS["mint"](history, 3, 3)
     later = history.replicas[1]
     absent = later.write(LOG, [message("not sent")], START_MS)
-    later.incarnation = Incarnation(b"a hole..")
+    later.appender.incarnation = Incarnation(b"a hole..")
     history._keep(later.write(LOG, [message(f"{n}") for n in range(5)], START_MS))
     hole = [row.id for row in rows_of(later.store)][-3:-1]
     for id_ in hole:
@@ -311,7 +311,7 @@ def test_a_damaged_signature_is_found_without_verifying_signatures():
 def test_a_signature_of_another_device_is_found_by_verifying_signatures():
     store, replica, rows = whole()
     other = make_replica(store, 1)
-    other._sign(replica.log(LOG).keys.current, row := store._t.entries[rows[3].n])
+    other.appender._sign(replica.log(LOG).keys.current, row := store._t.entries[rows[3].n])
     assert row.signature is not None
     assert told(replica, "signature") == []
     assert told(replica, "signature", signatures=True) == [(3, rows[3].id, Reason.CORRUPT)]
@@ -391,7 +391,7 @@ def test_another_secret_than_a_key_entry_has_for_this_device_is_found(number: in
     assert findings(replica) == []
     (row,) = store.epochs(log)
     del store._t.epochs[row]
-    store.add_epoch(EpochRow(log, number, replica._vault.seal("epoch", b"wrong".ljust(32))))
+    store.add_epoch(EpochRow(log, number, replica.keyring.vault.seal("epoch", b"wrong".ljust(32))))
     (found,) = findings(make_replica(store))
     assert (found.part, found.reason) == ("index", Reason.CORRUPT)
     assert "the secret of epoch 1" in found.detail

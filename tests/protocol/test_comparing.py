@@ -353,7 +353,7 @@ def test_more_than_512_chains_compare_by_segments():
     pair = pair_of_logs()
     a = pair.a.replica
     for number in range(limits.VECTOR_CHAINS_MAX + 1):
-        a.incarnation = Incarnation(number.to_bytes(8, "big"))
+        a.appender.incarnation = Incarnation(number.to_bytes(8, "big"))
         a.write(LOG, drafts(f"{number}"), START_MS)
     give(a, pair.b.replica, LOG)
     pair.b.replica.write(LOG, drafts("one more"), START_MS)

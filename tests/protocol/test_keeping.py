@@ -173,7 +173,7 @@ def test_chains_that_are_heard_of_before_they_are_known_are_noted_once_they_are(
     bench.here.heard(1, {tag: Held(0, ((0, 7),))})
     assert bench.one.store.heard(1) == []
     third = replica(2)
-    third.incarnation = incarnation
+    third.appender.incarnation = incarnation
     share(bench.one, third, 1)
     give(bench.one, third, 1)
     third.write(1, drafts("x"), START_MS)

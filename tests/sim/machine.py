@@ -146,7 +146,7 @@ class Machine:
                 store.set_meta("incarnation", known)
             self._save_marker()
         replica = Replica(store, self.keys, self._vault, self._entropy, Incarnation(known))
-        write = replica._write
+        write = replica.appender.append
 
         def watched(*args: Any, **options: Any) -> list[EntryRow]:
             rows = write(*args, **options)
@@ -160,7 +160,7 @@ class Machine:
             self.took(taken)
             return taken
 
-        replica._write = watched
+        replica.appender.append = watched
         replica.receive = received
         return replica
 
