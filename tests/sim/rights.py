@@ -8,7 +8,8 @@ otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mlog import limits
@@ -321,6 +322,21 @@ def _read_of(replica: Replica, log: int, devices: set[DeviceId]) -> frozenset[En
     return frozenset(row.id for row in replica.store.arrivals(log, 0, _ALL) if row.chain in chains)
 
 
+def _before(store: Store, log: int, ids: Set[EntryId]) -> set[EntryId]:
+    """What comes before these in their chains: who keeps a window has not read it, and a cut leaves it."""
+    ends: dict[int, int] = {}
+    for row in store.find(log, ids).values():
+        ends[row.chain] = max(ends.get(row.chain, 0), row.seq)
+    rows = Counter((chain.device, chain.incarnation) for chain in store.chains(log))
+    return {
+        row.id
+        for chain in store.chain_rows(ends.keys() - {0})
+        if rows[chain.device, chain.incarnation] == 1
+        for row in store.scan(chain.n, -1, _ALL)
+        if row.seq < ends[chain.n]
+    }
+
+
 def _rows(store: Store, log: int, kinds: frozenset[int]) -> Iterable[EntryRow]:
     query = TimelineQuery(log=log, limit=limits.STORE_ROWS_MAX, kinds=kinds, hidden=True)
     return store.timeline(query)
@@ -621,6 +637,7 @@ def check_within_cuts(network: Network, rights: Rights, machine: Machine, topic:
         for ends in rulings:
             # Of those that were minted by somebody who breaks the rules nothing is known.
             if rights.within.keys() >= set(ends):
-                allowed = frozenset[EntryId]().union(*(rights.within[ruling] for ruling in ends))
+                read = frozenset[EntryId]().union(*(rights.within[ruling] for ruling in ends))
+                allowed = read | _before(store, n, read)
                 beyond = {id_ for id_, author in shown.items() if author == device} - allowed
                 _require(not beyond, f"{machine} shows {len(beyond)} entries of a device from behind its cut")
