@@ -131,9 +131,7 @@ class Rights(Observer):
         for row in rows:
             secret = _Secret(row.outer, machine, known)
             secret.kept_from.update(m.index for m in machines if m.device not in readers)
-            for other in machines:
-                for let_in in self._let_in.get((log.topic, other.index), ()):
-                    self._open(secret, other, let_in)
+            self._spread(secret, log.topic)
             self.secrets.setdefault(log.topic, {})[row.id] = secret
 
     def _known(self, machine: Machine, log: int) -> frozenset[tuple[EntryId, bytes]]:
@@ -220,17 +218,29 @@ class Rights(Observer):
             if let_in not in known:
                 known.append(let_in)
                 for secret in self.secrets.get(topic, {}).values():
-                    self._open(secret, other, let_in)
+                    if self._open(secret, other, let_in):
+                        self._spread(secret, topic)
 
-    def _open(self, secret: _Secret, other: Machine, let_in: _LetIn) -> None:
+    def _spread(self, secret: _Secret, topic: Topic) -> None:
+        """Open it to all who were let in by who may read it, and to whom these let in."""
+        opened = True
+        while opened:
+            opened = False
+            for other in self._network.machines:
+                let_ins = self._let_in.get((topic, other.index), ())
+                opened |= any(self._open(secret, other, let_in) for let_in in let_ins)
+
+    def _open(self, secret: _Secret, other: Machine, let_in: _LetIn) -> bool:
         """Who knows all of somebody that the author of an entry knew, and lets them in, may give that too;
-        and what a device may read, its person's new devices may."""
+        and what a device may read, its person's new devices may. Whether that opens it."""
         if other.index not in secret.kept_from or (let_in.is_own and let_in.giver.index in secret.kept_from):
-            return
+            return False
         about = {other.device} if let_in.is_own else {other.device, self._society.topic_of(other)}
         needed = {ruling for ruling in secret.known if ruling[1] in about}
-        if not let_in.giver.honest or needed <= let_in.known:
-            secret.kept_from.discard(other.index)
+        if let_in.giver.honest and not needed <= let_in.known:
+            return False
+        secret.kept_from.discard(other.index)
+        return True
 
     def may_have(self, giver: Machine, row: LogRow, other: Machine) -> bool:
         """Whether, by what the giver knows, another machine may have a log: docs/protocol.md, 4.9."""
