@@ -6,7 +6,7 @@ person log, whoever wrote there. Who belongs together by that: mlog/log/people.p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -17,17 +17,27 @@ from mlog.log import bodies
 from mlog.log.bodies import Kind
 from mlog.log.cuts import cuts_now
 from mlog.log.fold import Draft
-from mlog.log.ids import DeviceId
+from mlog.log.ids import DeviceId, EntryId
 from mlog.log.peers import PeerRow, renewed
 from mlog.log.people import People, Standing, shared_logs
 from mlog.log.person import Member
 from mlog.log.roster import refresh_rosters
-from mlog.log.store import Store
+from mlog.log.store import Store, TimelineQuery
+from mlog.log.stored import readable_body
 
 if TYPE_CHECKING:
     from mlog.log.replica import Replica
 
-__all__ = ["REVOKED_DEVICE", "admit", "befriend", "follow", "reach", "rename", "revoke"]
+__all__ = [
+    "REVOKED_DEVICE",
+    "admit",
+    "befriend",
+    "cut_later",
+    "follow",
+    "reach",
+    "rename",
+    "revoke",
+]
 
 REVOKED_DEVICE: Final = (
     "this device was revoked, and its keys are never trusted again. To use the machine again, start a new "
@@ -96,14 +106,53 @@ def revoke(replica: Replica, device: DeviceId, now_ms: int) -> None:
         rows = replica.write(person.log, [Draft(Kind.REVOKE, body, now_ms) for body in said], now_ms)
         for state in shared_logs(replica):
             if state.n != person.log and replica.people.may_write(state.n):
-                parts = _in_parts(cuts_now(store, state.n, device))
-                drafts = [
-                    Draft(Kind.REVOKE, bodies.Revoke(device=device, by=rows[0].id.hex(), cuts=part), now_ms)
-                    for part in parts
-                ]
+                drafts = _cut_by(store, state.n, device, rows[0].id, now_ms)
                 replica.write_under_present_epoch(state.n, drafts, now_ms)
         follow(replica, before, now_ms)
         _begin_epochs(replica, now_ms, fresh=True)
+
+
+def cut_later(replica: Replica, logs: Collection[int], now_ms: int) -> bool:
+    """Cut the devices that this one revoked in logs that it had not then; whether there were any. Durable.
+
+    Called when all is here that another device has: what came so far of them counts, and nothing more.
+    """
+    people, store = replica.people, replica.store
+    person = people.current()
+    own: dict[DeviceId, list[EntryId]] = {}
+    for device, entries in person.revocations.items() if person is not None else ():
+        if ids := [entry.id for entry in entries if entry.by == replica.device_id]:
+            own[device] = ids
+    if person is None or not own or people.is_revoked(replica.device_id):
+        return False
+    found = False
+    for state in shared_logs(replica):
+        if state.n not in logs or state.n == person.log or not people.may_write(state.n):
+            continue
+        said = _cut_in(replica, state.n)
+        due = {device: ids[0] for device, ids in own.items() if said.isdisjoint(ids)}
+        for device in sorted(due.keys() & people.secret_known_to(state.n)) if due else ():
+            replica.rule(state.n, _cut_by(store, state.n, device, due[device], now_ms), now_ms)
+            replica.begin_epoch(state.n, now_ms)
+            found = True
+    return found
+
+
+def _cut_in(replica: Replica, log: int) -> set[EntryId]:
+    """The revocations by which this device cut others in a log."""
+    query = TimelineQuery(log=log, limit=limits.STORE_ROWS_MAX, kinds=frozenset({Kind.REVOKE}), hidden=True)
+    rows = replica.store.timeline(query)
+    chains = replica.store.chain_rows({row.chain for row in rows})
+    own = {chain.n for chain in chains if chain.device == replica.device_id}
+    said = (readable_body(row.kind, row.body) for row in rows if row.chain in own)
+    return {EntryId(bytes.fromhex(body.by)) for body in said if isinstance(body, bodies.Revoke)}
+
+
+def _cut_by(store: Store, log: int, device: DeviceId, by: EntryId, now_ms: int) -> list[Draft]:
+    return [
+        Draft(Kind.REVOKE, bodies.Revoke(device=device, by=by.hex(), cuts=part), now_ms)
+        for part in _in_parts(cuts_now(store, log, device))
+    ]
 
 
 def _in_parts(cuts: Sequence[bodies.Cut]) -> list[tuple[bodies.Cut, ...]]:

@@ -443,6 +443,12 @@ class People:
         found = [known[s.number, s.commitment] for s in stated if (s.number, s.commitment) in known]
         return max(found, key=lambda epoch: epoch.number, default=state.keys.current)
 
+    def secret_known_to(self, log: int) -> Set[DeviceId]:
+        """The devices that can write to a log, whether that counts or not, as far as the log tells."""
+        stated = stated_epochs(self._store, log, hidden=True)
+        recipients = {DeviceId(device) for epoch in stated for device in epoch.recipients}
+        return recipients.union(chain.device for chain in self._store.chains(log))
+
     # -- who may have what -------------------------------------------------------------------
 
     def shared_with(self, device: DeviceId) -> Set[int]:

@@ -17,6 +17,7 @@ import msgspec
 
 from mlog import limits
 from mlog.errors import Busy, InvalidInput, ProtocolViolation
+from mlog.log.belonging import cut_later
 from mlog.log.carrying import carry_over
 from mlog.log.crypto import Entropy
 from mlog.log.ids import DeviceId, EntryId
@@ -66,6 +67,8 @@ _KEY_SIZE: Final = 32
 _UNKNOWN: Final = "the device is not known any more"
 _UNWANTED: Final = "nobody waits for this connection any more"
 _NARROWED: Final = "the device may not have all logs any more that it could have"
+_CUT_AT_ONCE: Final = 8
+"""Logs that are looked through when a session rests, each 1 to 3 ms."""
 _ANOTHER: Final = "there is another connection to the same device"
 
 
@@ -94,12 +97,15 @@ class Node:
         self._recovers = False
         self._effects: list[Effect] = []
         self._unsettled: list[int] = []
+        self._uncut: set[int] = set()
+        """Logs that changed since it was last seen to that whom this device revoked is cut in them."""
         self._now_ms = 0
 
     def start(self, now_ms: int) -> list[Effect]:
         """Begin: dial the devices whose addresses are known, and finish what was left when it ended last."""
         self._now_ms = now_ms
         self._unsettled = [row.n for row in self._replica.store.logs()]
+        self._uncut.update(self._unsettled)
         self._learn_peers()
         return self._finish()
 
@@ -349,8 +355,18 @@ class Node:
             if session.leads:
                 # Not when it greets: one that then breaks the rules would be dialled every few seconds.
                 self._dialling.compared(session.peer.device)
-            if session.peer.own and carry_over(self._replica, self._now_ms):
-                self._committed()
+            if self._inspect is None:
+                self._follow_up(own=session.peer.own)
+
+    def _follow_up(self, *, own: bool) -> None:
+        """Write what waited until all was here that a peer has, one of this person's devices or not."""
+        uncut = sorted(self._uncut)[:_CUT_AT_ONCE]
+        self._uncut.difference_update(uncut)
+        wrote = cut_later(self._replica, uncut, self._now_ms)
+        if own and carry_over(self._replica, self._now_ms):
+            wrote = True
+        if wrote:
+            self._committed()
 
     def _committed(self, learned: Collection[int] = ()) -> None:
         """Something was committed here.
@@ -363,6 +379,7 @@ class Node:
         self._end_narrowed()
         logs, relisted = self._feed.look()
         logs.update(learned)
+        self._uncut |= logs
         for session in self._sessions.values():
             if session.exchange is not None and session.exchange.committed(logs, relisted=relisted):
                 self._wake(session)

@@ -17,6 +17,7 @@ from mlog.log.memory import MemoryStore
 from mlog.log.replica import Replica
 from mlog.log.store import BodyState, LogKind, Reason, TimelineQuery
 from tests.log.persons import (
+    begin,
     conversation_of,
     copy,
     findings_in,
@@ -91,6 +92,37 @@ def test_what_it_wrote_before_stays_and_what_it_writes_after_says_nothing():
     assert {row.id for row in desktop.store.arrivals(conversation_of(desktop, PLACE), 0, 1000)} == {
         row.id for row in laptop.store.arrivals(conversation_of(laptop, PLACE), 0, 1000)
     }
+
+
+def test_it_is_cut_later_in_a_log_that_the_one_who_revoked_it_did_not_have():
+    desktop, laptop, phone = three()
+    log = begin(phone, "its own")
+    write(phone, log, Kind.MESSAGE, text("before"), LATER)
+    meet(phone, laptop, LATER)
+    belonging.revoke(desktop, phone.device_id, LATER)
+    for _ in range(2):
+        meet(desktop, laptop, LATER)
+    there = conversation_of(desktop, "its own")
+    assert belonging.cut_later(desktop, [there], LATER)
+    assert not belonging.cut_later(desktop, [there], LATER)
+    meet(desktop, laptop, LATER)
+    write(phone, log, Kind.MESSAGE, text("after"), LATER + 1)
+    for replica in (desktop, laptop):
+        forced(phone, replica)
+        assert texts_of(replica, conversation_of(replica, "its own")) == ["before"]
+        assert findings_in(replica) == []
+    write(desktop, there, Kind.MESSAGE, text("not for it"), LATER + 2)
+    forced(desktop, phone)
+    assert "not for it" not in texts_of(phone, log)
+
+
+def test_it_is_not_cut_in_a_log_of_which_it_has_no_secret():
+    desktop, laptop, phone = three()
+    belonging.revoke(desktop, phone.device_id, LATER)
+    meet(desktop, laptop, LATER)
+    begin(laptop, "begun later")
+    meet(desktop, laptop, LATER)
+    assert not belonging.cut_later(desktop, [conversation_of(desktop, "begun later")], LATER)
 
 
 def test_what_came_before_the_revocation_was_heard_of_is_shown_no_more():

@@ -8,13 +8,14 @@ from mlog import limits
 from mlog.log import belonging, ruling
 from mlog.log.bodies import Kind
 from mlog.log.contacts import Contact, write_contact
+from mlog.log.epochs import stated_epochs
 from mlog.log.peers import PeerRow
 from mlog.log.replica import Replica
 from mlog.log.store import LogKind
 from mlog.protocol import wire
 from mlog.protocol.events import Committed
 from tests.log.conversing import conversation, has, log_of, membership_of, person, settle
-from tests.log.persons import copy, home, meet, person_of, texts_of, trust, write
+from tests.log.persons import begin, copy, home, meet, person_of, texts_of, trust, write
 from tests.log.support import START_MS, text
 from tests.protocol.pair import End, Pair
 
@@ -167,3 +168,26 @@ def test_a_device_whose_revocation_comes_by_its_own_session_loses_that_at_once()
     rest(pair)
     assert phone.people.is_revoked(laptop.device_id)
     assert not pair.a.node._sessions
+
+
+def test_whom_a_device_revoked_it_cuts_in_a_log_that_it_did_not_have():
+    desk, laptop, phone = home(0), home(1), home(2)
+    for index, other in ((1, laptop), (2, phone)):
+        trust(desk, 0, other, index)
+    for _ in range(3):
+        meet(desk, laptop)
+        meet(desk, phone)
+    log = begin(phone, "its own")
+    topic = phone.log(log).keys.topic
+    meet(phone, laptop)
+    belonging.revoke(desk, phone.device_id, START_MS + 1000)
+    pair = Pair(desk, laptop)
+    pair.connect()
+    rest(pair)
+    write(phone, log, Kind.MESSAGE, text("after"), START_MS + 2000)
+    for end in pair.ends:
+        copy(phone, end.replica, START_MS + 3000)
+        assert shown(end, topic) == []
+    state = laptop.log(log_of(laptop, topic))
+    (newest, *_) = stated_epochs(laptop.store, state.n, laptop.people.cuts(state.n))
+    assert phone.device_id not in newest.recipients

@@ -640,8 +640,12 @@ def check_within_cuts(network: Network, rights: Rights, machine: Machine, topic:
                 for id_, body in said
                 if isinstance(body, bodies.Revoke) and body.device == device and body.by in known
             ]
-            # Who revoked it may not have had this log, or may not be heard there any more.
-            rulings += [cuts] if cuts else []
+            if cuts:
+                rulings.append(cuts)
+            else:
+                by = {revoked.by for revoked in persons[0].revocations[device]}
+                heard = by & {m.device for m in people.readers(n) or ()}
+                _require(not heard, f"{machine}: a revoked device is cut nowhere in a log")
         if membership is not None and membership.role(subject) == Role.NONE:
             rulings.append([ruling.id for ruling in membership._removals.get(subject or b"", ())])
         for ends in rulings:
