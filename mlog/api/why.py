@@ -20,8 +20,8 @@ from mlog.log import entry
 from mlog.log.bodies import SPOKEN, Kind
 from mlog.log.entry import Header
 from mlog.log.expiry import settings_of
-from mlog.log.fold import parents_of
 from mlog.log.ids import DeviceId, EntryId
+from mlog.log.ranks import parents_of
 from mlog.log.store import BodyState, ChainRow, EntryRow, ForkRow, Position, TimelineQuery
 from mlog.log.stored import check_body, check_header
 

@@ -15,11 +15,12 @@ from mlog.log import bodies, crypto, entry
 from mlog.log.bodies import Kind
 from mlog.log.crypto import DeviceKeys, Entropy, EpochKeys
 from mlog.log.entry import NO_ENTRY, Header, Sealed
-from mlog.log.fold import Draft, Fold, LogState, Opened, Ranks, is_retold, references_in, words_in
+from mlog.log.fold import Draft, Fold, LogState, Opened, references_in, words_in
 from mlog.log.ids import Incarnation, MessageId, week_of
 from mlog.log.membership import NAMES_RULINGS
 from mlog.log.people import People
 from mlog.log.placing import extend_runs
+from mlog.log.ranks import Ranks, is_retold
 from mlog.log.scope import is_carried
 from mlog.log.store import BodyState, ChainRow, EntryRow, Store
 from mlog.log.stored import text_of

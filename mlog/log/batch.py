@@ -17,17 +17,14 @@ from mlog.log import bodies, entry
 from mlog.log.bodies import Kind
 from mlog.log.entry import NO_ENTRY, Unsealed
 from mlog.log.fold import (
-    CHILDREN_AT_ONCE,
     LogState,
     Opened,
-    Ranks,
-    is_retold,
-    parents_of,
     references_in,
     words_in,
 )
 from mlog.log.ids import EntryId
 from mlog.log.placing import Arrival, ChainKey, Chains, is_next
+from mlog.log.ranks import CHILDREN_AT_ONCE, Ranks, is_retold, parents_of
 from mlog.log.store import FORGOTTEN, BodyState, EntryRow, GapRow, Place, Reason, Task
 from mlog.log.stored import readable_body, text_of
 

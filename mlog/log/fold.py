@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
-from heapq import heapify, heappop, heappush
 from itertools import chain
 from typing import Final
 
@@ -34,11 +33,12 @@ from mlog.log.bodies import SPOKEN, Body, Kind
 from mlog.log.crowd import Judged, Page, fold_crowd
 from mlog.log.crypto import LogKeys
 from mlog.log.cuts import Cuts
-from mlog.log.entry import NO_ENTRY, Header, stated_size
+from mlog.log.entry import Header, stated_size
 from mlog.log.expiry import Setters, may_expire, settings_of
 from mlog.log.ids import DeviceId, EntryId, MessageId
 from mlog.log.message_fold import CHANGING, ERASED_WITH, changes_of, fold_message, found_by, references_of
 from mlog.log.private_cache import forget_private
+from mlog.log.ranks import settle_ranks
 from mlog.log.store import (
     FORGOTTEN,
     BodyState,
@@ -52,22 +52,17 @@ from mlog.log.store import (
     Store,
     Task,
     TimelineQuery,
-    place_of,
 )
 from mlog.log.stored import check_body, check_header, readable_body, text_of
 from mlog.log.words import searchable
 
 __all__ = [
-    "CHILDREN_AT_ONCE",
     "LATEST_COUNTS",
     "Draft",
     "Fold",
     "LogState",
     "Opened",
-    "Ranks",
-    "is_retold",
     "latest_title",
-    "parents_of",
     "references_in",
     "words_in",
 ]
@@ -75,8 +70,6 @@ __all__ = [
 CROWDED_FROM: Final = 2000
 """Entries that say or name messages which are folded at once, 20 ms; of more some are folded in slices."""
 _NO_PAGE: Final = object()
-CHILDREN_AT_ONCE: Final = 200
-"""Entries that name one which comes after them, and are put behind it together: 2 ms."""
 _ERASED_AT_ONCE: Final = 32
 """Bodies that are read together to be erased: of the longest 8 MiB."""
 _LIGHT_ROWS: Final = 8
@@ -293,64 +286,12 @@ class Fold:
             )
 
     def settle_ranks(self, state: LogState, budget: int) -> None:
-        """Put entries, and what follows from them, behind what they name.
-
-        What was here was in order, so going by the old ranks looks at each entry once, after all
-        that it names.
-        """
-        store, log = self._store, state.n
-        tasks = dict(store.unsettled(log, Task.RANK, budget))
-        if not tasks:
-            return
-        least, raised, ranks = dict(tasks), list[Place](), dict[int, int]()
-        places = {n: place_of(row) for n, row in store.rows(tasks).items() if row.chain}
-        waiting = [(place.rank, n) for n, place in places.items()]
-        heapify(waiting)
-        while waiting and budget > 0:
-            budget -= 1
-            _, n = heappop(waiting)
-            place, rank = places.pop(n), least.pop(n)
-            if rank <= ranks.get(n, place.rank):
-                continue
-            ranks[n] = rank
-            self.met.add(place.kind)
-            if place.kind in LATEST_COUNTS:
-                raised.append(place)
-            after = store.places_at([(place.chain, place.seq + 1)])
-            named_by = store.children_behind(log, place.id, 0, CHILDREN_AT_ONCE)
-            if len(named_by) == CHILDREN_AT_ONCE:
-                store.change_unsettled(log, Task.BEHIND, [(n, named_by[-1].n)], [n])
-                budget -= CHILDREN_AT_ONCE // 2
-            for child in (*after.values(), *named_by):
-                if rank < ranks.get(child.n, child.rank) or (child.retold and not place.retold):
-                    continue
-                if child.n not in places:
-                    places[child.n] = child
-                    heappush(waiting, (child.rank, child.n))
-                least[child.n] = max(least.get(child.n, 0), rank + 1)
-        store.set_ranks(ranks.items())
-        left = [(n, rank) for n, rank in least.items() if n in places]
-        store.change_unsettled(log, Task.RANK, left, [n for n in tasks if n not in places])
+        """Put some entries behind what they name, and work out what changes by that."""
+        moved, budget = settle_ranks(self._store, state.n, budget)
+        self.met.update(place.kind for place in moved)
+        raised = [place for place in moved if place.kind in LATEST_COUNTS]
         if raised:
             self.fold(state, [], raised, budget=budget)
-
-    def settle_children(self, state: LogState, budget: int) -> int:
-        """Have entries put behind one that very many of them name, some at a time; gives what it cost."""
-        store, log, cost = self._store, state.n, 0
-        for n, after in store.unsettled(log, Task.BEHIND, budget // CHILDREN_AT_ONCE):
-            cost += CHILDREN_AT_ONCE // 2
-            row = store.rows([n], bodies=False).get(n)
-            named_by = store.children_behind(log, row.id, after, CHILDREN_AT_ONCE) if row is not None else []
-            more = [(n, named_by[-1].n)] if len(named_by) == CHILDREN_AT_ONCE else []
-            store.change_unsettled(log, Task.BEHIND, more, [n])
-            low = [
-                child
-                for child in named_by
-                if row is not None and row.rank >= child.rank and (row.is_retold or not child.retold)
-            ]
-            if row is not None and low:
-                store.change_unsettled(log, Task.RANK, [(child.n, row.rank + 1) for child in low], ())
-        return cost
 
     def settle_messages(self, state: LogState, budget: int) -> None:
         """Work out messages that were left for later, and erase what is left of others."""
@@ -728,34 +669,6 @@ def references_in(log: int, opened: Iterable[Opened]) -> list[Reference]:
 def words_in(opened: Iterable[Opened]) -> list[tuple[int, str]]:
     """What search finds these entries by, as the store keeps it."""
     return [(o.row.n, searchable(o.text)) for o in opened if o.text]
-
-
-class Ranks:
-    """Ranks of the entries that a batch names, and of those that it makes."""
-
-    def __init__(self, known: Iterable[EntryRow | Place]):
-        self._ranks = {
-            row.id: (row.rank, row.retold if isinstance(row, Place) else row.is_retold) for row in known
-        }
-
-    def add(self, id_: EntryId, header: Header) -> int:
-        retold = is_retold(header)
-        rank = header.time_ms
-        for parent in parents_of(header):
-            known = self._ranks.get(parent)
-            if known is not None and known[0] >= rank and (known[1] or not retold):
-                rank = known[0] + 1
-        self._ranks[id_] = (rank, retold)
-        return rank
-
-
-def parents_of(header: Header) -> tuple[EntryId, ...]:
-    return header.parents if header.prev == NO_ENTRY else (header.prev, *header.parents)
-
-
-def is_retold(header: Header) -> bool:
-    """Whether its time and order are those of another chat."""
-    return header.mid is not None or header.kind == Kind.IMPORT
 
 
 def latest_title(store: Store, log: int) -> str:

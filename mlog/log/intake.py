@@ -35,9 +35,10 @@ from mlog.errors import InvalidInput, LimitExceeded
 from mlog.log import bodies, entry
 from mlog.log.batch import WALK_FIRST, Batch, Taken, cost_of, rows_like
 from mlog.log.entry import Sealed, Unsealed
-from mlog.log.fold import CHILDREN_AT_ONCE, Fold, LogState
+from mlog.log.fold import Fold, LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.placing import Arrival
+from mlog.log.ranks import CHILDREN_AT_ONCE, settle_children
 from mlog.log.store import EntryRow, Store, Task
 
 __all__ = ["Intake", "Taken"]
@@ -136,7 +137,7 @@ class Intake:
             Batch(self, log, state, now_ms).reconsider([r for r in rows if not r.chain], vouched=True)
             budget -= sum(map(cost_of, rows))
         if budget > 0:
-            budget -= self.fold.settle_children(state, budget)
+            budget -= settle_children(store, log, budget)
         if budget > 0:
             self.fold.settle_ranks(state, budget)
         for chain, left in store.unsettled(log, Task.CUT, 1):

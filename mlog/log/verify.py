@@ -20,12 +20,13 @@ from mlog.log import bodies, crypto, entry
 from mlog.log.bodies import OUTLINED, SPOKEN, Kind
 from mlog.log.entry import NO_ENTRY, Header
 from mlog.log.expiry import may_expire, settings_of
-from mlog.log.fold import LogState, Ranks, latest_title
+from mlog.log.fold import LogState, latest_title
 from mlog.log.ids import DeviceId, EntryId, Incarnation, MessageId
 from mlog.log.merkle import segment_digest
 from mlog.log.message_fold import Folded, changes_of, fold_message, references_of
 from mlog.log.missing import fork_detail
 from mlog.log.placing import is_next
+from mlog.log.ranks import Ranks
 from mlog.log.replica import Replica
 from mlog.log.roster import roster
 from mlog.log.store import (

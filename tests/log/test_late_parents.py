@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlog.log import batch, fold, intake
+from mlog.log import batch, intake, ranks
 from mlog.log.bodies import Kind
 from mlog.log.entry import Sealed, open_header
 from mlog.log.ids import EntryId
@@ -24,7 +24,7 @@ HOUR_MS = 3600_000
 
 @pytest.fixture(autouse=True)
 def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (batch, fold, intake):
+    for module in (batch, ranks, intake):
         monkeypatch.setattr(module, "CHILDREN_AT_ONCE", 3)
     monkeypatch.setattr(batch, "_CHILDREN_READ", 6)
     monkeypatch.setattr(batch, "_CHILDREN_FIRST", 2)
