@@ -12,15 +12,15 @@ import pytest
 
 from mlog import limits
 from mlog.adapters.sqlite import SqliteStore
-from mlog.log import entry
+from mlog.log import belonging, entry
 from mlog.log.bodies import Kind
 from mlog.log.entry import NO_ENTRY, Header, Sealed
-from mlog.log.fold import LogState
+from mlog.log.fold import Draft, LogState
 from mlog.log.ids import DeviceId, EntryId, Incarnation
 from mlog.log.replica import Replica
-from mlog.log.store import EntryRow, Store
-from tests.log.conversing import LATER, accept, all_meet, conversation, log_of, membership_of, say
-from tests.log.persons import findings_in, home, texts_of
+from mlog.log.store import EntryRow, LogKind, Store
+from tests.log.conversing import LATER, accept, all_meet, conversation, log_of, membership_of, say, session
+from tests.log.persons import copy, findings_in, home, meet, peer_of, person_of, record_of, texts_of, trust
 from tests.log.support import START_MS
 
 NEVER = b'{"text":"never said"}'
@@ -131,6 +131,33 @@ def _made_by_the_member(mallory: Replica, topic: bytes, state: LogState, way: st
         else:
             header = _header(mallory.device_id, b"forked!!", 1 + 2 * n, EntryId(n.to_bytes(32, "big")))
         yield _sealed(state, header, body, mallory)
+
+
+def test_who_has_a_lost_device_can_take_back_what_it_wrote_by_an_earlier_person_that_a_contact_brings():
+    # Which of two persons a device belonged to first only their claims of time tell (docs/threat-model.md).
+    thief, ann, phone, bob = home(0), home(1), home(2), home(3)
+    trust(ann, 1, phone, 2)
+    for _ in range(3):
+        meet(ann, phone)
+    accept(ann, bob)
+    topic = conversation(ann, bob)
+    for one, other in ((ann, bob), (ann, phone)):
+        session(one, other)
+    say(phone, topic, "mine")
+    meet(ann, phone)
+    belonging.revoke(ann, phone.device_id, LATER)
+    session(ann, bob)
+    assert texts_of(bob, log_of(bob, topic)) == ["mine"]
+    claimed = thief.log(person_of(thief).log)
+    belonging.admit(thief, peer_of(2), LATER)
+    (log,) = phone.add_logs([(LogKind.PERSON, claimed.keys)])
+    copy(thief, phone, LATER)
+    phone.write(log, [Draft(Kind.DEVICE, record_of(2), LATER)], LATER)
+    bob.add_logs([(LogKind.PERSON, claimed.keys)])
+    copy(phone, bob, LATER)
+    assert texts_of(bob, log_of(bob, topic)) == []
+    assert texts_of(ann, log_of(ann, topic)) == ["mine"]
+    assert findings_in(bob) == []
 
 
 @pytest.mark.parametrize("way", ["chains", "branches", "holes"])
