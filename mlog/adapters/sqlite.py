@@ -19,6 +19,7 @@ from mlog.errors import StoreError
 from mlog.log.bodies import SPOKEN
 from mlog.log.entry import VERSION
 from mlog.log.ids import DeviceId, EntryId, MessageId, Topic
+from mlog.log.scope import CARRIED
 from mlog.log.store import (
     BodyState,
     DeviceRow,
@@ -49,6 +50,8 @@ _ENTRY_COLUMNS: Final = (
 )
 _BODIES: Final = "LEFT JOIN bodies AS b ON b.n = e.n"
 _CONTROL_MAX: Final = 16
+# Reads as the condition of the index `entries_carried`, or SQLite would not take it.
+_CARRIED: Final = f"(e.seq = 0 OR e.kind IN ({', '.join(str(int(kind)) for kind in sorted(CARRIED))}))"
 _SORTED_ROWS_MAX: Final = 10 * limits.STORE_ROWS_MAX
 """A longer log is read in the order of rows: to put 10,000 numbers in order takes 3 ms."""
 
@@ -396,10 +399,17 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
 
     def timeline(self, query: TimelineQuery) -> list[EntryRow]:
         conditions, parameters = ["e.log = ?", "e.chain IS NOT NULL"], [query.log]
+        index = ""
         if query.kinds == SPOKEN:
             conditions.append(f"e.kind BETWEEN {min(SPOKEN)} AND {max(SPOKEN)}")
         elif query.kinds:
             conditions.append(_is_of("e.kind", query.kinds))
+            # Else SQLite prefers the index by rank, once there is a bound, and reads all of a log.
+            if _is_control(query.kinds):
+                index = "INDEXED BY entries_control"
+            elif query.kinds <= CARRIED:
+                index = "INDEXED BY entries_carried"
+                conditions.append(_CARRIED)
         if not query.hidden:
             conditions.append("NOT e.hidden")
         bounds: list[object] = []
@@ -416,8 +426,7 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
             f"WHERE {' AND '.join(conditions)} ORDER BY e.rank {direction}, e.id {direction} LIMIT ?",
             [*parameters, *bounds, query.limit],
             bodies=query.bodies,
-            # Else SQLite prefers the index by rank, once there is a bound, and reads all of a log.
-            index="INDEXED BY entries_control" if _is_control(query.kinds) else "",
+            index=index,
         )
         if rows:
             last, after, before = rows[-1].position, query.after, query.before

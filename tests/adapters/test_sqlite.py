@@ -390,6 +390,7 @@ def test_what_rules_a_log_is_read_at_the_same_cost_in_a_log_of_any_length(path: 
         (key,) = store.timeline(TimelineQuery(log=log, limit=10, kinds=kinds))
         after = TimelineQuery(log=log, limit=10, kinds=kinds, after=key.position)
         before = TimelineQuery(log=log, limit=10, kinds=kinds, before=key.position, newest_first=True)
+        erasures = TimelineQuery(log=log, limit=10, kinds=frozenset({Kind.ERASURE}))
         costs: list[list[int]] = []
         for _ in range(2):
             replica.write(log, [message(f"{at}") for at in range(500)], START_MS)
@@ -398,6 +399,7 @@ def test_what_rules_a_log_is_read_at_the_same_cost_in_a_log_of_any_length(path: 
                     _steps(store, lambda: store.timeline(after)),
                     _steps(store, lambda: store.timeline(before)),
                     _steps(store, lambda: store.count(log, kinds)),
+                    _steps(store, lambda: store.timeline(erasures)),
                 ]
             )
         assert all(abs(few - many) <= 1 for few, many in zip(*costs, strict=True)), costs
