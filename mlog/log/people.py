@@ -327,11 +327,16 @@ class People:
         return self.role(log) != Role.NONE and self.has_begun(log)
 
     def has_begun(self, log: int) -> bool:
-        """Whether a chain may be begun in a log: until its beginning, and an epoch, is here nobody knows who
-        belongs to it, and a chain that begins without knowing that counts for nothing."""
+        """Whether a chain may be begun in a log: until its beginning, an epoch, and of what others began who
+        belongs to it, is here, nobody knows that, and a chain that begins without counts for nothing."""
         row = next((row for row in self._store.logs() if row.n == log), None)
-        if row is None or (self._root(row) is not None and self._store.epochs(log)):
+        if row is None:
             return True
+        root = self._root(row)
+        if root is not None and self._store.epochs(log):
+            is_ours = self.current() is None or self.is_own(root.founder)
+            if is_ours or row.kind != LogKind.CONVERSATION or self.membership(log) is not None:
+                return True
         return any(chain.device == self._device for chain in self._store.chains(log))
 
     def heads(self, log: int) -> tuple[EntryId, ...]:

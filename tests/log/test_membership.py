@@ -700,3 +700,17 @@ def test_a_revocation_that_relies_on_one_that_is_not_here_is_listed():
     assert next(m.detail for m in ann.missing(log, 100)).startswith("the revocation in a person's log")
     session(ann, bob, LATER)
     assert ann.missing(log, 100) == []
+
+
+def test_nobody_writes_to_a_conversation_of_others_before_it_is_here_who_belongs_to_it():
+    # Key entries come first: what was begun then would stand in a chain of nobody, and be for itself alone.
+    ann, bob = acquainted(2)
+    topic = conversation(ann, bob)
+    ours = ann.log(log_of(ann, topic))
+    bob.add_logs([(LogKind.CONVERSATION, LogKeys(ours.keys.secret))])
+    log = log_of(bob, topic)
+    bob.learn_epochs(log, ours.keys.epochs[1:])
+    rows = ann.store.arrivals(ours.n, 0, 1000)
+    for now in (True, False):
+        bob.receive(log, [sealed_of(ours, row) for row in rows if (row.kind == Kind.KEY) == now], START_MS)
+        assert bob.people.may_write(log) != now
