@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlog.api.home import Home
-from mlog.log import entry
+from mlog.log import entry, ruling
 from mlog.log.crypto import EpochKeys, LogKeys
 from mlog.log.entry import Sealed
 from mlog.log.store import BodyState, EntryRow, LogKind
@@ -18,6 +18,11 @@ def share(giver: Home, taker: Home, n: int) -> int:
         known = [state.keys.topic for state in other.replica.logs()]
         if keys.topic not in known:
             other.replica.add_logs([(LogKind.PERSON, keys)])
+    exchange(giver, taker)
+    people = giver.replica.people
+    person = people.person_of(people.stand_in(taker.replica.device_id))
+    assert person is not None
+    ruling.add(giver.replica, n, [person], giver.now_ms())
     [there] = taker.replica.add_logs([(LogKind.CONVERSATION, _keys(giver, n))])
     exchange(giver, taker)
     return there
