@@ -22,7 +22,7 @@ from mlog.log.peers import PeerRow, renewed
 from mlog.log.people import People, Standing, shared_logs
 from mlog.log.person import Member
 from mlog.log.roster import refresh_rosters
-from mlog.log.store import Store, TimelineQuery
+from mlog.log.store import Store
 from mlog.log.stored import readable_body
 
 if TYPE_CHECKING:
@@ -140,11 +140,10 @@ def cut_later(replica: Replica, logs: Collection[int], now_ms: int) -> bool:
 
 def _cut_in(replica: Replica, log: int) -> set[EntryId]:
     """The revocations by which this device cut others in a log."""
-    query = TimelineQuery(log=log, limit=limits.STORE_ROWS_MAX, kinds=frozenset({Kind.REVOKE}), hidden=True)
-    rows = replica.store.timeline(query)
-    chains = replica.store.chain_rows({row.chain for row in rows})
-    own = {chain.n for chain in chains if chain.device == replica.device_id}
-    said = (readable_body(row.kind, row.body) for row in rows if row.chain in own)
+    store = replica.store
+    # By its own chains: others may have written very many that say something else.
+    own = [chain.n for chain in store.chains(log) if chain.device == replica.device_id]
+    said = (readable_body(row.kind, row.body) for n in own for row in store.chain_kind(n, Kind.REVOKE))
     return {EntryId(bytes.fromhex(body.by)) for body in said if isinstance(body, bodies.Revoke)}
 
 

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from mlog import limits
 from mlog.errors import UserError
 from mlog.log import belonging, bodies, people
 from mlog.log.bodies import Kind
@@ -114,6 +115,20 @@ def test_it_is_cut_later_in_a_log_that_the_one_who_revoked_it_did_not_have():
     write(desktop, there, Kind.MESSAGE, text("not for it"), LATER + 2)
     forced(desktop, phone)
     assert "not for it" not in texts_of(phone, log)
+
+
+def test_it_is_cut_once_in_a_log_however_much_others_say_of_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "STORE_ROWS_MAX", 20)
+    desktop, laptop, phone = three()
+    log = begin(phone, "its own")
+    false = bodies.Revoke(device=phone.device_id, by=bytes(32).hex())
+    phone.write(log, [Draft(Kind.REVOKE, false, START_MS)] * 40, START_MS)
+    meet(phone, laptop, LATER)
+    belonging.revoke(desktop, phone.device_id, LATER)
+    for _ in range(2):
+        meet(desktop, laptop, LATER)
+    there = [conversation_of(desktop, "its own")]
+    assert [belonging.cut_later(desktop, there, LATER) for _ in range(3)] == [True, False, False]
 
 
 def test_it_is_not_cut_in_a_log_of_which_it_has_no_secret():
