@@ -86,6 +86,16 @@ class Recovered:
     def recover(self, phrase: Phrase, at: str) -> None:
         recovery.recover(self.home, phrase, self.told.append, peer=at, discovery=False)
 
+    def cut_off(self, phrase: Phrase, at: str, after: int) -> None:
+        """Recover over a connection that ends after so many bytes."""
+        proxy, port = Proxy(), int(at.rpartition(":")[2])
+        carried = threading.Thread(target=proxy.carry, args=(port, after, proxy.close))
+        carried.start()
+        with pytest.raises((PeerUnavailable, UserError)):
+            self.recover(phrase, f"{_LOOPBACK}:{proxy.port}")
+        carried.join(30)
+        assert proxy.carried >= after
+
     def fails(self, phrase: Phrase, at: str, kind: type[MlogError] = UserError) -> str:
         with pytest.raises(kind) as caught:
             self.recover(phrase, at)
@@ -376,15 +386,8 @@ def test_wherever_it_is_cut_off_it_goes_on_and_admits_the_device_once(
     garden = desk.new("Garden")
     phrase = enrolled(desk)
     desk.send(garden.n, "here")
-    proxy = Proxy()
     with served(desk.path) as at:
-        port = int(at.rpartition(":")[2])
-        carried = threading.Thread(target=proxy.carry, args=(port, until, proxy.close))
-        carried.start()
-        with pytest.raises((PeerUnavailable, UserError)):
-            new.recover(phrase, f"{_LOOPBACK}:{proxy.port}")
-        carried.join(30)
-        assert proxy.carried >= until
+        new.cut_off(phrase, at, until)
         new.recover(phrase, at)
     assert texts(new.home, "Garden") == ["here"]
     for home in (desk, new.home):

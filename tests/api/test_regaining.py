@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from mlog.api import contacts, members, recovery
 from mlog.api.home import Home
 from mlog.api.members import new_with
 from mlog.api.pairing_steps import Paired, Reaching
-from mlog.errors import PeerUnavailable, UserError
+from mlog.errors import PeerUnavailable
 from mlog.log import belonging, bodies, grants, trusting
 from mlog.log.bodies import Kind
 from mlog.log.fold import Draft, LogState
@@ -27,7 +26,6 @@ from tests.api.acquainted import people as acquainted
 from tests.api.acquainted import sync
 from tests.api.serving import peer_of
 from tests.api.test_recovery import Recovered, enrolled, served, shared, texts, wrapped_for
-from tests.system.ends import Proxy
 
 _LOOPBACK = "127.0.0.1"
 
@@ -206,15 +204,8 @@ def test_wherever_it_is_cut_off_from_a_contact_it_goes_on(lost: Lost, later: Rec
     with Home(lost.ann) as home:
         before = [member.device for member in trusting.own_person(home.replica).machines]
     lost.lose()
-    proxy = Proxy()
     with served(lost.ben) as at:
-        port = int(at.rpartition(":")[2])
-        carried = threading.Thread(target=proxy.carry, args=(port, until, proxy.close))
-        carried.start()
-        with pytest.raises((PeerUnavailable, UserError)):
-            later.recover(lost.phrase, f"{_LOOPBACK}:{proxy.port}")
-        carried.join(30)
-        assert proxy.carried >= until
+        later.cut_off(lost.phrase, at, until)
         later.recover(lost.phrase, at)
     assert texts(later.home, "Trip") == lost.said
     with Home(lost.ben) as ben:
