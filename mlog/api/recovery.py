@@ -453,12 +453,13 @@ class _Attempt:
             devices=len(person.machines),
             addresses=self._addresses(holder),
         )
-        if trusting.outcome_of(home.replica, claim) == Outcome.ADMITTED:
+        own = trusting.own_person(home.replica)
+        if own.topic != person.topic and trusting.outcome_of(home.replica, claim) == Outcome.ADMITTED:
             raise UserError(
                 "this home is older than what is to be recovered, or the clock of this machine is behind. "
                 "Set the clock, and recover into a new home: 'mlog --home FOLDER recover'."
             )
-        keys, own = home.replica.device_keys, trusting.own_person(home.replica)
+        keys = home.replica.device_keys
         here = own.member(keys.id)
         assert here is not None
         row = PeerRow(

@@ -191,8 +191,10 @@ def follow(replica: Replica, before: Standing, now_ms: int) -> None:
     peers = {peer.device: peer for peer in store.peers()}
     for device in after.devices - before.devices - {replica.device_id}:
         _make_peer(store, people, peers.get(device), device, now_ms)
+    # Also whom somebody let in who was revoked at the same time.
+    gone = before.devices - after.devices if before.person == after.person else frozenset[DeviceId]()
     for device in peers:
-        if people.is_revoked(device):
+        if device in gone or people.is_revoked(device):
             store.remove_peer(device)
     befriend(replica, now_ms)
     for log, ends in after.ends.items():

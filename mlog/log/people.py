@@ -45,12 +45,14 @@ class Standing(NamedTuple):
     """Who is who at one moment, to find out what a change of a person log changes.
 
     Attributes:
+        person: This device's own.
         stand_ins: For each confirmed device, the one that stands for its person.
         devices: Of this device's own person.
         ends: By log, the chain rows that do not count wholly, with the numbers that do.
         roles: By log, what says who has which role in it.
     """
 
+    person: Topic | None
     stand_ins: Mapping[DeviceId, DeviceId]
     devices: Set[DeviceId]
     ends: Mapping[int, Mapping[int, Counts]]
@@ -227,7 +229,8 @@ class People:
         devices = frozenset(m.device for m in person.members) if person is not None else frozenset[DeviceId]()
         logs = [row.n for row in self._store.logs() if row.secret]
         ends, roles = {n: self.ends(n) for n in logs}, {n: self.roles(n) for n in logs}
-        return Standing(dict(self.stand_ins()), devices, ends, roles)
+        topic = person.topic if person is not None else None
+        return Standing(topic, dict(self.stand_ins()), devices, ends, roles)
 
     # -- contacts ----------------------------------------------------------------------------
 

@@ -79,8 +79,11 @@ def outcome_of(replica: Replica, claim: Claim) -> Outcome:
     person = own_person(replica)
     if replica.people.is_revoked(claim.device):
         raise UserError(f"{claim.name}: {belonging.REVOKED_DEVICE}")
-    if person.topic == claim.topic or person.member(claim.device) is not None:
+    if person.member(claim.device) is not None:
         return Outcome.KNOWN
+    if person.topic == claim.topic:
+        # Another device let it in, of which nothing came here, or counts for nothing any more.
+        return Outcome.ADMITTED
     if len(person.machines) > 1 and claim.devices > 1:
         raise UserError(
             f"this person has {len(person.machines)} devices already, and {claim.person!r} there has "

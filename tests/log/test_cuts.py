@@ -9,7 +9,7 @@ import pytest
 
 from mlog import limits
 from mlog.errors import UserError
-from mlog.log import belonging, bodies, people
+from mlog.log import belonging, bodies, people, trusting
 from mlog.log.bodies import Kind
 from mlog.log.crypto import EpochKeys
 from mlog.log.fold import Draft
@@ -17,6 +17,7 @@ from mlog.log.ids import Incarnation
 from mlog.log.memory import MemoryStore
 from mlog.log.replica import Replica
 from mlog.log.store import BodyState, LogKind, Reason, TimelineQuery
+from mlog.log.trusting import Claim, Outcome
 from tests.log.persons import (
     begin,
     conversation_of,
@@ -279,6 +280,43 @@ def test_a_device_that_a_younger_person_of_its_own_revoked_too_is_cut_where_the_
     say(phone, "no more mine", LATER)
     forced(phone, desktop)
     assert shown(desktop) == ["mine"]
+
+
+def test_whom_a_device_let_in_that_was_revoked_at_the_same_time_is_no_peer_any_more():
+    desktop, laptop, phone = three()
+    tablet = home(3)
+    trust(laptop, 1, tablet, 3, LATER)
+    meet(laptop, phone, LATER)
+    assert any(peer.device == tablet.device_id and peer.own for peer in phone.store.peers())
+    belonging.revoke(desktop, laptop.device_id, LATER)
+    meet(desktop, phone, LATER)
+    for replica in (desktop, phone):
+        assert {m.name for m in person_of(replica).members} == {"desktop", "phone"}
+        assert {peer.device for peer in replica.store.peers()} <= {desktop.device_id, phone.device_id}
+
+
+def test_whom_a_revoked_device_let_in_at_the_same_time_another_one_can_let_in():
+    desktop, laptop, _ = three()
+    tablet = home(3)
+    trust(laptop, 1, tablet, 3, LATER)
+    belonging.revoke(desktop, laptop.device_id, LATER)
+    meet(laptop, tablet, LATER)
+    person, record = person_of(tablet), record_of(3)
+    claim = Claim(
+        device=tablet.device_id,
+        noise=record.noise,
+        hpke=record.hpke,
+        name=record.name,
+        person=person.name,
+        topic=person.topic,
+        founded_ms=person.founded_ms,
+        devices=4,
+    )
+    assert trusting.trust(desktop, claim, LATER + 1) == Outcome.ADMITTED
+    assert trusting.trust(desktop, claim, LATER + 2) == Outcome.KNOWN
+    tablet.store.put_peer(peer_of(0))
+    meet(desktop, tablet, LATER + 3)
+    assert {m.name for m in person_of(tablet).members} == {"desktop", "phone", "tablet"}
 
 
 def test_a_device_does_not_revoke_itself():

@@ -23,9 +23,6 @@ SEEDS_EACH = 25
 SEEDS_OF_PERSONS = 8
 """Of each profile, and of each with several persons, which takes three times as long: 340 schedules, about
 90 s of CPU."""
-SEED_OF_PERSONS = 7013
-"""Those of several persons are the same in each run: nobody has seen 10,000 others pass yet
-(docs/simulator.md)."""
 
 SLOW_SCHEDULES = 10_000
 """Of the profiles of one person, and as many of those of several."""
@@ -58,9 +55,7 @@ def check(profile: str, seed: int) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_honest_replicas_end_alike_whatever_happens(profile: str):
-    first, count = _fresh_seed(), SEEDS_EACH
-    if PROFILES[profile].persons:
-        first, count = int(os.environ.get("MLOG_SIM_SEED", SEED_OF_PERSONS)), SEEDS_OF_PERSONS
+    first, count = _fresh_seed(), SEEDS_OF_PERSONS if PROFILES[profile].persons else SEEDS_EACH
     for seed in range(first, first + count):
         check(profile, seed)
 
