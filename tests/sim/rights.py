@@ -651,8 +651,10 @@ def check_within_cuts(network: Network, rights: Rights, machine: Machine, topic:
                 rulings.append(cuts)
             else:
                 by = {revoked.by for revoked in persons[0].revocations[device]}
-                heard = by & {m.device for m in people.readers(n) or ()}
-                _require(not heard, f"{machine}: a revoked device is cut nowhere in a log")
+                for other in network.machines:
+                    row = checkers._log_row(other, topic) if other.device in by else None
+                    meets = row is not None and other.honest and rights.may_have(other, row, machine)
+                    _require(not meets, f"{machine}: a device that {other} revoked is cut nowhere in a log")
         if membership is not None and membership.role(subject) == Role.NONE:
             rulings.append([ruling.id for ruling in membership._removals.get(subject or b"", ())])
         for ends in rulings:

@@ -594,9 +594,15 @@ class Simulation:
             raise SimFailure(ledger.refused[0])
 
     def _compares(self, machine: Machine, row: LogRow, other: Machine) -> bool:
-        """Whether both have to call a log equal: where texts disappear, clocks decide when that is."""
+        """Whether both have to call a log equal: not where texts disappear, since clocks decide when that is;
+        nor where both were removed, since neither can read what empties a text now."""
         assert self.rights is not None
         assert machine.store is not None
+        assert machine.replica is not None
+        people = machine.replica.people
+        membership, subjects = people.membership(row.n), {people.subject(), people.stand_in(other.device)}
+        if membership is not None and all(membership.role(who) == Role.NONE for who in subjects):
+            return False
         expires = row.n in machine.store.logs_with(Kind.EXPIRE)
         return not expires and self.rights.may_have(machine, row, other)
 
