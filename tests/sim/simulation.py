@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from blake3 import blake3
 
 from mlog.log import belonging, bodies, window
+from mlog.log.authority import Role
 from mlog.log.bodies import Body, Kind
 from mlog.log.ids import MessageId, Topic
 from mlog.log.replica import Draft
