@@ -608,8 +608,8 @@ class Simulation:
         return not expires and self.rights.may_have(machine, row, other)
 
     def idle(self) -> None:
-        """Nothing is sent for an hour, and nobody has anything left to do; once a liar may give so late what it
-        kept back."""
+        """Nothing is sent for an hour, and nobody has anything left to do; but that a liar may so late give,
+        once, what it kept back."""
         sent = 0
         for _ in range(2 if self.liars else 1):
             frames = self.network.honest_frames
