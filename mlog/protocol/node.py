@@ -361,8 +361,8 @@ class Node:
     def _follow_up(self, *, own: bool) -> None:
         """Write what waited until all was here that a peer has, one of this person's devices or not."""
         uncut = sorted(self._uncut)[:_CUT_AT_ONCE]
-        self._uncut.difference_update(uncut)
         wrote = cut_later(self._replica, uncut, self._now_ms)
+        self._uncut.difference_update(uncut)
         if own and carry_over(self._replica, self._now_ms):
             wrote = True
         if wrote:

@@ -651,6 +651,7 @@ def check_within_cuts(network: Network, rights: Rights, machine: Machine, topic:
                 rulings.append(cuts)
             else:
                 by = {revoked.by for revoked in persons[0].revocations[device]}
+                by &= {reader.device for reader in people.readers(n) or ()}
                 for other in network.machines:
                     row = checkers._log_row(other, topic) if other.device in by else None
                     meets = row is not None and other.honest and rights.may_have(other, row, machine)
