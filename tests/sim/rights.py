@@ -193,9 +193,11 @@ class Rights(Observer):
             _require(about, f"{giver} tells {other} more than that it was revoked")
             return
         removals: list[EntryRow] = []
+        people, subject = replica.people, replica.people.stand_in(other.device)
         for found in rows.values():
             body = readable_body(found.kind, found.body)
-            if isinstance(body, bodies.Member) and body.person == self._society.topic_of(other):
+            # As the giver knows it: it may have joined another person meanwhile.
+            if isinstance(body, bodies.Member) and people.subject_of_topic(Topic(body.person)) == subject:
                 removals += [found] if body.role == "none" else []
         _require(removals, f"{giver} tells {other} of a conversation, and not that it was removed")
         last = max(found.position for found in removals)
