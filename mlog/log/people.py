@@ -18,7 +18,7 @@ from mlog.log.authority import Role, Ruling
 from mlog.log.contacts import Contact, fold_contacts
 from mlog.log.crypto import EpochKeys
 from mlog.log.cuts import Counts, Cuts, Ends, EndsOf, Part, device_ends
-from mlog.log.epochs import epoch_to_write, known_epochs, stated_all, stated_epochs
+from mlog.log.epochs import StatedEpoch, epoch_to_write, known_epochs, stated_all, stated_epochs
 from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.membership import Membership, fold_membership, has_members
@@ -201,11 +201,6 @@ class People:
         """Whether a person that a device belonged to trusts it no more."""
         self.persons()
         return device in self._revoked
-
-    def revocations_of(self, devices: Iterable[DeviceId]) -> list[EntryId]:
-        """The entries that revoke these devices, as far as they are known; of very many the lowest ids."""
-        found = set[EntryId]().union(*self._revocations_by_device(devices).values())
-        return sorted(found)[: limits.KEY_RECIPIENTS_MAX]
 
     def _revocations_by_device(self, devices: Iterable[bytes]) -> dict[DeviceId, set[EntryId]]:
         self.persons()
@@ -407,14 +402,11 @@ class People:
         A person log is for its own devices, a conversation for those of its members, the rest for ours.
         Where members have more than KEY_RECIPIENTS_MAX devices in all, each has its first ones.
         """
-        person = next((p for p in self.persons() if p.log == log), None)
-        membership = self.membership(log) if person is None else None
-        if membership is None:
-            person = person or self.current()
-            return None if person is None else person.members
-        persons = [self._by_subject.get(joined.subject) for joined in membership.joined()]
+        persons = self._belonging(log)
+        if persons is None:
+            return None
         found: dict[DeviceId, Member] = {}
-        for members in zip_longest(*(p.members for p in persons if p is not None)):
+        for members in zip_longest(*(person.members for person in persons)):
             for member in members:
                 if member is not None and len(found) < limits.KEY_RECIPIENTS_MAX:
                     found.setdefault(member.device, member)
@@ -429,17 +421,39 @@ class People:
             stated, membership = stated_epochs(self._store, state.n, self.cuts(state.n)), None
             if state.kind == LogKind.CONVERSATION:
                 membership = self.membership(state.n)
-            if membership is not None:
-                revoked = self._revocations_by_device({d for epoch in stated for d in epoch.recipients})
-                stated = [
-                    epoch
-                    for epoch in stated
-                    if membership.knew_removals(epoch.parents) and _knew(epoch.without, revoked)
-                ]
+            revoked = self.revocations_for(state.n, stated)
+            stated = [
+                epoch
+                for epoch in stated
+                if (membership is None or membership.knew_removals(epoch.parents))
+                and _knew(epoch.without, revoked)
+            ]
             known = epoch_to_write(state.keys, stated, devices)
             if known is not None:
                 self._epochs[state.n] = known
         return known
+
+    def revocations_for(self, log: int, stated: Sequence[StatedEpoch]) -> Mapping[DeviceId, Set[EntryId]]:
+        """By device, the revocations that who begins an epoch of a log knows: of those who had one before,
+        and of all devices of the persons who belong to it, since any of them may have been granted one.
+
+        Args:
+            stated: The epochs of before.
+        """
+        devices = {DeviceId(device) for epoch in stated for device in epoch.recipients}
+        for person in self._belonging(log) or ():
+            devices.update(person.revocations)
+        return self._revocations_by_device(devices)
+
+    def _belonging(self, log: int) -> list[Person] | None:
+        """The persons whose devices may read what is written to a log now; None where no person log tells."""
+        person = next((p for p in self.persons() if p.log == log), None)
+        membership = self.membership(log) if person is None else None
+        if membership is None:
+            person = person or self.current()
+            return [person] if person is not None else None
+        found = (self._by_subject.get(joined.subject) for joined in membership.joined())
+        return [person for person in found if person is not None]
 
     def present_epoch(self, state: LogState) -> EpochKeys:
         """The epoch that those know who read so far: what changes who reads on is sealed under it.

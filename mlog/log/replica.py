@@ -241,17 +241,14 @@ class Replica:
             )
         stated = stated_epochs(self.store, state.n)
         number = 1 + max(e.number for e in (*state.keys.epochs, *stated))
-        before = {DeviceId(device) for epoch in stated for device in epoch.recipients}
         epoch = EpochKeys(min(number, limits.SEQ_MAX), self.entropy.random(crypto.SECRET_SIZE))
         own = (self.device_id, self.device_keys.hpke_public)
         keys = [own] if readers is None else [(member.device, member.hpke) for member in readers]
         topic = state.keys.topic
         number, secret = epoch.number, epoch.secret
-        # Who has this entry, and not what made it, must not give those the epoch that it leaves out; nor one
-        # of ours a device that was let in by one of us, and put out by another who knew no epoch for it.
-        person = self.people.current()
-        own_revoked = person.revocations.keys() if person is not None else frozenset[DeviceId]()
-        without = self.people.revocations_of(before | own_revoked)
+        # Who has this entry, and not what made it, must not give those the epoch that it leaves out.
+        known = self.people.revocations_for(state.n, stated).values()
+        without = sorted(set[EntryId]().union(*known))[: limits.KEY_RECIPIENTS_MAX]
         body = key_body(self.entropy, topic, self.device_id, keys, number, secret, first, seed, without)
         draft, present = Draft(Kind.KEY, body, now_ms), self.people.present_epoch(state)
         self.appender.append(state, self.incarnation, [draft], now_ms, present)

@@ -231,6 +231,24 @@ def test_all_logs_go_on_under_an_epoch_that_it_does_not_have():
         assert new.secret not in {e.secret for e in topics[state.keys.topic].keys.epochs}
 
 
+def test_nobody_goes_on_under_an_epoch_that_whom_another_let_in_and_revoked_may_have_been_granted():
+    _, laptop, phone = three()
+    log, tablet = conversation_of(laptop, PLACE), home(3)
+    before = laptop.log(log).keys.current
+    trust(phone, 2, tablet, 3, LATER)
+    belonging.revoke(phone, tablet.device_id, LATER)
+    # The laptop hears who came and went, and of no epoch that was begun for that.
+    person, there = phone.log(person_of(phone).log), person_of(laptop).log
+    laptop.learn_epochs(there, person.keys.epochs[1:])
+    rows = phone.store.arrivals(person.n, 0, 1000)
+    laptop.receive(there, [sealed_of(person, row) for row in rows], LATER)
+    say(laptop, "not for the tablet", LATER)
+    assert laptop.log(log).keys.current.secret != before.secret
+    after = laptop.log(log).keys.current
+    say(laptop, "nor this", LATER)
+    assert laptop.log(log).keys.current == after
+
+
 def test_it_cannot_take_the_revocation_back_or_revoke_another():
     desktop, laptop, phone = three()
     belonging.revoke(desktop, phone.device_id, LATER)
