@@ -566,11 +566,11 @@ def _verify_digests(store: Store, log: int, weeks: Mapping[int, int]) -> Iterato
 def _verify_records(replica: Replica, state: LogState, seen: _Seen) -> Iterator[Finding]:
     """Check what the log's other records say against the entries that they were made from."""
     store = replica.store
+    if not seen.weeks and not store.chains(state.n):
+        # Its secrets were granted, by who may have no more, and nothing of it has come yet.
+        return
     if not seen.kinds and len(state.keys.epochs) == 1 and not state.keys.granted:
         yield _of_log(state.n, "the log has no epochs, and no key entry that began it", Reason.LOST)
-    if not seen.weeks and not store.chains(state.n):
-        # Its secrets were granted, and nothing of it has come yet.
-        return
     if seen.kinds - {""} and state.kind not in seen.kinds:
         yield _of_log(state.n, "the log is not of the kind that its key entry states")
     for epoch in state.keys.whole:

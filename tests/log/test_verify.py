@@ -14,7 +14,7 @@ from mlog.adapters.sqlite import SqliteStore
 from mlog.errors import StoreError
 from mlog.log import bodies, verify
 from mlog.log.bodies import Kind
-from mlog.log.crypto import EpochKeys
+from mlog.log.crypto import EpochKeys, LogKeys
 from mlog.log.ids import Incarnation
 from mlog.log.memory import MemoryStore
 from mlog.log.merkle import refresh_digests
@@ -98,6 +98,12 @@ def test_healthy_histories_have_no_findings(history: History):
         replica = deliver(history, history.entries.values(), store)
     for signatures in (False, True):
         assert findings(replica, signatures=signatures) == []
+
+
+def test_a_log_of_which_only_the_secret_was_granted_is_whole():
+    replica = make_replica(MemoryStore())
+    replica.add_logs([(LogKind.CONVERSATION, LogKeys(bytes(32)))])
+    assert findings(replica) == []
 
 
 def test_every_kind_of_entry_is_looked_at_once():

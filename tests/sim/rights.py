@@ -515,7 +515,10 @@ def check_rights(simulation: Simulation) -> Belonging:
     for topic, inside in belonging.inside.items():
         lost = belonging.lost[topic]
         _require(not lost, f"{lost} belong to a conversation of {inside} and were never given it")
-        for group in _groups([m for m in inside if m not in doubted], topic):
+        # Nor do devices that came later, whom those who read it cannot tell from the one who was left out.
+        out = set().union(*(_cut(machine, topic)[0] for machine in inside)) if doubted else set[EntryId]()
+        heard = [m for m in inside if m not in doubted and out.isdisjoint(_cut(m, topic)[1])]
+        for group in _groups(heard, topic):
             if not all(_hear_each_other(a, b, topic) for a in group for b in group):
                 continue
             _check_same(group, topic)
@@ -574,9 +577,22 @@ def _check_same(machines: Sequence[Machine], topic: Topic) -> None:
     for machine, facts in known[1:]:
         first, others = known[0]
         for name, fact in facts.items():
-            # What is cut is told of what is here: who keeps a window has less.
-            if fact != others[name] and not (name == "cut" and _keeps_less(machine, first, topic)):
+            if fact != others[name]:
                 raise SimFailure(f"{first} and {machine} differ in {name}:\n{others[name]}\n{fact}")
+        # What is cut is told of what is here and read: who keeps a window has less.
+        (one, unread), (other, unread_there) = _cut(first, topic), _cut(machine, topic)
+        if one - unread_there != other - unread and not _keeps_less(machine, first, topic):
+            raise SimFailure(f"{first} and {machine} differ in what is cut:\n{one ^ other}")
+
+
+def _cut(machine: Machine, topic: Topic) -> tuple[set[EntryId], set[EntryId]]:
+    """The entries of a log that are quarantined, and those that are not read."""
+    replica, n = machine.replica, machine.log_n(topic)
+    assert replica is not None
+    assert n is not None
+    rows = replica.store.arrivals(n, 0, _ALL)
+    out = replica.people.cuts(n).quarantined(rows)
+    return {row.id for row in rows if row.n in out}, {row.id for row in rows if not row.chain}
 
 
 def _keeps_less(one: Machine, other: Machine, topic: Topic) -> bool:
@@ -592,8 +608,6 @@ def _belonging_facts(machine: Machine, topic: Topic) -> Mapping[str, object]:
     people, state = replica.people, replica.log(n)
     membership, readers = people.membership(n), people.readers(n)
     person = next((p for p in people.persons() if p.log == n), None)
-    rows = replica.store.arrivals(n, 0, limits.STORE_ROWS_MAX)
-    out = people.cuts(n).quarantined(rows)
     epoch = people.epoch(state, readers) if readers is not None else None
     return {
         "members": membership and [(j.subject.hex()[:8], j.role, j.since) for j in membership.joined()],
@@ -602,7 +616,6 @@ def _belonging_facts(machine: Machine, topic: Topic) -> Mapping[str, object]:
         "revoked devices": person and sorted((d, r) for d, r in person.revocations.items()),
         "readers": readers and [member.device.hex()[:8] for member in readers],
         "rulings": people.heads(n),
-        "cut": sorted(row.id.hex()[:8] for row in rows if row.n in out),
         "epoch": epoch and (epoch.number, epoch.secret.hex()[:8]),
     }
 
@@ -610,7 +623,8 @@ def _belonging_facts(machine: Machine, topic: Topic) -> Mapping[str, object]:
 def check_all_is_read(
     simulation: Simulation, machine: Machine, topic: Topic, group: Sequence[Machine]
 ) -> None:
-    """Who belongs to a conversation reads all that honest devices wrote there and anybody else reads."""
+    """Who belongs to a conversation reads all that honest devices wrote there, that counts, and that anybody
+    else reads."""
     n = machine.log_n(topic)
     assert n is not None
     assert machine.store is not None
@@ -620,7 +634,8 @@ def check_all_is_read(
         there = other.log_n(topic)
         assert there is not None
         assert other.store is not None
-        read = [row.id for row in other.store.find(there, unread).values() if row.chain]
+        out, _ = _cut(other, topic)
+        read = [row.id for row in other.store.find(there, unread - out).values() if row.chain]
         _require(not read, f"{machine} belongs to a conversation and cannot read {len(read)} entries in it")
 
 
