@@ -675,9 +675,9 @@ class SqliteStore(BodyTable, ChainTables, PeerTables):
         return self._prefixes[log]
 
 
-def _is_control(kinds: Set[int] | None) -> bool:
+def _is_control(kinds: Set[int]) -> bool:
     """Whether an index has all entries of these kinds."""
-    return bool(kinds) and max(kinds or ()) < _CONTROL_MAX
+    return max(kinds, default=_CONTROL_MAX) < _CONTROL_MAX
 
 
 def _is_of(column: str, kinds: Set[int]) -> str:

@@ -46,7 +46,7 @@ class Appender:
         entropy: Entropy,
         incarnation: Incarnation,
     ):
-        self.store = store
+        self._store = store
         self.incarnation = incarnation
         self._fold = fold
         self._people = people
@@ -70,16 +70,16 @@ class Appender:
             said: Messages among these that other entries say already.
             sparse: Sign only the last entry, the last of each week, and what windows carry along.
         """
-        chains = self.store.chains(state.n)
+        chains = self._store.chains(state.n)
         chain = self._chain(state, chains, incarnation, sparse=sparse)
         # Twice as many as fit, since some are named anyway.
-        heads = self.store.heads(state.n, 2 * limits.PARENTS_MAX)
+        heads = self._store.heads(state.n, 2 * limits.PARENTS_MAX)
         first_parents = heads if not sparse or chain.seq < 0 else []
         native_week = max(week_of(now_ms), _median_week(chains))
-        n, seq, prev, week = self.store.next_n(), chain.seq + 1, chain.id, chain.week
+        n, seq, prev, week = self._store.next_n(), chain.seq + 1, chain.id, chain.week
         rulings = self._people.heads(state.n)
         named = {id_ for draft in drafts for id_ in draft.after} | {*first_parents, *rulings, prev}
-        ranks = Ranks(self.store.places(state.n, named - {NO_ENTRY}).values())
+        ranks = Ranks(self._store.places(state.n, named - {NO_ENTRY}).values())
         opened: list[Opened] = []
         for index, draft in enumerate(drafts):
             encoded = bodies.encode(draft.body)
@@ -125,15 +125,15 @@ class Appender:
                 self._sign(epoch, row)
             opened.append(Opened(row, header, draft.body, text_of(draft.body)))
             n, seq, prev = n + 1, seq + 1, sealed.id
-        self.store.insert(
+        self._store.insert(
             [o.row for o in opened],
             [(o.row.n, parent) for o in opened for parent in o.header.parents],
             references_in(state.n, opened),
             words_in(opened),
         )
-        extend_runs(self.store, chain.n, range(opened[0].row.seq, seq))
-        self.store.put_chain(msgspec.structs.replace(chain, seq=seq - 1, id=prev, week=week))
-        self.store.change_heads(
+        extend_runs(self._store, chain.n, range(opened[0].row.seq, seq))
+        self._store.put_chain(msgspec.structs.replace(chain, seq=seq - 1, id=prev, week=week))
+        self._store.change_heads(
             state.n, [prev], {chain.id, *(p for o in opened for p in o.header.parents)} - {NO_ENTRY}
         )
         self._fold.fold(state, opened, first={o.row.message for o in opened}.difference(said))
@@ -154,7 +154,7 @@ class Appender:
             own = [c for c in chains if (c.device, c.incarnation) == (self._device.id, incarnation)]
         if own:
             return own[0]
-        return ChainRow(self.store.next_chain(), state.n, self._device.id, incarnation, -1, NO_ENTRY, 0)
+        return ChainRow(self._store.next_chain(), state.n, self._device.id, incarnation, -1, NO_ENTRY, 0)
 
     def _incarnation_after(self, state: LogState, incarnation: Incarnation) -> Incarnation:
         """The incarnation in which this device writes on to a log from which its person was removed."""

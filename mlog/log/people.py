@@ -440,7 +440,7 @@ class People:
         Args:
             stated: The epochs of before.
         """
-        devices = {DeviceId(device) for epoch in stated for device in epoch.recipients}
+        devices = _recipients(stated)
         for person in self._belonging(log) or ():
             devices.update(person.revocations)
         return self._revocations_by_device(devices)
@@ -467,8 +467,7 @@ class People:
 
     def secret_known_to(self, log: int) -> Set[DeviceId]:
         """The devices that can write to a log, whether that counts or not, as far as the log tells."""
-        stated = stated_epochs(self._store, log, hidden=True)
-        recipients = {DeviceId(device) for epoch in stated for device in epoch.recipients}
+        recipients = _recipients(stated_epochs(self._store, log, hidden=True))
         return recipients.union(chain.device for chain in self._store.chains(log))
 
     # -- who may have what -------------------------------------------------------------------
@@ -654,6 +653,11 @@ class People:
                 or not unsure.isdisjoint(p.joined)
             )
         ]
+
+
+def _recipients(stated: Iterable[StatedEpoch]) -> set[DeviceId]:
+    """The devices for which any of these epochs was wrapped."""
+    return {DeviceId(device) for epoch in stated for device in epoch.recipients}
 
 
 def _knew(without: Sequence[bytes], revoked: Mapping[DeviceId, Set[EntryId]]) -> bool:
