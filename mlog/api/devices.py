@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,6 +37,7 @@ class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
         member: It belongs to the person, as the person log says.
         confirmed: It said so itself, too.
         revoked: It belonged to the person, and is trusted no more.
+        put_out: It was let in by one that was revoked meanwhile, and is none of this person's any more.
         by: What the device that admitted it is called; "" for the first one.
         phrase: It is a recovery phrase, and no machine.
     """
@@ -51,6 +52,7 @@ class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
     added_ms: int = 0
     seen_ms: int = 0
     revoked: bool = False
+    put_out: bool = False
     by: str = ""
     phrase: bool = False
 
@@ -92,7 +94,27 @@ def devices(home: Home) -> list[KnownDevice]:
                 phrase=member.phrase,
             )
         )
-    return found
+    return found + _put_out(home, {device.device for device in found})
+
+
+def _put_out(home: Home, listed: Set[DeviceId]) -> list[KnownDevice]:
+    """The devices of a person to which a revoked device had taken this one."""
+    here = home.replica.device_id
+    persons = home.replica.people.persons()
+    left = [person for person in persons if any(member.device == here for member in person.astray)]
+    others = {m.device: m for person in left for m in person.machines if m.device not in listed}
+    return [
+        KnownDevice(
+            device=member.device,
+            name=member.name,
+            here=False,
+            peer=False,
+            member=False,
+            confirmed=member.confirmed,
+            put_out=True,
+        )
+        for member in others.values()
+    ]
 
 
 def _trusted_only(peer: PeerRow) -> KnownDevice:

@@ -84,6 +84,7 @@ def list_devices(console: Console, home: Home) -> None:
                     "member": device.member,
                     "confirmed": device.confirmed,
                     "revoked": device.revoked,
+                    "put_out": device.put_out,
                     "phrase": device.phrase,
                     "by": device.by or None,
                     "addresses": list(device.addresses),
@@ -126,6 +127,8 @@ def _print(console: Console, device: KnownDevice, equal: int, shared: int, now_m
 def _state(device: KnownDevice) -> str:
     if device.revoked:
         return "revoked: trusted no more"
+    if device.put_out:
+        return "none of yours any more: one that is revoked had brought it. If you know it, pair it again"
     if device.phrase:
         return "words on paper, with which everything can be recovered"
     if device.here:

@@ -55,8 +55,8 @@ a field that goes away or changes its meaning makes a new version.
     trusted       device name person outcome addresses
     contact       person name called devices safety since
     member        topic conversation name role here contact history devices
-    device        device name here peer member confirmed revoked phrase by addresses added seen
-                  in_sync conversations
+    device        device name here peer member confirmed revoked put_out phrase by addresses added
+                  seen in_sync conversations
     recovery      device name replaced
     renamed       device name before
     revoked       device name

@@ -37,6 +37,7 @@ __all__ = [
     "reach",
     "rename",
     "revoke",
+    "revoke_too",
 ]
 
 REVOKED_DEVICE: Final = (
@@ -112,6 +113,19 @@ def revoke(replica: Replica, device: DeviceId, now_ms: int) -> None:
         _begin_epochs(replica, now_ms, fresh=True)
 
 
+def revoke_too(replica: Replica, now_ms: int) -> bool:
+    """Revoke the devices of this person that another one, which they belonged to as well, revoked; whether
+    there were any. Durable.
+
+    They are none of this person's in any case; where what they wrote for it ends, its own log has to say.
+    """
+    person = replica.people.current()
+    found = [m.device for m in person.revoked if m.device not in person.revocations] if person else []
+    for device in found:
+        revoke(replica, device, now_ms)
+    return bool(found)
+
+
 def cut_later(replica: Replica, logs: Collection[int], now_ms: int) -> bool:
     """Cut the devices that this one revoked in logs that it had not then; whether there were any. Durable.
 
@@ -171,6 +185,10 @@ def follow(replica: Replica, before: Standing, now_ms: int) -> None:
     """
     store, people = replica.store, replica.people
     people.forget()
+    if _went_back(replica, before):
+        # Before their word is taken again.
+        for device in before.devices - people.standing().devices:
+            store.remove_peer(device)
     if _join(replica, now_ms):
         _begin_epochs(replica, now_ms)
     after = people.standing()
@@ -193,12 +211,21 @@ def follow(replica: Replica, before: Standing, now_ms: int) -> None:
         _make_peer(store, people, peers.get(device), device, now_ms)
     # Also whom somebody let in who was revoked at the same time.
     gone = before.devices - after.devices if before.person == after.person else frozenset[DeviceId]()
+    own = people.current()
     for device in peers:
-        if device in gone or people.is_revoked(device):
+        # Also whom its own person revoked that has not gone over to it yet.
+        if device in gone or people.is_revoked(device) or (own is not None and device in own.revocations):
             store.remove_peer(device)
     befriend(replica, now_ms)
     for log, ends in after.ends.items():
         replica.recount(log, {n: {was} for n, was in before.ends.get(log, {}).items()}, ends)
+
+
+def _went_back(replica: Replica, before: Standing) -> bool:
+    """Whether this device was of a person to which a device took it that turns out to be revoked."""
+    people, device = replica.people, replica.device_id
+    was = next((person for person in people.persons() if person.topic == before.person), None)
+    return was is not None and was.member(device) is None and not people.is_revoked(device)
 
 
 def befriend(replica: Replica, now_ms: int) -> None:
@@ -262,6 +289,7 @@ def reach(replica: Replica, addresses: Sequence[str], now_ms: int) -> None:
             noise=member.noise,
             hpke=member.hpke,
             addresses=tuple(addresses),
+            word=member.word,
         )
         replica.write(person.log, [Draft(Kind.DEVICE, record, now_ms)], now_ms)
         follow(replica, before, now_ms)
@@ -275,16 +303,20 @@ def _join(replica: Replica, now_ms: int) -> bool:
     for person in people.persons():
         if own is not None and person.age >= own.age:
             return False
-        admitted = person.member(device)
+        admitted = next((m for m in (*person.members, *person.astray) if m.device == device), None)
         # Whom we only know as somebody else cannot make us a part of them.
-        if admitted is None or not any(m.confirmed and m.device in trusted for m in person.members):
+        words = [m.device for m in person.members if m.confirmed and m.device in trusted]
+        if admitted is None or not words:
             continue
         known = own.member(device) if own is not None else None
+        gone = [m.device for m in person.revoked if m.device not in person.revocations]
         record = bodies.Device(
             name=known.name if known is not None else admitted.name,
             person=person.name,
             noise=replica.device_keys.noise_public,
             hpke=replica.device_keys.hpke_public,
+            # Rather of one that it was paired with than of one that comes along as well.
+            word=next((w for w in words if own is None or own.member(w) is None), words[0]),
         )
         replica.write(person.log, [Draft(Kind.DEVICE, record, now_ms)], now_ms)
         people.forget()
@@ -301,6 +333,9 @@ def _join(replica: Replica, now_ms: int) -> bool:
             )
             replica.write(person.log, [Draft(Kind.ADMIT, body, now_ms)], now_ms)
             people.forget()
+        # What was said of them in the log that is left says nothing here any more.
+        for device in gone:
+            revoke(replica, device, now_ms)
         return True
     return False
 

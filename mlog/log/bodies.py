@@ -284,6 +284,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         noise: X25519 public key for sessions, 32 bytes.
         hpke: MLKEM768_X25519 public key, 1,216 bytes.
         addresses: Where others can reach the device, as HOST:PORT, best first.
+        word: The device on whose word it went over to this person from its own, if it did.
     """
 
     name: _Name
@@ -291,6 +292,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     noise: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     hpke: Annotated[bytes, msgspec.Meta(min_length=1216, max_length=1216)]
     addresses: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=limits.ADDRESSES_MAX)] = ()
+    word: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)] | None = None
 
 
 class Admit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -21,6 +21,7 @@ from mlog.log.bodies import Kind
 from mlog.log.fold import Draft
 from mlog.log.identities import Identity, identity_of
 from mlog.log.ids import Topic
+from mlog.log.people import People
 from mlog.log.store import LogKind, Store, TimelineQuery
 from mlog.log.stored import readable_body
 
@@ -39,14 +40,15 @@ def carry_over(replica: Replica, now_ms: int) -> int:
     """
     people, store = replica.people, replica.store
     private = people.private_log()
-    # Only own devices give a private log, so the others here are such as this person wrote to before.
+    # Only own devices give a private log, so the others here are such as this person wrote to before; in that
+    # of a person to which a revoked device took this one, only what own devices wrote is this person's.
     kept = [row.n for row in store.logs() if row.kind == LogKind.PRIVATE and row.secret and row.n != private]
     if private is None or not kept:
         return 0
-    said, own = _said(store, [private]), people.subject()
+    said, own = _said(people, store, [private]), people.subject()
     drafts = [
         Draft(kind, body, now_ms)
-        for key, (kind, body) in _said(store, kept).items()
+        for key, (kind, body) in _said(people, store, kept).items()
         if key not in said and not _is_over(body)
         # Whom it had accepted may be this person itself by now.
         if not isinstance(body, bodies.Contact) or people.subject_of_topic(Topic(body.person)) != own
@@ -60,14 +62,15 @@ def carry_over(replica: Replica, now_ms: int) -> int:
 
 
 def _said(
-    store: Store, logs: Iterable[int]
+    people: People, store: Store, logs: Iterable[int]
 ) -> dict[bytes | Identity, tuple[Kind, bodies.Contact | bodies.Alias]]:
-    """By person or identity, what private logs said of them last."""
+    """By person or identity, what own devices said of them last in private logs."""
     found: dict[bytes | Identity, tuple[Kind, bodies.Contact | bodies.Alias]] = {}
     for log in logs:
         query = TimelineQuery(log=log, limit=limits.STORE_ROWS_MAX, kinds=_KINDS)
+        own = {chain.n for chain in store.chains(log) if people.is_own(chain.device)}
         while rows := store.timeline(query):
-            for row in rows:
+            for row in (row for row in rows if row.chain in own):
                 body = readable_body(row.kind, row.body)
                 if isinstance(body, bodies.Contact):
                     found[body.person] = Kind.CONTACT, body

@@ -23,6 +23,7 @@ from mlog.log.fold import LogState
 from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.membership import Membership, fold_membership, has_members
 from mlog.log.person import Member, Person, Root, fold_person, private_place, root_of
+from mlog.log.reconciling import Revokers, reconciled
 from mlog.log.store import DeviceRow, EntryRow, LogKind, LogRow, Store
 from mlog.log.stored import named_by
 
@@ -136,27 +137,33 @@ class People:
                 for row in self._store.logs()
                 if row.kind == LogKind.PERSON and row.secret
             ]
-            self._persons = sorted((p for p in found if p is not None), key=lambda person: person.age)
-            self._index(self._persons)
+            said = sorted((p for p in found if p is not None), key=lambda person: person.age)
+            self._persons, revokers = reconciled(said)
+            self._index(self._persons, revokers)
         return self._persons
 
-    def _index(self, persons: Sequence[Person]) -> None:
+    def _index(self, persons: Sequence[Person], revokers: Revokers) -> None:
         self._stand_ins = {}
         self._by_subject = {}
-        self._revoked = {}
         for person in persons:
             for member in (*person.members, *person.revoked):
                 if member.confirmed:
                     self._stand_ins.setdefault(member.device, person.founder)
+        # Of several persons the oldest: nobody founds one that cuts its own device elsewhere.
+        self._revoked = {device: found[0] for device, found in revokers.items()}
         for person in persons:
             self._by_subject.setdefault(person.founder, person)
-            for device in person.revocations:
-                known = next((m for m in person.revoked if m.device == device), None)
+            for device in person.revocations.keys() - self._stand_ins.keys():
                 # Nobody revokes the device of another person by admitting it unasked.
-                if device not in self._stand_ins or (known is not None and known.confirmed):
-                    # Of several persons the oldest: nobody founds one that cuts its own device elsewhere.
-                    self._revoked.setdefault(device, person)
-        self._subjects = {p.topic: self._stand_ins.get(p.founder, p.founder) for p in persons}
+                self._revoked.setdefault(device, person)
+        # Also where it went over to an older person: what it said is of the one that it was.
+        self._stand_ins |= {device: found[0].founder for device, found in revokers.items()}
+        self._subjects = {
+            p.topic: p.founder
+            if any(p.topic == revoker.topic for revoker in revokers.get(p.founder, ()))
+            else self._stand_ins.get(p.founder, p.founder)
+            for p in persons
+        }
 
     def current(self) -> Person | None:
         """This device's own person: the oldest that admits it and to which it said yes."""
@@ -378,7 +385,10 @@ class People:
         if found is None:
             person = next((p for p in persons if p.log == log), None)
             of_log = dict.fromkeys(person.revocations, person) if person is not None else {}
-            membership = self.membership(log)
+            membership, own = self.membership(log), self.current()
+            if person is None and membership is None and own is not None:
+                # In its own logs a person's own word on its devices comes before that of others.
+                of_log = {**self._revoked, **dict.fromkeys(own.revocations, own)}
             rules = [
                 device_ends(self._store, log, of_log or self._revoked),
                 membership.ends_of if membership is not None else None,

@@ -23,7 +23,15 @@ from mlog.log.ids import DeviceId, EntryId, Topic
 from mlog.log.store import EntryRow, LogKind, Place, Position, Store, TimelineQuery
 from mlog.log.stored import readable_body
 
-__all__ = ["Member", "Person", "Revocation", "Root", "fold_person", "private_place", "root_of"]
+__all__ = [
+    "Member",
+    "Person",
+    "Revocation",
+    "Root",
+    "fold_person",
+    "private_place",
+    "root_of",
+]
 
 _RULINGS: Final = frozenset({Kind.ADMIT, Kind.REVOKE})
 _LINKED: Final = _RULINGS | {Kind.KEY, Kind.DEVICE}
@@ -43,6 +51,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
         confirmed: Its own record is in the person log: it says so too.
         addresses: Where it can be reached, as that record says.
         phrase: It is a recovery phrase, as the entry says that first admitted it.
+        word: The device on whose word it went over to this person, as it says; None where it did not.
     """
 
     device: DeviceId
@@ -53,6 +62,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     confirmed: bool
     addresses: tuple[str, ...] = ()
     phrase: bool = False
+    word: DeviceId | None = None
 
 
 class Revocation(NamedTuple):
@@ -91,6 +101,8 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
         revoked: Devices that belonged to it: what they wrote before is still the person's.
         revocations: By which entries they were revoked.
         joined: All of these that confirmed it, in the order of their admission, the founder first.
+        astray: Devices that went over to this person on the word of one that is revoked where they come from:
+            they are not of it (mlog/log/reconciling.py).
         heads: The admissions and revocations that no other one knows of.
         newest: The latest entry in the order of the view that says something of a device.
         proven: Nobody but the founder can have begun it.
@@ -105,6 +117,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     revoked: tuple[Member, ...] = ()
     revocations: Mapping[DeviceId, tuple[Revocation, ...]] = {}
     joined: tuple[DeviceId, ...] = ()
+    astray: tuple[Member, ...] = ()
     heads: tuple[EntryId, ...] = ()
     newest: EntryId
     proven: bool = False
@@ -129,8 +142,8 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(member for member in self.members if member.phrase)
 
     def admitted(self) -> frozenset[DeviceId]:
-        """The devices that belong or belonged to it: what others write into its log says nothing."""
-        return frozenset(member.device for member in (*self.members, *self.revoked))
+        """The devices that its log ever let in: what others write into that says nothing."""
+        return frozenset(member.device for member in (*self.members, *self.revoked, *self.astray))
 
 
 def fold_person(store: Store, log: int, topic: Topic) -> Person | None:
@@ -333,6 +346,7 @@ def _member(
         confirmed=True,
         addresses=record.addresses,
         phrase=phrase,
+        word=DeviceId(record.word) if record.word is not None else None,
     )
 
 

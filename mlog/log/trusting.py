@@ -84,6 +84,10 @@ def outcome_of(replica: Replica, claim: Claim) -> Outcome:
     if person.topic == claim.topic:
         # Another device let it in, of which nothing came here, or counts for nothing any more.
         return Outcome.ADMITTED
+    theirs = next((p for p in replica.people.persons() if p.topic == claim.topic), None)
+    if theirs is not None and any(member.device == replica.device_id for member in theirs.astray):
+        # They were one group before.
+        return Outcome.JOINS
     if len(person.machines) > 1 and claim.devices > 1:
         raise UserError(
             f"this person has {len(person.machines)} devices already, and {claim.person!r} there has "
@@ -116,8 +120,11 @@ def trust(replica: Replica, claim: Claim, now_ms: int) -> Outcome:
             addresses=tuple(addresses)[: limits.ADDRESSES_MAX],
             added_ms=now_ms,
         )
-        peer = renewed(peer, known)
+        peer, before = renewed(peer, known), replica.people.standing()
         store.put_peer(peer)
         if outcome == Outcome.ADMITTED:
             belonging.admit(replica, peer, now_ms)
+        elif outcome == Outcome.JOINS:
+            # The log of that person may be here already.
+            belonging.follow(replica, before, now_ms)
     return outcome

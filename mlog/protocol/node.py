@@ -17,7 +17,7 @@ import msgspec
 
 from mlog import limits
 from mlog.errors import Busy, InvalidInput, ProtocolViolation
-from mlog.log.belonging import cut_later
+from mlog.log.belonging import cut_later, revoke_too
 from mlog.log.carrying import carry_over
 from mlog.log.crypto import Entropy
 from mlog.log.ids import DeviceId, EntryId
@@ -361,7 +361,8 @@ class Node:
     def _follow_up(self, *, own: bool) -> None:
         """Write what waited until all was here that a peer has, one of this person's devices or not."""
         uncut = sorted(self._uncut)[:_CUT_AT_ONCE]
-        wrote = cut_later(self._replica, uncut, self._now_ms)
+        wrote = revoke_too(self._replica, self._now_ms)
+        wrote = cut_later(self._replica, uncut, self._now_ms) or wrote
         self._uncut.difference_update(uncut)
         if own and carry_over(self._replica, self._now_ms):
             wrote = True

@@ -120,6 +120,33 @@ def test_each_edits_and_erases_what_the_other_wrote(older: Home, younger: Home, 
     assert _texts(older, "garden") == _texts(younger, "garden") == ["the beans are up", ""]
 
 
+def test_an_older_home_that_a_revoked_device_brought_is_none_of_the_person_s_and_shown_as_such(
+    older: Home, younger: Home, tmp_path: Path, clock: Clock
+):
+    with (
+        Home(tmp_path / "phone", person="phone", clock_ms=clock) as phone,
+        Home(tmp_path / "tablet", person="tablet", clock_ms=clock) as tablet,
+    ):
+        for third in (phone, tablet):
+            _exchange(younger, third)
+            _meet(younger, third)
+            _meet(younger, phone)
+        _exchange(older, phone)
+        for one, other in ((older, phone), (phone, tablet)) * 2:
+            _meet(one, other)
+        assert older.replica.device_id in {d.device for d in devices.devices(tablet) if d.member}
+        devices.revoke_device(younger, phone.replica.device_id.hex())
+        _meet(younger, tablet)
+        shown = {d.device: d for d in devices.devices(tablet)}
+        assert shown[older.replica.device_id].put_out
+        assert shown[phone.replica.device_id].revoked
+        assert [d.device for d in shown.values() if d.member] == [
+            younger.replica.device_id,
+            tablet.replica.device_id,
+        ]
+        assert trust.import_trust(tablet, _file(older)).outcome == Outcome.JOINS
+
+
 def test_a_third_device_shares_everything_with_both(older: Home, younger: Home, tmp_path: Path, clock: Clock):
     older.new("garden")
     _exchange(older, younger)

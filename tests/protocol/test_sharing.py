@@ -170,6 +170,53 @@ def test_a_device_whose_revocation_comes_by_its_own_session_loses_that_at_once()
     assert not pair.a.node._sessions
 
 
+def test_whom_a_revoked_device_took_along_to_an_older_person_comes_back_in_a_session():
+    old, laptop, phone, tablet = gone_over(by=2)
+    belonging.revoke(laptop, phone.device_id, START_MS + 1000)
+    assert person_of(tablet).founder == old.device_id
+    pair = Pair(laptop, tablet)
+    pair.connect()
+    rest(pair)
+    for end, other in zip(pair.ends, reversed(pair.ends), strict=True):
+        assert {m.device for m in person_of(end.replica).members} == {laptop.device_id, tablet.device_id}
+        assert {p.device for p in end.replica.store.peers()} == {other.replica.device_id}
+        log = begin(end.replica, "later")
+        topic = end.replica.log(log).keys.topic
+        write(end.replica, log, Kind.MESSAGE, text("for both"), START_MS + 2000)
+        committed(pair, end)
+        assert shown(other, topic) == ["for both"]
+
+
+def test_a_device_that_the_person_it_came_from_revoked_is_revoked_in_a_session_where_it_went():
+    old, laptop, phone, tablet = gone_over(by=1)
+    belonging.revoke(tablet, phone.device_id, START_MS + 1000)
+    for one, other in ((laptop, tablet), (laptop, old)):
+        pair = Pair(one, other)
+        pair.connect()
+        rest(pair)
+    for replica in (old, laptop, tablet):
+        person = person_of(replica)
+        assert {m.device for m in person.members} == {d.device_id for d in (old, laptop, tablet)}
+    assert phone.device_id in person_of(old).revocations
+
+
+def gone_over(by: int) -> tuple[Replica, Replica, Replica, Replica]:
+    """An old home; and laptop, phone and tablet of a younger person, of which one device takes others to the
+    older one: the laptop the phone, or the phone the tablet. The third one has not heard of that."""
+    old, laptop, phone, tablet = home(0), home(1), home(2), home(3)
+    for index, other in ((2, phone), (3, tablet)):
+        trust(laptop, 1, other, index)
+    for _ in range(3):
+        meet(laptop, phone)
+        meet(laptop, tablet)
+    first, second = (laptop, phone) if by == 1 else (phone, tablet)
+    trust(old, 0, first, by)
+    for _ in range(3):
+        meet(old, first)
+        meet(first, second)
+    return old, laptop, phone, tablet
+
+
 def test_whom_a_device_revoked_it_cuts_in_a_log_that_it_did_not_have():
     desk, laptop, phone = home(0), home(1), home(2)
     for index, other in ((1, laptop), (2, phone)):
