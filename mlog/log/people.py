@@ -581,12 +581,10 @@ class People:
             is_member = membership.role(subject) != Role.NONE
             return membership.role(self.subject()) == Role.NONE and (is_contact or is_member)
         root = self._root(row)
-        is_ours = root is not None and self.is_own(root.founder)
-        return (
-            is_contact
-            and not is_ours
-            and not any(self.is_own(chain.device) for chain in self._store.chains(row.n))
-        )
+        if root is not None and root.proven:
+            # Also where a device of ours wrote already that knew who belongs to it.
+            return is_contact and not self.is_own(root.founder)
+        return is_contact and not any(self.is_own(chain.device) for chain in self._store.chains(row.n))
 
     def removed_from(self, device: DeviceId) -> list[int]:
         """The conversations of ours from which the person of a device was removed, and has to be told."""

@@ -714,3 +714,26 @@ def test_nobody_writes_to_a_conversation_of_others_before_it_is_here_who_belongs
     for now in (True, False):
         bob.receive(log, [sealed_of(ours, row) for row in rows if (row.kind == Kind.KEY) == now], START_MS)
         assert bob.people.may_write(log) != now
+
+
+def test_who_has_key_entries_alone_of_a_device_that_it_revoked_is_given_the_rest_by_a_contact():
+    # They come first: the desktop had it all and told its phone only those, before it was revoked.
+    ann, desk, phone = home(0), home(1), home(2)
+    trust(desk, 1, phone, 2)
+    meet(desk, phone)
+    accept(ann, desk)
+    meet(desk, phone)
+    session(ann, phone)
+    topic = conversation(ann, desk)
+    session(ann, desk)
+    there = desk.log(log_of(desk, topic))
+    say(desk, topic, "of the desktop")
+    desk.begin_epoch(there.n, LATER, fresh=True)
+    (log,) = phone.add_logs([(LogKind.CONVERSATION, LogKeys(there.keys.secret))])
+    phone.learn_epochs(log, there.keys.epochs[1:])
+    keys = [row for row in desk.store.arrivals(there.n, 0, 1000) if row.kind == Kind.KEY]
+    phone.receive(log, [sealed_of(there, row) for row in keys], LATER)
+    belonging.revoke(phone, desk.device_id, LATER + 1)
+    session(ann, phone, LATER + 2)
+    assert phone.people.membership(log) is not None
+    assert phone.people.may_write(log)

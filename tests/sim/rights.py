@@ -21,7 +21,7 @@ from mlog.log.entry import from_tail, parse_outer
 from mlog.log.epochs import stated_epochs
 from mlog.log.ids import DeviceId, EntryId, Incarnation, Topic
 from mlog.log.memory import MemoryStore
-from mlog.log.person import Person
+from mlog.log.person import Person, root_of
 from mlog.log.private_log import PrivateLog
 from mlog.log.replica import Replica
 from mlog.log.store import EntryRow, LogKind, LogRow, Store, TimelineQuery
@@ -135,7 +135,10 @@ class Rights(Observer):
             self.secrets.setdefault(log.topic, {})[row.id] = secret
 
     def _known(self, machine: Machine, log: int) -> frozenset[tuple[EntryId, bytes]]:
-        """The rulings that a machine has read: of a log about persons, of person logs about devices."""
+        """The rulings that a machine has read: of a log about persons, of person logs about devices.
+
+        A REVOKE in a conversation only cuts, for one in a person log that its author knew.
+        """
         assert machine.store is not None
         store, now = machine.store, (id(machine.store), machine.store.next_n())
         if self._knowledge.get(machine.index, (None, {}))[0] != now:
@@ -149,7 +152,7 @@ class Rights(Observer):
                         body = readable_body(entry.kind, entry.body)
                         if isinstance(body, bodies.Member):
                             rulings.add((entry.id, body.person))
-                        elif isinstance(body, bodies.Revoke):
+                        elif isinstance(body, bodies.Revoke) and row.kind == LogKind.PERSON:
                             rulings.add((entry.id, body.device))
             found[log] = frozenset(rulings)
         return found[log]
@@ -263,7 +266,7 @@ class Rights(Observer):
             met = any(c.device == device for t, c in contacts.items() if all(t != p.topic for p in persons))
             knows_nothing = row.kind == LogKind.CONVERSATION and people.role(row.n) == Role.NONE
             is_new = row.kind == LogKind.PERSON and all(person.log != row.n for person in persons)
-            return met and (row.n == own.log or is_new or knows_nothing or _is_empty(giver, row))
+            return met and (row.n == own.log or is_new or knows_nothing or _is_not_ours(giver, row))
         me, subject = people.subject(), people.stand_in(device)
         is_contact = any(people.subject_of_topic(topic) == subject for topic in contacts)
         common = [
@@ -277,7 +280,7 @@ class Rights(Observer):
         if row.kind == LogKind.CONVERSATION:
             membership = people.membership(row.n)
             if membership is None:
-                return is_contact and _is_empty(giver, row)
+                return is_contact and _is_not_ours(giver, row)
             if membership.role(me) == Role.NONE:
                 return is_contact or membership.role(subject) != Role.NONE
             return membership.role(subject) != Role.NONE
@@ -323,11 +326,15 @@ def _revoked_by(persons: Sequence[Person], device: DeviceId) -> list[Person]:
     return [person for person in revoked if person in said_yes or not said_yes]
 
 
-def _is_empty(machine: Machine, row: LogRow) -> bool:
-    """Whether a conversation was just granted: nobody of this person wrote anything there."""
+def _is_not_ours(machine: Machine, row: LogRow) -> bool:
+    """Whether, as far as is known, somebody else began a conversation: while its beginning is not here, if
+    nobody of this person wrote there."""
     assert machine.replica is not None
-    people = machine.replica.people
-    return not any(people.is_own(chain.device) for chain in machine.replica.store.chains(row.n))
+    people, store = machine.replica.people, machine.replica.store
+    root = root_of(store, row.n, row.topic, row.kind)
+    if root is not None and root.proven:
+        return not people.is_own(root.founder)
+    return not any(people.is_own(chain.device) for chain in store.chains(row.n))
 
 
 def _read_of(replica: Replica, log: int, devices: set[DeviceId]) -> frozenset[EntryId]:
