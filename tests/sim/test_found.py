@@ -644,6 +644,53 @@ FOUND = {
         ),
         (0, 0, 0, 1, 1, 0),
     ),
+    # What a device wrote that was revoked at the same time was granted by one that knew why it revoked the
+    # recipient, and that this is void; the checker asked for the cut in the conversation, too.
+    "an epoch that leaves out by a revocation that is void": Schedule(
+        70_100_069,
+        "society",
+        5,
+        {},
+        (
+            Action("revoke", 0, 906, 518, 0),
+            Action("meet", 3, 791, 648, 2000),
+            Action("rename", 1, 917, 1, 30),
+            Action("beside", 3, 584, 412, 2000),
+            Action("stall", 4, 47, 804, 90000),
+            Action("promote", 2, 274, 447, 10000),
+            Action("say", 1, 113, 345, 30),
+            Action("say", 4, 402, 518, 30),
+            Action("leave", 0, 117, 940, 3),
+            Action("meet", 4, 159, 376, 0),
+            Action("revoke", 1, 831, 362, 90000),
+            Action("say", 3, 557, 47, 3),
+        ),
+        (0, 0, 0, 1, 1),
+    ),
+    # A device was given key entries alone by one that it had revoked without the other knowing; since that
+    # one had written there, it took the rest from nobody.
+    "a conversation of which a revoked device of one's own gave the key entries alone": Schedule(
+        70_100_076,
+        "revocations",
+        5,
+        {4: "spare"},
+        (
+            Action("wait", 4, 455, 374, 10000),
+            Action("say", 0, 891, 247, 90000),
+            Action("note", 0, 156, 816, 30),
+            Action("say", 1, 54, 953, 10000),
+            Action("revoke", 3, 680, 798, 300),
+            Action("begin", 0, 20, 392, 0),
+            Action("kill at", 2, 197, 588, 0),
+            Action("wait", 1, 597, 225, 10000),
+            Action("begin", 2, 837, 854, 300),
+            Action("boot", 3, 91, 600, 300),
+            Action("meet", 0, 381, 712, 30),
+            Action("say", 1, 207, 617, 300),
+            Action("say", 2, 640, 400, 90000),
+        ),
+        (0, 0, 1, 1, 1),
+    ),
 }
 
 
