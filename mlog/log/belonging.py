@@ -223,9 +223,8 @@ def follow(replica: Replica, before: Standing, now_ms: int) -> None:
 
 def _went_back(replica: Replica, before: Standing) -> bool:
     """Whether this device was of a person to which a device took it that turns out to be revoked."""
-    people, device = replica.people, replica.device_id
-    was = next((person for person in people.persons() if person.topic == before.person), None)
-    return was is not None and was.member(device) is None and not people.is_revoked(device)
+    was = next((person for person in replica.people.persons() if person.topic == before.person), None)
+    return was is not None and any(member.device == replica.device_id for member in was.astray)
 
 
 def befriend(replica: Replica, now_ms: int) -> None:

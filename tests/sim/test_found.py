@@ -691,6 +691,22 @@ FOUND = {
         ),
         (0, 0, 1, 1, 1),
     ),
+    # Two let a device in, and it heard that one of them is revoked before it heard of the other's admission:
+    # it was of nobody for that time, and forgot whom it knew.
+    "a device that one let in who is revoked, and another whose word is on its way": Schedule(
+        80_100_867,
+        "traitors",
+        5,
+        {3: "liar", 2: "clone", 4: "spare"},
+        (
+            Action("revoke", 0, 317, 360, 0),
+            Action("pair", 0, 754, 321, 0),
+            Action("pair", 1, 945, 191, 300),
+            Action("say", 1, 895, 866, 0),
+            Action("meet", 1, 983, 478, 90_000),
+        ),
+        (0, 0, 1, 1, 0),
+    ),
 }
 
 
