@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
-from itertools import combinations, permutations
+from itertools import permutations
 from random import Random
 
 import pytest
 
-from mlog.errors import UserError
-from mlog.log import belonging, bodies, crypto, trusting
+from mlog.log import belonging, bodies, trusting
 from mlog.log.bodies import Kind
 from mlog.log.carrying import carry_over
 from mlog.log.contacts import Contact, write_contact
-from mlog.log.epochs import stated_epochs
 from mlog.log.fold import Draft
-from mlog.log.ids import DeviceId
 from mlog.log.replica import Replica
 from mlog.log.store import LogKind
-from mlog.log.trusting import Claim, Outcome
-from tests.log.conversing import accept, all_meet, conversation, log_of, say, session, settle
+from mlog.log.trusting import Outcome
+from tests.log.conversing import accept, all_meet, conversation, log_of, say, session
+from tests.log.joining import SEEDS, Joining, claim_of, devices, members, peers, readers
 from tests.log.persons import (
-    NAMES,
     begin,
     conversation_of,
     copy,
@@ -59,39 +54,6 @@ def taken(old: Replica, phone: Replica, tablet: Replica) -> None:
         meet(old, phone, LATER)
         meet(phone, tablet, LATER)
     assert {m.device for m in person_of(tablet).members if m.confirmed} == devices(old, phone, tablet)
-
-
-def devices(*replicas: Replica) -> set[DeviceId]:
-    return {replica.device_id for replica in replicas}
-
-
-def members(replica: Replica) -> set[DeviceId]:
-    return {member.device for member in person_of(replica).members}
-
-
-def peers(replica: Replica) -> set[DeviceId]:
-    return {peer.device for peer in replica.store.peers()}
-
-
-def readers(replica: Replica, log: int) -> set[DeviceId]:
-    """For whom the epoch is under which a log was written last."""
-    current = crypto.commitment(replica.log(log).keys.current.secret)
-    stated = stated_epochs(replica.store, log, replica.people.cuts(log))
-    return {DeviceId(d) for epoch in stated if epoch.commitment == current for d in epoch.recipients}
-
-
-def claim_of(index: int, replica: Replica) -> Claim:
-    record, person = record_of(index), person_of(replica)
-    return Claim(
-        device=replica.device_id,
-        noise=record.noise,
-        hpke=record.hpke,
-        name=record.name,
-        person=person.name,
-        topic=person.topic,
-        founded_ms=person.founded_ms,
-        devices=len(person.members),
-    )
 
 
 def test_who_was_taken_along_by_a_revoked_device_goes_back_and_lets_nobody_in_by_it():
@@ -312,72 +274,17 @@ def test_its_conversations_with_others_go_on_without_the_older_person():
         assert findings_in(replica) == []
 
 
-# Without "Going back" (docs/protocol.md, 4.6) each of these ends with an epoch for a revoked device.
-@pytest.mark.parametrize("seed", [65, 76, 77, 79, 112, 159, 195, 208, 308, 416])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_whoever_joins_and_revokes_nobody_writes_for_a_revoked_device_and_who_meet_agree(seed: int):
-    _any_order(seed)
+    joining = Joining(seed, meet)
+    joining.run()
+    joining.check()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_whoever_joins_and_revokes_2000_times(part: int):
     for seed in range(1000 + part * 500, 1500 + part * 500):
-        _any_order(seed)
-
-
-def _any_order(seed: int) -> None:
-    """Five homes trust, meet and revoke each other at random; then those that are still peers meet."""
-    chance, now = Random(seed), START_MS + 1000
-    replicas = [home(index) for index in range(5)]
-    for _ in range(chance.randint(6, 22)):
-        now += 10
-        one, other = chance.sample(range(5), 2)
-        act = chance.choices([_trust, _meet, _revoke, _say], [4, 6, 1.5, 2])[0]
-        if all(replicas[n].people.current() is not None for n in (one, other)):
-            with suppress(UserError):
-                act(replicas, one, other, now)
-    for _ in range(4):
-        for one, other in combinations(range(5), 2):
-            now += 10
-            _meet(replicas, one, other, now)
-        for replica in replicas:
-            if not replica.people.is_revoked(replica.device_id):
-                belonging.revoke_too(replica, now)
-    for replica in replicas:
-        settle(replica, now)
-        assert findings_in(replica) == []
-        if replica.people.is_revoked(replica.device_id):
-            continue
-        log = begin(replica, "at the end", now + 1)
-        assert readers(replica, log) == members(replica)
-        assert not any(replica.people.is_revoked(device) for device in members(replica))
-        for other in replicas:
-            if other.device_id in members(replica) & peers(replica) and replica.device_id in peers(other):
-                assert members(other) == members(replica)
-
-
-def _trust(replicas: Sequence[Replica], one: int, other: int, now: int) -> None:
-    """Both say that the other's device is theirs, if both may."""
-    here, there = replicas[one], replicas[other]
-    claims = claim_of(one, here), claim_of(other, there)
-    trusting.outcome_of(here, claims[1])
-    trusting.outcome_of(there, claims[0])
-    trusting.trust(here, claims[1], now)
-    trusting.trust(there, claims[0], now)
-    _meet(replicas, one, other, now)
-
-
-def _meet(replicas: Sequence[Replica], one: int, other: int, now: int) -> None:
-    here, there = replicas[one], replicas[other]
-    if here.device_id in peers(there) and there.device_id in peers(here):
-        meet(here, there, now)
-
-
-def _revoke(replicas: Sequence[Replica], one: int, other: int, now: int) -> None:
-    if replicas[other].device_id in members(replicas[one]):
-        belonging.revoke(replicas[one], replicas[other].device_id, now)
-
-
-def _say(replicas: Sequence[Replica], one: int, other: int, now: int) -> None:
-    replica = replicas[one]
-    write(replica, conversation_of(replica, f"of {NAMES[one]}"), Kind.MESSAGE, text(str(now)), now)
+        joining = Joining(seed, meet)
+        joining.run()
+        joining.check()

@@ -15,6 +15,7 @@ from mlog.log.store import LogKind
 from mlog.protocol import wire
 from mlog.protocol.events import Committed
 from tests.log.conversing import conversation, has, log_of, membership_of, person, settle
+from tests.log.joining import SEEDS, Joining
 from tests.log.persons import begin, copy, home, meet, person_of, texts_of, trust, write
 from tests.log.support import START_MS, text
 from tests.protocol.pair import End, Pair
@@ -198,6 +199,18 @@ def test_a_device_that_the_person_it_came_from_revoked_is_revoked_in_a_session_w
         person = person_of(replica)
         assert {m.device for m in person.members} == {d.device_id for d in (old, laptop, tablet)}
     assert phone.device_id in person_of(old).revocations
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whoever_joins_and_revokes_in_sessions_writes_for_no_revoked_device(seed: int):
+    def meet(one: Replica, other: Replica, _: int) -> None:
+        pair = Pair(one, other)
+        pair.connect()
+        rest(pair)
+
+    joining = Joining(seed, meet)
+    joining.run()
+    joining.check()
 
 
 def gone_over(by: int) -> tuple[Replica, Replica, Replica, Replica]:
