@@ -29,7 +29,8 @@ from tests.log.support import START_MS, text
 
 HOMES = 5
 SEEDS = [65, 76, 77, 79, 112, 159, 195, 208, 308, 416]
-"""Without "Going back" (docs/protocol.md, 4.6) each of these ends with an epoch for a revoked device."""
+"""Without "Going back" (docs/protocol.md, 4.6) these end with an epoch for a revoked device; not the last,
+where a device kept on meeting another that its own person had revoked before it went over."""
 
 
 def devices(*replicas: Replica) -> set[DeviceId]:
