@@ -707,6 +707,20 @@ FOUND = {
         ),
         (0, 0, 1, 1, 0),
     ),
+    # Two devices began an epoch apart; to the one with a window, that held what it imported from before it,
+    # they stood in another order. Both epochs are for the same readers; the checker asked for one.
+    "two epochs that stand in another order where there is a window": Schedule(
+        1_001_808,
+        "phones",
+        5,
+        {3: "window", 2: "headers"},
+        (
+            Action("prune", 1, 733, 466, 0),
+            Action("import", 3, 133, 982, 300),
+            Action("leave", 1, 649, 615, 30),
+        ),
+        (0, 0, 1, 1, 2),
+    ),
 }
 
 
