@@ -20,7 +20,7 @@ from mlog.log.fold import Draft
 from mlog.log.ids import DeviceId, EntryId
 from mlog.log.peers import PeerRow, renewed
 from mlog.log.people import People, Standing, shared_logs
-from mlog.log.person import Member
+from mlog.log.person import Member, Person
 from mlog.log.roster import refresh_rosters
 from mlog.log.store import Store
 from mlog.log.stored import readable_body
@@ -120,10 +120,15 @@ def revoke_too(replica: Replica, now_ms: int) -> bool:
     They are none of this person's in any case; where what they wrote for it ends, its own log has to say.
     """
     person = replica.people.current()
-    found = [m.device for m in person.revoked if m.device not in person.revocations] if person else []
+    found = _revoked_elsewhere(person) if person is not None else []
     for device in found:
         revoke(replica, device, now_ms)
     return bool(found)
+
+
+def _revoked_elsewhere(person: Person) -> list[DeviceId]:
+    """The devices of a person that another one revoked, and its own log did not."""
+    return [member.device for member in person.revoked if member.device not in person.revocations]
 
 
 def cut_later(replica: Replica, logs: Collection[int], now_ms: int) -> bool:
@@ -308,7 +313,7 @@ def _join(replica: Replica, now_ms: int) -> bool:
         if admitted is None or not words:
             continue
         known = own.member(device) if own is not None else None
-        gone = [m.device for m in person.revoked if m.device not in person.revocations]
+        gone = _revoked_elsewhere(person)
         record = bodies.Device(
             name=known.name if known is not None else admitted.name,
             person=person.name,

@@ -120,11 +120,11 @@ def trust(replica: Replica, claim: Claim, now_ms: int) -> Outcome:
             addresses=tuple(addresses)[: limits.ADDRESSES_MAX],
             added_ms=now_ms,
         )
-        peer, before = renewed(peer, known), replica.people.standing()
+        peer = renewed(peer, known)
         store.put_peer(peer)
         if outcome == Outcome.ADMITTED:
             belonging.admit(replica, peer, now_ms)
         elif outcome == Outcome.JOINS:
             # The log of that person may be here already.
-            belonging.follow(replica, before, now_ms)
+            belonging.follow(replica, replica.people.standing(), now_ms)
     return outcome

@@ -50,6 +50,18 @@ def acquainted(count: int) -> list[Replica]:
     return homes
 
 
+def met_by_a_conversation() -> tuple[Replica, Replica, Replica, bytes]:
+    """Ann knows Bob and Carol, who know each other from her conversation only."""
+    ann, bob, carol = home(0), home(1), home(2)
+    accept(ann, bob)
+    accept(ann, carol)
+    topic = conversation(ann, bob, carol)
+    for _ in range(2):
+        session(ann, bob)
+        session(ann, carol)
+    return ann, bob, carol, topic
+
+
 def may_have(giver: Replica, taker: Replica, log: int) -> bool:
     """Whether a session would carry a log from one to the other."""
     peer = next((p for p in giver.store.peers() if p.device == taker.device_id), None)

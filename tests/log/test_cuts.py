@@ -17,7 +17,8 @@ from mlog.log.ids import Incarnation
 from mlog.log.memory import MemoryStore
 from mlog.log.replica import Replica
 from mlog.log.store import BodyState, LogKind, Reason, TimelineQuery
-from mlog.log.trusting import Claim, Outcome
+from mlog.log.trusting import Outcome
+from tests.log.joining import claim_of
 from tests.log.persons import (
     begin,
     conversation_of,
@@ -319,17 +320,7 @@ def test_whom_a_revoked_device_let_in_at_the_same_time_another_one_can_let_in():
     trust(laptop, 1, tablet, 3, LATER)
     belonging.revoke(desktop, laptop.device_id, LATER)
     meet(laptop, tablet, LATER)
-    person, record = person_of(tablet), record_of(3)
-    claim = Claim(
-        device=tablet.device_id,
-        noise=record.noise,
-        hpke=record.hpke,
-        name=record.name,
-        person=person.name,
-        topic=person.topic,
-        founded_ms=person.founded_ms,
-        devices=4,
-    )
+    claim = claim_of(3, tablet)
     assert trusting.trust(desktop, claim, LATER + 1) == Outcome.ADMITTED
     assert trusting.trust(desktop, claim, LATER + 2) == Outcome.KNOWN
     tablet.store.put_peer(peer_of(0))

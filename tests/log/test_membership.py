@@ -26,6 +26,7 @@ from tests.log.conversing import (
     log_of,
     members,
     membership_of,
+    met_by_a_conversation,
     person,
     say,
     session,
@@ -633,40 +634,33 @@ def test_a_grant_of_a_conversation_from_who_is_no_contact_is_not_taken():
     assert len(carol.store.logs()) == before
 
 
+def _gives_an_epoch(carol: Replica, bob: Replica, topic: bytes) -> list[int]:
+    """What Bob takes of a grant of Carol with an epoch that she made up: no epoch, in any case."""
+    state = carol.log(log_of(carol, topic))
+    epochs = ((2**50, bytes([9]) * 32),)
+    granted = [grants._Granted("conversation", state.keys.topic, state.keys.secret, epochs)]
+    sealed = grants._seal_grant(carol, bob.device_id, bob.device_keys.hpke_public, granted, BINDING)
+    assert sealed is not None
+    before = len(bob.log(log_of(bob, topic)).keys.epochs)
+    taken = grants.accept_grant(bob, carol.device_id, sealed, BINDING, LATER)
+    assert len(bob.log(log_of(bob, topic)).keys.epochs) == before
+    return taken
+
+
 def test_epochs_of_who_was_removed_are_not_taken():
     (ann, bob, carol), topic = talk(3)
     expel(ann, topic, carol)
     session(ann, bob, LATER)
-    state = carol.log(log_of(carol, topic))
-    epochs = ((2**50, bytes([9]) * 32),)
-    granted = [grants._Granted("conversation", state.keys.topic, state.keys.secret, epochs)]
-    sealed = grants._seal_grant(carol, bob.device_id, bob.device_keys.hpke_public, granted, BINDING)
-    assert sealed is not None
-    before = len(bob.log(log_of(bob, topic)).keys.epochs)
-    grants.accept_grant(bob, carol.device_id, sealed, BINDING, LATER)
-    assert len(bob.log(log_of(bob, topic)).keys.epochs) == before
+    assert _gives_an_epoch(carol, bob, topic) == []
 
 
 def test_secrets_of_who_was_removed_and_has_not_heard_are_no_offence():
     # Else the session would end, and begin again, for ever: the removed is let in to be told.
-    ann, bob, carol = home(0), home(1), home(2)
-    accept(ann, bob)
-    accept(ann, carol)
-    topic = conversation(ann, bob, carol)
-    for _ in range(2):
-        session(ann, bob)
-        session(ann, carol)
+    ann, bob, carol, topic = met_by_a_conversation()
     expel(ann, topic, carol)
     session(ann, bob, LATER)
     assert not bob.people.shared_with(carol.device_id)
-    state = carol.log(log_of(carol, topic))
-    epochs = ((2**50, bytes([9]) * 32),)
-    granted = [grants._Granted("conversation", state.keys.topic, state.keys.secret, epochs)]
-    sealed = grants._seal_grant(carol, bob.device_id, bob.device_keys.hpke_public, granted, BINDING)
-    assert sealed is not None
-    before = len(bob.log(log_of(bob, topic)).keys.epochs)
-    assert grants.accept_grant(bob, carol.device_id, sealed, BINDING, LATER) == []
-    assert len(bob.log(log_of(bob, topic)).keys.epochs) == before
+    assert _gives_an_epoch(carol, bob, topic) == []
 
 
 def test_an_epoch_that_only_a_member_claims_is_not_written_under():

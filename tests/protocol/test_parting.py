@@ -12,7 +12,16 @@ from mlog.log.parting import Parting, is_told_by, partings, take_parting
 from mlog.log.replica import Replica
 from mlog.protocol import wire
 from mlog.protocol.events import Committed
-from tests.log.conversing import accept, conversation, expel, log_of, membership_of, person, say, session
+from tests.log.conversing import (
+    accept,
+    expel,
+    log_of,
+    membership_of,
+    met_by_a_conversation,
+    person,
+    say,
+    session,
+)
 from tests.log.persons import copy, home, meet, person_of, sealed_of, texts_of, trust
 from tests.log.support import START_MS
 from tests.protocol.pair import Pair
@@ -31,13 +40,7 @@ def peers(replica: Replica) -> set[bytes]:
 
 def talk() -> tuple[Replica, Replica, Replica, bytes]:
     """Ann knows Bob and Carol, who know each other from her conversation only."""
-    ann, bob, carol = home(0), home(1), home(2)
-    accept(ann, bob)
-    accept(ann, carol)
-    topic = conversation(ann, bob, carol)
-    for _ in range(2):
-        session(ann, bob)
-        session(ann, carol)
+    ann, bob, carol, topic = met_by_a_conversation()
     session(bob, carol)
     assert carol.device_id in peers(bob)
     return ann, bob, carol, topic
